@@ -1,0 +1,1 @@
+"""train -> export: iterative magnitude pruning in PyTorch; every sparse level leaves as ONNX."""

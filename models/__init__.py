@@ -1,0 +1,1 @@
+"""The torch model definitions and their registry."""

@@ -1,0 +1,1 @@
+"""prune -> verify -> profile -> pack: works on ONNX alone."""

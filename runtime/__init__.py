@@ -1,0 +1,1 @@
+"""load -> switch: what runs on the device, on numpy and onnxruntime alone."""
