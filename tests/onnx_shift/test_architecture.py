@@ -1,0 +1,90 @@
+"""The direction of imports between the parts, and what the device must not load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LEAVES = {"errors", "files", "version"}
+
+# part -> parts it may import, besides itself and the leaves of onnx_shift/
+ALLOWED = {
+    "runtime": set(),
+    "models": set(),
+    "onnx_pruner": {"runtime"},
+    "exporter": {"models"},
+}
+
+
+def imports_of(file: Path, *, module_level_only: bool = False) -> list[str]:
+    """Every dotted name below onnx_shift that `file` imports."""
+    tree = ast.parse(file.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    in_functions = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(node)
+    }
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if module_level_only and (id(node) in in_functions or id(node) in typing_only):
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            assert node.level == 0, f"{file}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name for name in names if name.split(".")[0] == "onnx_shift"]
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_parts_import_in_one_direction(part: str) -> None:
+    files = sorted((ROOT / part).rglob("*.py"))
+    assert files, f"no file in {part}/"
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in files
+        for name in imports_of(file)
+        if name.split(".")[1] not in ALLOWED[part] | LEAVES | {part}
+    ]
+    assert wrong == []
+
+
+def test_the_face_imports_parts_inside_functions_only() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in sorted((ROOT / "onnx_shift").glob("*.py"))
+        for name in imports_of(file, module_level_only=True)
+        if name.split(".")[1] in ALLOWED
+    ]
+    assert wrong == []
+
+
+def test_a_leaf_imports_the_standard_library_alone() -> None:
+    for leaf in LEAVES:
+        tree = ast.parse((ROOT / "onnx_shift" / f"{leaf}.py").read_text())
+        for node in ast.walk(tree):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert {n.split(".")[0] for n in names} <= sys.stdlib_module_names | {"onnx_shift"}, leaf
+
+
+def test_the_runtime_loads_neither_torch_nor_onnx_nor_graphsurgeon() -> None:
+    code = "import sys, onnx_shift.runtime; print(sorted({'torch', 'onnx', 'onnx_graphsurgeon'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_pruner_does_not_load_torch() -> None:
+    code = "import sys, onnx_shift.onnx_pruner, onnx_shift.cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
