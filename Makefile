@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-all check lint types bench dev clean help
+.PHONY: demo test test-all check lint types docs bench dev clean help
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -35,6 +35,9 @@ types: dev  # mypy does not see an editable install through its folder mapping: 
 	@for part in exporter models onnx_pruner runtime; do ln -s ../../$$part .dev/onnx_shift/$$part; done
 	@for file in onnx_shift/*.py onnx_shift/py.typed; do ln -s ../../$$file .dev/onnx_shift/$$(basename $$file); done
 	$(BIN)/mypy
+
+docs: dev  ## write docs/commands.md from the commands' own help
+	$(BIN)/typer onnx_shift.cli utils docs --name onnx-shift --output docs/commands.md
 
 check: lint types test  ## lint, types and tests: what .ci/run calls
 
