@@ -1,0 +1,281 @@
+"""Verification finds every kind of difference, allows rounding, and refuses what it cannot judge."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from typer.testing import CliRunner
+
+from onnx_shift.cli import app
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner.runtimes import RUNTIMES
+from onnx_shift.onnx_pruner.verify import Verification, VerificationError, compare
+
+CONV = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,2,H,W] x) => (float[N,4,P,Q] y)
+{
+  convolved = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w, b)
+  y = Relu (convolved)
+}
+"""
+
+
+def conv_model(change: float = 0.0, text: str = CONV) -> onnx.ModelProto:
+    """Return a convolution whose first weight is off by `change`."""
+    model = onnx.parser.parse_model(text)
+    weight = np.random.default_rng(0).standard_normal((4, 2, 3, 3)).astype(np.float32)
+    weight[0, 0, 0, 0] += change
+    bias = np.full(4, 0.5, np.float32)
+    model.graph.initializer.extend([numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")])
+    return model
+
+
+def parsed(signature: str, body: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> net {signature} {{ {body} }}')
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    if request.param == "openvino":
+        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    return str(request.param)
+
+
+def test_a_model_equals_itself_in_every_runtime(runtime: str) -> None:
+    result = compare(conv_model(), conv_model(), runtimes=[runtime])
+    assert (result.equal, result.largest_difference, result.tolerance, result.weak) == (
+        True,
+        0.0,
+        1e-4,
+        False,
+    )
+    assert result.runtimes[0].inputs == (3 if runtime == "reference" else 8)
+
+
+def test_a_changed_weight_is_found_in_every_runtime(runtime: str) -> None:
+    result = compare(conv_model(), conv_model(0.5), runtimes=[runtime])
+    assert not result.equal
+    assert 0.01 < result.largest_difference < 1
+    assert result.reason.startswith("output 'y' differs by")
+    assert runtime in result.reason
+
+
+def test_rounding_is_allowed_and_just_above_it_is_not() -> None:
+    assert compare(conv_model(), conv_model(1e-4)).equal
+    assert not compare(conv_model(), conv_model(1e-2)).equal
+
+
+def test_a_difference_shown_by_one_input_only_is_found() -> None:
+    signature = "(float[N,3] x) => (float[N,3] y)"
+    clipped = parsed(signature, "l = Constant <value_float = 50.0> () y = Min (x, l)")
+    assert not compare(parsed(signature, "y = Identity (x)"), clipped).equal
+
+
+def test_a_new_infinity_is_refused_whatever_the_tolerance() -> None:
+    signature = "(float[N,3] x) => (float[N,3] y)"
+    after = parsed(signature, "z = Sub (x, x) o = Div (x, z) y = Mul (o, x)")
+    result = compare(parsed(signature, "y = Identity (x)"), after)
+    assert (result.equal, result.largest_difference) == (False, float("inf"))
+    assert "where it is finite" in result.reason
+    assert json.loads(json.dumps(result.to_dict()))["largest_difference"] is None
+
+
+def test_what_the_runtimes_own_optimisation_changes_is_allowed_tenfold() -> None:
+    """Conv and BatchNorm cancel to one part in a million: fusing them alone moves the output."""
+    text = CONV.replace(
+        "y = Relu (convolved)", "y = BatchNormalization <epsilon = 0.0> (convolved, s, t, m, v)"
+    )
+
+    def cancelling(change: float) -> onnx.ModelProto:
+        model = conv_model(change, text)
+        for tensor in model.graph.initializer:
+            if tensor.name == "b":
+                tensor.CopyFrom(numpy_helper.from_array(np.full(4, 1e5, np.float32), "b"))
+        values = {"s": np.full(4, 1.1), "t": np.full(4, 0.3), "m": np.full(4, 1e5), "v": np.full(4, 0.7)}
+        model.graph.initializer.extend(
+            numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()
+        )
+        return model
+
+    result = compare(cancelling(0), cancelling(1e-5))
+    assert result.equal
+    assert result.tolerance > 1e-3
+    assert not compare(cancelling(0), cancelling(0.5)).equal
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (
+            "(float[N,4] x) => (float[N,4] y)",
+            "input 'x' is float[N, 3] in one model and float[N, 4] in the other",
+        ),
+        ("(float[N,3] z) => (float[N,3] y)", "inputs are 'x' in one model and 'z' in the other"),
+        ("(float[N,3] x) => (float[M,3] y)", "output 'y' is float[N, 3] in one model and float[M, 3]"),
+        ("(double[N,3] x) => (double[N,3] y)", "float[N, 3] in one model and double[N, 3]"),
+    ],
+)
+def test_a_changed_signature_is_named(after: str, words: str) -> None:
+    before = parsed("(float[N,3] x) => (float[N,3] y)", "y = Relu (x)")
+    source = after.split("] ")[1].split(")")[0]
+    result = compare(before, parsed(after, f"y = Relu ({source})"))
+    assert not result.equal
+    assert words in result.reason
+
+
+def test_weights_listed_as_inputs_are_no_inputs() -> None:
+    listed = conv_model()
+    listed.graph.input.append(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [4, 2, 3, 3]))
+    assert compare(listed, conv_model()).equal
+
+
+def test_an_output_that_ignores_the_input_is_weak() -> None:
+    body = "z = Sub (x, x) o = Constant <value_float = 1.0> () y = Add (z, o)"
+    dull = parsed("(float[N,3] x) => (float[N,3] y)", body)
+    result = compare(dull, dull)
+    assert (result.equal, result.weak) == (True, True)
+    assert result.notes == ("the outputs hardly depend on the input, so equality proves little",)
+
+
+GATHER = "t = Constant <value = float[7,2] {0,1,2,3,4,5,6,7,8,9,0,1,2,3}> () y = Gather (t, x)"
+CONV_1X1 = "w = Constant <value = float[1,3,1,1] {1,2,3}> () y = Conv (x, w)"
+RESHAPE = "s = Constant <value = int64[2] {64,64}> () y = Reshape (x, s)"
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "inputs"),
+    [
+        ("(int64[N] x) => (float[N,2] y)", GATHER, 8),
+        ("(bool[N,3] x) => (bool[N,3] y)", "y = Not (x)", 8),
+        ("(uint8[1,3] x) => (float[1,3] y)", "y = Cast <to = 1> (x)", 8),
+        ("(float16[N,3] x) => (float16[N,3] y)", "y = Relu (x)", 8),
+        ("(double[N,3] x) => (double[N,3] y)", "y = Relu (x)", 8),
+        ("(float[2,3] x) => (float[2,3] y)", "y = Relu (x)", 8),
+        ("(float x) => (float y)", "y = Relu (x)", 8),
+        ("(float[A,B,C,D] x) => (float[A,E,C,D] y)", CONV_1X1, 8),
+        ("(float[H,W] x) => (float[64,64] y)", RESHAPE, 8),
+        ("(float[N,3] x, float[M,3] z) => (float[N,3] y)", "y = Add (x, z)", 8),
+        ("(string[N] x) => (string[N] y)", "y = Identity (x)", 8),
+        ("() => (float[1] y)", "y = Constant <value = float[1] {1}> ()", 8),
+        (
+            "(float[N,3] x) => (float[1,3] y)",
+            "s = Constant <value = int64[2] {1,3}> () y = Reshape (x, s)",
+            6,
+        ),
+    ],
+)
+def test_inputs_are_made_up_for_every_kind_of_signature(signature: str, body: str, inputs: int) -> None:
+    result = compare(parsed(signature, body), parsed(signature, body))
+    assert result.equal
+    assert result.runtimes[0].inputs == inputs
+
+
+def test_several_batch_and_free_sizes_are_tried() -> None:
+    """Only for three samples, of another size than the first, is `n` zero."""
+    signature = "(float[N,L] x) => (float[N,L] y)"
+    body = """
+        s = Shape (x) f = Cast <to = 1> (s) c = Constant <value = float[2] {3,96}> ()
+        d = Sub (f, c) a = Abs (d)
+        m = ReduceSum <keepdims = 0> (a) k = Constant <value_float = 1.0> () n = Min (m, k) y = Mul (x, n)
+    """
+    assert not compare(parsed(signature, "y = Identity (x)"), parsed(signature, body)).equal
+
+
+def test_the_same_seed_gives_the_same_answer() -> None:
+    one, two, other = (compare(conv_model(), conv_model(1e-5), seed=seed) for seed in (1, 1, 2))
+    assert one == two
+    assert one.largest_difference != other.largest_difference
+
+
+def test_large_weights_in_memory_and_weights_outside_the_file_are_read(tmp_path: Path) -> None:
+    model = parsed("(float[N,512] x) => (float[N,1024] y)", "y = MatMul (x, w)")
+    weight = np.random.default_rng(0).standard_normal((512, 1024)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    path = tmp_path / "outside.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    model = onnx.load(path)
+    assert compare(model, path).equal
+    assert model.graph.initializer[0].raw_data == weight.tobytes()
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(VerificationError, match=r"outside\.onnx: onnxruntime cannot run it: .*w\.bin"):
+        compare(path, model)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_bytes(b"no model at all"), "is not an ONNX model"),
+        (lambda path: path.write_bytes(b""), "is not an ONNX model"),
+        (lambda path: path.mkdir(), "cannot be read"),
+        (lambda path: None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_file_that_is_no_model_is_named(tmp_path: Path, make: Callable[[Path], None], words: str) -> None:
+    path = tmp_path / "bad.onnx"
+    make(path)
+    with pytest.raises(VerificationError, match=r"bad\.onnx") as caught:
+        compare(conv_model(), path)
+    assert words in str(caught.value)
+
+
+def test_a_model_that_the_runtime_cannot_run_is_refused_with_its_reason() -> None:
+    unknown = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "nobody" : 1]>'
+        "net (float[1] x) => (float[1] y) { y = nobody.Unheard (x) }"
+    )
+    with pytest.raises(VerificationError, match=r"the original model: onnxruntime cannot run it: .*Unheard"):
+        compare(unknown, unknown)
+    body = "s = Constant <value = int64[1] {5}> () y = Reshape (x, s)"
+    never = parsed("(float[N,2] x) => (float[5] y)", body)
+    with pytest.raises(
+        VerificationError, match=r"onnxruntime runs it on none of the inputs tried: .*Reshape"
+    ):
+        compare(never, never)
+
+
+def test_a_second_model_that_cannot_run_is_unequal() -> None:
+    text = CONV.replace("float[N,2,H,W] x", "float[N,2,8,8] x")
+    broken = conv_model(text=text.replace("kernel_shape = [3, 3]", "kernel_shape = [3, 3], group = 2"))
+    assert "the second model cannot be run" in compare(conv_model(text=text), broken).reason
+
+
+def test_an_input_that_is_no_tensor_is_refused() -> None:
+    model = parsed("(seq(float[N]) x) => (float[N] y)", "y = ConcatFromSequence <axis = 0> (x)")
+    with pytest.raises(VerificationError, match="input 'x' is no tensor"):
+        compare(model, model)
+
+
+def test_an_unknown_runtime_is_named() -> None:
+    with pytest.raises(VerificationError, match="runtime 'abacus' is unknown; known: onnxruntime, reference"):
+        compare(conv_model(), conv_model(), runtimes=["abacus"])
+
+
+def test_the_command_says_equal_or_names_both_files(tmp_path: Path) -> None:
+    for name, change in (("a", 0.0), ("b", 0.0), ("c", 0.5)):
+        onnx.save(conv_model(change), tmp_path / f"{name}.onnx")
+    a, b, c = (str(tmp_path / f"{name}.onnx") for name in "abc")
+    run = CliRunner().invoke
+    same = run(app, ["verify", a, b])
+    assert (same.exit_code, "equal on 8 inputs" in same.stdout) == (0, True)
+    told = json.loads(run(app, ["verify", a, b, "--json", "--runtime", "reference"]).stdout)
+    assert (told["equal"], told["runtimes"][0]["runtime"]) == (True, "reference")
+    other = run(app, ["verify", a, c])
+    assert isinstance(other.exception, OnnxShiftError)
+    assert f"{a} and {c} are not equal: output 'y' differs by" in str(other.exception)
+
+
+def test_the_result_is_plain_data() -> None:
+    assert Verification(True, 0.0, 1e-4, False).to_dict() == {
+        "equal": True,
+        "largest_difference": 0.0,
+        "tolerance": 1e-4,
+        "weak": False,
+        "reason": "",
+        "notes": [],
+        "runtimes": [],
+    }
