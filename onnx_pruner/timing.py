@@ -1,0 +1,135 @@
+"""Latency of several callables, measured in turns so that a drift of the machine meets all of them alike.
+
+One attempt is a number of rounds; in a round every callable gets a turn of some calls, the first of which is
+thrown away (the caches still hold another model). The turn's median is the unit in which variants are
+compared: a speed-up is the median over rounds of (baseline's turn / variant's turn), and the spread is the
+distance between the quartiles of the turns over their median.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+ROUNDS = 15
+NOISY_SPREAD = 0.10  # turns whose quartiles lie further apart than this are measured again, then marked
+_CALLS_IN_A_TURN = (8, 200)  # 15 rounds of 8 are the least from which a 99th percentile says anything
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call: percentiles over all calls, and how far the rounds lay apart."""
+
+    p50: float
+    p95: float
+    p99: float
+    spread: float  # interquartile range of the rounds' medians over their median
+    calls: int
+    attempts: int
+    noisy: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: _rounded(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster than the baseline: median and quartiles over the rounds of one attempt."""
+
+    median: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        return {name: _rounded(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one attempt found for every callable."""
+
+    latency: Mapping[str, Latency]
+    speedup: Mapping[str, Speedup]
+
+
+def compare_latency(
+    calls: Mapping[str, Callable[[], object]],
+    baseline: str,
+    *,
+    seconds: float = 1.0,
+    attempts: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Comparison:
+    """Time every callable for about `seconds` in interleaved rounds; repeat while a latency is noisy.
+
+    At most `attempts` are made, and the one whose worst spread is smallest is returned.
+    """
+    best: Comparison | None = None
+    for attempt in range(1, attempts + 1):
+        found = _summary(_rounds(calls, seconds, clock), baseline, attempt)
+        if best is None or _worst_spread(found) < _worst_spread(best):
+            best = found
+        if not any(latency.noisy for latency in best.latency.values()):
+            break
+    assert best is not None
+    return best
+
+
+def _rounds(
+    calls: Mapping[str, Callable[[], object]], seconds: float, clock: Callable[[], float]
+) -> dict[str, list[list[float]]]:
+    sizes = {name: _turn_size(call, seconds, clock) for name, call in calls.items()}
+    turns: dict[str, list[list[float]]] = {name: [] for name in calls}
+    for number in range(ROUNDS):
+        names = list(calls)
+        for name in names if number % 2 == 0 else reversed(names):
+            call = calls[name]
+            call()
+            turn = []
+            for _ in range(sizes[name]):
+                start = clock()
+                call()
+                turn.append((clock() - start) * 1000)
+            turns[name].append(turn)
+    return turns
+
+
+def _turn_size(call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> int:
+    call()
+    call()
+    start = clock()
+    call()
+    once = max(clock() - start, 1e-7)
+    smallest, largest = _CALLS_IN_A_TURN
+    return int(min(max(seconds / ROUNDS / once, smallest), largest))
+
+
+def _summary(turns: Mapping[str, Sequence[Sequence[float]]], baseline: str, attempt: int) -> Comparison:
+    medians = {name: np.array([float(np.median(turn)) for turn in rounds]) for name, rounds in turns.items()}
+    latency, speedup = {}, {}
+    for name, rounds in turns.items():
+        p50, p95, p99 = np.percentile(np.concatenate([np.asarray(turn) for turn in rounds]), [50, 95, 99])
+        low, high = np.percentile(medians[name], [25, 75])
+        spread = float((high - low) / np.median(medians[name]))
+        latency[name] = Latency(
+            float(p50),
+            float(p95),
+            float(p99),
+            spread,
+            sum(len(turn) for turn in rounds),
+            attempt,
+            spread > NOISY_SPREAD,
+        )
+        low, middle, high = np.percentile(medians[baseline] / medians[name], [25, 50, 75])
+        speedup[name] = Speedup(float(middle), float(low), float(high))
+    return Comparison(latency, speedup)
+
+
+def _worst_spread(found: Comparison) -> float:
+    return max(latency.spread for latency in found.latency.values())
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 5) if isinstance(value, float) else value

@@ -1,0 +1,50 @@
+import math
+
+import onnx
+import onnx.parser
+import pytest
+
+from onnx_shift.onnx_pruner.counting import count_macs, count_parameters
+
+
+def _model(body: str, inputs: str, outputs: str, **weights: tuple[int, ...]) -> onnx.ModelProto:
+    text = f'<ir_version: 8, opset_import: ["" : 13]> g ({inputs}) => ({outputs}) {{ {body} }}'
+    model = onnx.parser.parse_model(text)
+    for name, shape in weights.items():
+        kind = onnx.TensorProto.INT64 if name == "shape" else onnx.TensorProto.FLOAT
+        zeros = [0] * math.prod(shape)
+        model.graph.initializer.append(onnx.helper.make_tensor(name, kind, shape, zeros))
+    return model
+
+
+def test_convolution_counts_kernel_taps_of_every_output_position_in_its_group() -> None:
+    body = "y = Conv<group = 2, pads = [1,1,1,1], strides = [2,2]>(x, w)"
+    model = _model(body, "float[N,4,8,8] x", "float[N,6,4,4] y", w=(6, 2, 3, 3))
+    assert count_macs(model) == 6 * 4 * 4 * 2 * 9
+
+
+def test_transposed_convolution_counts_taps_of_every_input_position() -> None:
+    body = "y = ConvTranspose<strides = [2,2]>(x, w)"
+    model = _model(body, "float[N,4,3,3] x", "float[N,5,6,6] y", w=(4, 5, 2, 2))
+    assert count_macs(model) == 4 * 9 * 5 * 4
+
+
+@pytest.mark.parametrize(("trans_a", "shape"), [(0, "3,7"), (1, "7,3")])
+def test_gemm_and_matmul(trans_a: int, shape: str) -> None:
+    body = f"h = Gemm<transA = {trans_a}>(x, w)\n y = MatMul(h, v)"
+    model = _model(body, f"float[{shape}] x", "float[3,2] y", w=(7, 5), v=(5, 2))
+    assert count_macs(model) == 3 * 7 * 5 + 3 * 5 * 2
+
+
+def test_macs_ignore_stale_shapes_and_follow_given_ones() -> None:
+    model = _model("y = Conv(x, w)", "float[N,1,H,W] x", "float[N,2,H2,W2] y", w=(2, 1, 3, 3))
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("y", 1, [1, 99, 99, 99]))
+    assert count_macs(model) is None
+    assert count_macs(model, {"x": (1, 1, 5, 6)}) == 2 * 3 * 4 * 9
+
+
+def test_parameters_are_weights_and_not_shapes() -> None:
+    constant = "c = Constant<value = float[3] {1, 2, 3}>()"
+    body = f"{constant}\n a = Reshape(x, shape)\n m = MatMul(a, w)\n y = Add(m, c)"
+    model = _model(body, "float[N,4] x", "float[M,3] y", w=(4, 3), shape=(2,))
+    assert count_parameters(model) == 12 + 3
