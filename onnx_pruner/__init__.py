@@ -1,1 +1,7 @@
 """prune -> verify -> profile -> pack: works on ONNX alone."""
+
+from onnx_shift.onnx_pruner.graph import PruneError
+from onnx_shift.onnx_pruner.prune import PruneResult, prune
+from onnx_shift.onnx_pruner.report import Kept, LayerChange, PruneReport
+
+__all__ = ["Kept", "LayerChange", "PruneError", "PruneReport", "PruneResult", "prune"]

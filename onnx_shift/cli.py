@@ -52,7 +52,153 @@ def _root(
 # --- train and export ------------------------------------------------------------------------------------------
 
 
+@app.command()
+def train(
+    context: typer.Context,
+    preset: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to train: digits, vgg16-quarter-cifar10, vgg16-cifar10, resnet20-cifar10, "
+            "resnet50-tinyimagenet, resnet50-imagenet, or the recipe.json of a run.",
+            metavar="PRESET",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the run (default: runs/PRESET).", metavar="RUN"),
+    ] = None,
+    levels: Annotated[int | None, typer.Option(help="Sparsity levels: ratios 2, 4 … 2^N.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs per level; milestones, warm-up and rewind step move in proportion."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How weights are chosen: imp (iterative magnitude with rewinding), refill, one-shot, random, snip, "
+            "grasp, synflow, ntk-sap, or package.module:method."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model by name, or package.module:factory for any torch module.")
+    ] = None,
+    width: Annotated[float | None, typer.Option(help="Channels, times this.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, a parquet file or folder, an image folder, or a name on the hub."),
+    ] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the images (default: by type).")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels (default: by type).")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize and crop all images to this size.")] = None,
+    train_images: Annotated[int | None, typer.Option(help="Train on the first so many images.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="none, shift, flip-crop or resized-crop.")] = None,
+    prune_share: Annotated[
+        float | None,
+        typer.Option(help="Share of the remaining weights removed per round: 0.5, or 0.2 as published."),
+    ] = None,
+    rank: Annotated[
+        str | None, typer.Option(help="magnitude, or cost: weights of layers that take long go first.")
+    ] = None,
+    cost_power: Annotated[
+        float | None, typer.Option(help="With --rank cost: score / positions^POWER.", metavar="POWER")
+    ] = None,
+    refill_widen: Annotated[
+        float | None, typer.Option(help="With refill: channels kept, times this.")
+    ] = None,
+    refill_from: Annotated[
+        int | None, typer.Option(help="With refill: the first level that refills.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Weight never pruned, by name or pattern. May be repeated.")
+    ] = None,
+    rewind_steps: Annotated[
+        int | None, typer.Option(help="Batch to whose weights every level rewinds.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step, over all processes.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="milestones or one-cycle.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, or mixed with bfloat16 or float16.")] = None,
+    channels_last: Annotated[
+        bool | None,
+        typer.Option("--channels-last/--channels-first", help="Memory order of images and weights."),
+    ] = None,
+    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Stop when this accuracy (0..1) can no longer be reached.")
+    ] = None,
+    replicates: Annotated[
+        int,
+        typer.Option(help="Train so many times, with seeds one apart, into RUN/seed-0, RUN/seed-1 …", min=1),
+    ] = 1,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1 …; auto takes a graphics card if any.")
+    ] = "auto",
+    tensorboard: Annotated[bool, typer.Option(help="Write RUN/tensorboard as well as the CSV files.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the finished levels as JSON.")] = False,
+) -> None:
+    """Train a network and its sparse levels; each leaves as RUN/level-NN.onnx, the dense one as level-00.onnx.
+
+    The same command on an unfinished RUN goes on where it stopped. Several processes or machines share the work
+    under torchrun: `torchrun --nproc-per-node 2 -m onnx_shift train …`.
+    """
+    from onnx_shift.exporter.command import train_command
+
+    options = ("preset", "output", "replicates", "device", "tensorboard", "as_json")
+    changes = {key: value for key, value in context.params.items() if key not in options}
+    runs = train_command(
+        preset,
+        output,
+        changes,
+        replicates=replicates,
+        device=device,
+        tensorboard=tensorboard,
+        out=out,
+        log=log,
+        quiet=as_json,
+    )
+    if as_json:
+        print_json(runs)
+
+
 # --- prune and verify ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def prune(
+    sparse: Annotated[Path, typer.Argument(help="The ONNX model whose zeros shall go.", metavar="SPARSE.onnx")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Where to write; default: SPARSE.pruned.onnx beside the input."),
+    ] = None,
+    align: Annotated[
+        int, typer.Option(help="Keep channel counts at multiples of this: fast kernels like 4; 1 is the smallest model.")
+    ] = 4,
+    report: Annotated[Path | None, typer.Option(help="Also write the report to this file, as JSON.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why zero or dead channels stayed.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Run both models and refuse to write when outputs differ.")
+    ] = True,
+) -> None:
+    """Remove every channel that contributes nothing; outputs stay the same on every input.
+
+    A channel goes when all its weights are zero, or when nothing reads it; what it still added through its bias
+    moves into the layers that follow. Works on any ONNX model, needs no data and no training code.
+    """
+    from onnx_shift import files
+    from onnx_shift.onnx_pruner.prune import prune as prune_model
+    from onnx_shift.onnx_pruner.save import check_output, save
+    from onnx_shift.prune_view import show
+
+    target = output or sparse.with_name(f"{sparse.stem}.pruned.onnx")
+    check_output(target, sparse)
+    with log.status(f"pruning {sparse} …"):
+        result = prune_model(sparse, align=align, verify=verify)
+    save(result, target, sparse)
+    if report is not None:
+        files.write_text(report, json.dumps(result.report.to_dict(), indent=2) + "\n")
+    show(result.report, target, out, explain)
 
 
 @app.command()

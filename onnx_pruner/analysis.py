@@ -1,0 +1,172 @@
+"""The two facts of each channel, to a fixed point: constant (forward) and needed (backward), and which are tied.
+
+Think of sparse conditional constant propagation with dead-code elimination, a channel in the role of a variable
+(Wegman & Zadeck 1991). The graph has no cycles, so one sweep each way reaches the fixed point.
+
+What the plan may rely on, and what `apply` keeps true:
+- a constant channel that stays still has its value;
+- a needed channel that stays still has its value;
+- a channel that is neither may hold anything finite.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from onnx_shift.onnx_pruner.channels import Channels, Effect, Index, Linear, Mask, Op, pin_all
+from onnx_shift.onnx_pruner.constants import Constants
+from onnx_shift.onnx_pruner.fuse import Fused
+from onnx_shift.onnx_pruner.graph import Network
+from onnx_shift.onnx_pruner.rules import RULES
+
+FREE, MERGEABLE, NEEDED = (
+    0,
+    1,
+    2,
+)  # how much a channel is needed; MERGEABLE: another constant can stand for it
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Facts of a network: per node its effect, per tensor its channels, per channel its class and need.
+
+    Channel c of tensor t has the number `first[t] + c`; `classes` and `need` are indexed by it. `reader` is the
+    index of the node that needs the channel, -1 for none, -2 for a graph output, -3 for the body of an If or Loop.
+    """
+
+    ops: tuple[Op, ...]
+    effects: tuple[Effect, ...]
+    channels: Mapping[str, Channels]
+    first: Mapping[str, int]
+    classes: Index
+    need: NDArray[np.uint8]
+    reader: Index
+    reasons: Mapping[tuple[int, str], str]
+
+    def numbers(self, tensor: str) -> slice:
+        start = self.first[tensor]
+        return slice(start, start + self.channels[tensor].count)
+
+
+def analyse(network: Network, constants: Constants, fused: Fused) -> Analysis:
+    """Work out the facts of every channel; nothing is edited."""
+    ops, effects, channels = _forward(network, constants, fused)
+    first, total = {}, 0
+    for tensor, facts in channels.items():
+        first[tensor] = total
+        total += facts.count
+    need = np.zeros(total, np.uint8)
+    reader = np.full(total, -1)
+    reasons: dict[tuple[int, str], str] = {}
+    for tensor, code in [*((t, -2) for t in network.outputs), *((t, -3) for t in network.captured)]:
+        if tensor in channels:
+            part = slice(first[tensor], first[tensor] + channels[tensor].count)
+            need[part], reader[part] = NEEDED, code
+    for number in range(len(ops) - 1, -1, -1):
+        for name, level in _needs(ops[number], effects[number], need, first, channels):
+            part = slice(first[name], first[name] + channels[name].count)
+            reader[part] = np.where(level > need[part], number, reader[part])
+            need[part] = np.maximum(need[part], level)
+        for index, reason in effects[number].pins.items():
+            reasons[number, ops[number].name(index)] = reason
+    classes = _classes(ops, effects, first, total)
+    return Analysis(tuple(ops), tuple(effects), channels, first, classes, need, reader, reasons)
+
+
+def _forward(
+    network: Network, constants: Constants, fused: Fused
+) -> tuple[list[Op], list[Effect], dict[str, Channels]]:
+    known: dict[str, Channels | None] = {}
+    ops, effects = [], []
+    for node in network.graph.nodes:
+        if all(constants.is_constant(t.name) for t in node.outputs if t.name) and node.outputs:
+            continue
+        op = Op(
+            node,
+            network,
+            constants,
+            known,
+            fused.batch_norms.get(node.outputs[0].name if node.outputs else ""),
+        )
+        effect = effect_of(op)
+        for tensor, facts in zip(node.outputs, effect.outputs, strict=False):
+            if tensor.name and facts is not None:
+                known[tensor.name] = facts
+        ops.append(op)
+        effects.append(effect)
+    return ops, effects, {name: facts for name, facts in known.items() if facts is not None}
+
+
+def effect_of(op: Op) -> Effect:
+    """Apply the operator's rule; an operator without one pins all its inputs."""
+    standard = op.node.domain in (None, "", "ai.onnx")
+    bodies = any(isinstance(value, gs.Graph) for value in op.node.attrs.values())
+    rule = RULES.get(op.type) if standard and not bodies else None
+    return pin_all(op, f"no rule for operator {op.type}") if rule is None else rule(op)
+
+
+def _needs(
+    op: Op,
+    effect: Effect,
+    need: NDArray[np.uint8],
+    first: Mapping[str, int],
+    channels: Mapping[str, Channels],
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    """(tensor, need per channel) of what this node needs of its inputs, given what is needed of its outputs."""
+    found = []
+    if effect.held is not None:
+        part = slice(first[op.node.outputs[0].name], first[op.node.outputs[0].name] + len(effect.held[0]))
+        found.append((op.node.outputs[0].name, np.where(effect.held[0], NEEDED, FREE).astype(np.uint8)))
+        need[part] = np.maximum(need[part], found[-1][1])
+    for index in effect.pins:
+        name = op.name(index)
+        found.append((name, np.full(channels[name].count, NEEDED, np.uint8)))
+    live: dict[int, Mask] = {}
+    for o, facts in enumerate(effect.outputs):
+        if facts is not None:
+            start = first[op.node.outputs[o].name]
+            live[o] = (need[start : start + facts.count] > FREE) & ~facts.constant
+    if effect.linear is not None:
+        source = op.channels(effect.linear.input)
+        if source is not None:
+            found.append((op.name(effect.linear.input), _linear_needs(effect.linear, live[0], source)))
+        return found
+    for tie in effect.ties:
+        level = np.zeros(channels[op.name(tie.input)].count, np.uint8)
+        level[tie.source[live[tie.output][tie.target]]] = NEEDED
+        found.append((op.name(tie.input), level))
+    return found
+
+
+def _linear_needs(linear: Linear, live: Mask, source: Channels) -> NDArray[np.uint8]:
+    groups, outputs, inputs = linear.kernel.shape
+    read = (linear.kernel & live.reshape(groups, outputs, 1)).any(axis=1).reshape(-1)
+    constant = source.constant & (source.value != 0)
+    level = np.where(read & ~source.constant, NEEDED, FREE)
+    if linear.padded or not linear.exact:
+        mergeable = groups == 1 and linear.exact
+        level = np.where(read & constant, MERGEABLE if mergeable else NEEDED, level)
+    return level.astype(np.uint8)
+
+
+def _classes(ops: list[Op], effects: list[Effect], first: Mapping[str, int], total: int) -> Index:
+    """Number the classes of tied channels: connected components, by letting the smallest number spread."""
+    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for op, effect in zip(ops, effects, strict=True):
+        for tie in effect.ties:
+            left.append(first[op.name(tie.input)] + tie.source)
+            right.append(first[op.node.outputs[tie.output].name] + tie.target)
+    a, b = np.concatenate(left), np.concatenate(right)
+    label = np.arange(total)
+    while True:
+        before = label.copy()
+        low = np.minimum(label[a], label[b])
+        np.minimum.at(label, label[a], low)
+        np.minimum.at(label, label[b], low)
+        while not np.array_equal(label, label[label]):
+            label = label[label]
+        if np.array_equal(before, label):
+            return np.asarray(np.unique(label, return_inverse=True)[1])

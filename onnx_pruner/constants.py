@@ -1,0 +1,148 @@
+"""Values of tensors that do not depend on the graph's inputs, evaluated when first asked for, never twice."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnx_shift.onnx_pruner.graph import Array, Network, initializer_of
+
+LARGEST_ELEMENTS = 1 << 28  # a constant expression may grow this large, not more
+UNSTABLE = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
+                      "Bernoulli", "If", "Loop", "Scan"})  # fmt: skip
+
+
+class Constants:
+    """Lazily evaluated constants of a network, by tensor name.
+
+    A tensor is constant when it is an initializer, or computed from constants alone (Constant, ConstantOfShape,
+    Identity, Transpose, Reshape, DequantizeLinear, arithmetic …), or the Shape of a tensor of known shape.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._values: dict[str, Array | None] = {}
+        self._initializers: dict[str, onnx.TensorProto] = {
+            t.name: t for t in network.source.graph.initializer
+        }
+        self.producers: dict[str, gs.Node] = {
+            t.name: node for node in network.graph.nodes for t in node.outputs
+        }
+        self._fixed: dict[str, bool] = {}
+
+    def is_constant(self, name: str) -> bool:
+        """Whether the tensor does not depend on the graph's inputs (without evaluating it)."""
+        if name in self._initializers:
+            return True
+        if name not in self._fixed:
+            self._fixed[name] = False  # a cycle is no constant
+            node = self.producers.get(name)
+            if node is not None and node.op not in UNSTABLE and node.domain in (None, "", "ai.onnx"):
+                if node.op == "Constant":
+                    fixed = "value_string" not in node.attrs and "value_strings" not in node.attrs
+                elif node.op in ("Shape", "Size"):
+                    shape = self._network.shapes.get(node.inputs[0].name)
+                    fixed = shape is not None and all(isinstance(size, int) for size in shape)
+                else:
+                    names = [t.name for t in node.inputs if t.name]
+                    fixed = bool(names) and all(self.is_constant(n) for n in names)
+                self._fixed[name] = fixed
+        return self._fixed[name]
+
+    def is_initializer(self, name: str) -> bool:
+        return name in self._initializers
+
+    def get(self, name: str) -> Array | None:
+        """The value, or None when the tensor is no constant. The array is shared: never write into it."""
+        if name not in self._values:
+            self._values[name] = self._evaluate(name)
+        return self._values[name]
+
+    def _evaluate(self, name: str) -> Array | None:
+        if name in self._initializers:
+            return _to_array(self._initializers[name])
+        if not name or not self.is_constant(name):
+            return None
+        node = self.producers[name]
+        if node.op == "Constant":
+            return _constant_node(node)
+        if node.op in ("Shape", "Size"):
+            return self._shape(node)
+        values = [self.get(t.name) if t.name else None for t in node.inputs]
+        if any(value is None and t.name for value, t in zip(values, node.inputs, strict=True)):
+            return None
+        first = values[0]
+        assert first is not None or node.op not in ("Identity", "Transpose", "ConstantOfShape")
+        if node.op == "Identity":
+            return first
+        if node.op == "Transpose" and first is not None:
+            return np.transpose(first, node.attrs.get("perm"))
+        if node.op == "ConstantOfShape" and first is not None:
+            fill = node.attrs.get("value")
+            scalar = (
+                np.zeros(1, np.float32) if fill is None else np.asarray(_attribute_array(fill)).reshape(-1)
+            )
+            return np.broadcast_to(scalar[0], tuple(int(size) for size in first))
+        return self._reference(node, values, name)
+
+    def _shape(self, node: gs.Node) -> Array:
+        shape = np.asarray(self._network.shapes[node.inputs[0].name], np.int64)
+        if node.op == "Size":
+            return np.asarray(np.prod(shape), np.int64)
+        return shape[slice(node.attrs.get("start", 0), node.attrs.get("end"))]
+
+    def _reference(self, node: gs.Node, values: list[Array | None], name: str) -> Array | None:
+        feeds = {t.name: value for t, value in zip(node.inputs, values, strict=True) if t.name}
+        results = run_node(node, feeds, self._network.opset)
+        if results is None:
+            return None
+        for tensor, value in zip(node.outputs, results, strict=False):
+            self._values[tensor.name] = value if value is None or value.size <= LARGEST_ELEMENTS else None
+        return self._values.get(name)
+
+
+def _to_array(tensor: onnx.TensorProto) -> Array:
+    """A view of the tensor's bytes where the type allows it."""
+    if tensor.HasField("raw_data") and tensor.data_type in (1, 7, 10, 11):
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return np.frombuffer(tensor.raw_data, dtype).reshape(tuple(tensor.dims))
+    return onnx.numpy_helper.to_array(tensor)
+
+
+def _attribute_array(value: Any) -> Array:
+    proto = initializer_of(value)
+    if proto is not None:
+        return _to_array(proto)
+    return np.asarray(value.values)
+
+
+def _constant_node(node: gs.Node) -> Array | None:
+    for key, value in node.attrs.items():
+        if key == "value":
+            return _attribute_array(value)
+        if key.startswith("value_float"):
+            return np.asarray(value, np.float32)
+        if key.startswith("value_int"):
+            return np.asarray(value, np.int64)
+    return None
+
+
+def run_node(node: gs.Node, feeds: dict[str, Array], opset: int) -> list[Array | None] | None:
+    """Evaluate one node with the ONNX reference operators; None when they do not know it or refuse the input."""
+    from onnx.reference import ReferenceEvaluator
+    from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+    proto = OnnxExporter.export_node(node)
+    inputs = [onnx.helper.make_tensor_value_info(name, 1, None) for name in feeds]
+    names = [name for name in proto.output if name]
+    outputs = [onnx.helper.make_tensor_value_info(name, 1, None) for name in names]
+    graph = onnx.helper.make_graph([proto], "node", inputs, outputs)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:  # noqa: BLE001 - whatever the evaluator cannot do is simply not known as a constant
+        return None
+    found = dict(zip(names, results, strict=True))
+    return [np.asarray(found[name]) if name else None for name in proto.output]

@@ -1,0 +1,49 @@
+"""Why a channel stayed although it is constant or nothing reads it."""
+
+import numpy as np
+
+from onnx_shift.onnx_pruner.analysis import FREE, NEEDED, Analysis
+from onnx_shift.onnx_pruner.plan import Plan
+from onnx_shift.onnx_pruner.report import Kept
+
+
+def kept_although_free(analysis: Analysis, plan: Plan) -> tuple[Kept, ...]:
+    """For each layer's output: channels that are constant or dead and stayed, grouped by reason."""
+    count = int(analysis.classes.max(initial=-1)) + 1
+    witness = np.full(count, -1)  # of each class, the number of a channel that is needed
+    needed = np.nonzero(analysis.need == NEEDED)[0]
+    witness[analysis.classes[needed]] = needed
+    names = list(analysis.channels)
+    starts = np.asarray([analysis.first[name] for name in names])
+    found = []
+    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+        name = op.node.outputs[0].name if op.node.outputs else ""
+        if effect.linear is None or name not in analysis.channels:
+            continue
+        numbers = analysis.numbers(name)
+        free = analysis.channels[name].constant | (analysis.need[numbers] == FREE)
+        reasons: dict[str, list[int]] = {}
+        for channel in np.nonzero(free & plan.keep[name])[0]:
+            group = int(analysis.classes[numbers][channel])
+            reason = plan.held_back.get(group) or _reason(analysis, int(witness[group]), names, starts, name)
+            reasons.setdefault(reason, []).append(int(channel))
+        found += [Kept(name, tuple(channels), reason) for reason, channels in reasons.items()]
+    return tuple(found)
+
+
+def _reason(analysis: Analysis, number: int, names: list[str], starts: np.ndarray, own: str) -> str:
+    if number < 0:
+        return "needed"
+    tensor = names[int(np.searchsorted(starts, number, side="right")) - 1]
+    reader = int(analysis.reader[number])
+    tied = "" if tensor == own else f"tied to {tensor!r}, "
+    if reader == -2:
+        return f"{tied}a graph output" if tied else "it is a graph output"
+    if reader == -3:
+        return f"{tied}read by the body of an If, Loop or Scan"
+    if reader < 0:
+        return f"{tied}joined from a tensor whose channels cannot be told apart"
+    op = analysis.ops[reader]
+    why = analysis.reasons.get((reader, tensor))
+    node = op.node.name or op.node.outputs[0].name
+    return f"{tied}read by {op.type} {node!r}" + (f" ({why})" if why else "")

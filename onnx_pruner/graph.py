@@ -1,0 +1,324 @@
+"""Reading a model into a graph that the pruner can edit, and writing it back.
+
+Graphs go through onnx-graphsurgeon; the weights stay where they are in the source model until something
+changes them, so that a 100 MB model costs one copy, not five.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google.protobuf.message
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.external_data_helper
+import onnx.inliner
+import onnx.shape_inference
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from onnx_shift import files
+from onnx_shift.errors import OnnxShiftError
+
+Dimension = int | str | None
+Shape = tuple[Dimension, ...]
+Array = NDArray[Any]
+
+OLDEST_OPSET = 7  # before it, broadcasting in element-wise operators had other rules
+LARGE_BYTES = 1 << 12  # initializers above this are hidden from shape inference
+LARGEST_MESSAGE = (1 << 31) - 1
+
+
+class PruneError(OnnxShiftError):
+    """A model that cannot be pruned, or not without changing what it computes."""
+
+
+@dataclass
+class Network:
+    """A model opened for editing: the graph, and what is known of each tensor by name."""
+
+    source: onnx.ModelProto
+    graph: gs.Graph
+    opset: int
+    shapes: dict[str, Shape]
+    types: dict[str, int]
+    captured: frozenset[str]
+
+    @property
+    def outputs(self) -> list[str]:
+        return [tensor.name for tensor in self.graph.outputs]
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as it was handed in. `sha256` is that of the file; None for a model in memory."""
+
+    model: onnx.ModelProto
+    name: str
+    size_bytes: int
+    sha256: str | None
+    external_data: bool = False
+
+
+def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Source:
+    """Read a path, or take a ModelProto as it is. Raises PruneError in one line when it is no ONNX model."""
+    if isinstance(source, onnx.ModelProto):
+        name = source.graph.name or "model"
+        if not source.graph.node and not source.graph.output:
+            raise PruneError(f"{name}: the model's graph is empty")
+        return Source(source, name, source.ByteSize(), None)
+    path = Path(source)
+    if not path.is_file():
+        raise PruneError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    content = files.read_bytes(path)
+    try:
+        model = onnx.load_model_from_string(content)
+    except google.protobuf.message.DecodeError as error:
+        raise PruneError(f"{path}: not an ONNX model, or a truncated one ({error})") from error
+    if not model.graph.node and not model.graph.output:
+        raise PruneError(f"{path}: not an ONNX model (its graph is empty)")
+    external = _load_external_data(model, path)
+    digest = hashlib.sha256(content).hexdigest()
+    return Source(model, str(path), len(content) + external, digest, external_data=external > 0)
+
+
+def _load_external_data(model: onnx.ModelProto, path: Path) -> int:
+    """Bring external data into the model; returns their bytes."""
+    size = 0
+    for tensor in onnx.external_data_helper._get_all_tensors(model):
+        if onnx.external_data_helper.uses_external_data(tensor):
+            try:
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+            except (OSError, ValueError, onnx.checker.ValidationError) as error:
+                raise PruneError(
+                    f"{path}: external data of {tensor.name!r} cannot be read: {_first_line(error)}"
+                ) from error
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+            size += len(tensor.raw_data)
+    return size
+
+
+def open_network(source: Source) -> Network:
+    """Open a model for editing; the model itself is never changed. Raises PruneError when it is not sound."""
+    model, name = source.model, source.name
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < OLDEST_OPSET:
+        raise PruneError(
+            f"{name}: opset {opset} is older than {OLDEST_OPSET}; convert it with onnx.version_converter"
+        )
+    skeleton = _without_large_weights(model)
+    try:
+        onnx.checker.check_model(skeleton)
+    except onnx.checker.ValidationError as error:
+        raise PruneError(f"{name}: fails the ONNX checker: {_first_line(error)}") from error
+    _check_weights(model, name)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise PruneError(f"{name}: shapes do not fit together: {_first_line(error)}") from error
+    shapes: dict[str, Shape] = {}
+    types: dict[str, int] = {}
+    graph = inferred.graph
+    for info in (*graph.value_info, *graph.output, *graph.input):
+        if info.type.HasField("tensor_type"):
+            types[info.name] = info.type.tensor_type.elem_type
+            if info.type.tensor_type.HasField("shape"):
+                shapes[info.name] = tuple(_dimension(dim) for dim in info.type.tensor_type.shape.dim)
+    for tensor in model.graph.initializer:
+        types[tensor.name] = tensor.data_type
+        shapes[tensor.name] = tuple(tensor.dims)
+    with quiet_graphsurgeon():
+        imported = gs.import_onnx(model)
+    captured = frozenset(_captured_names(model.graph))
+    return Network(model, imported, opset, shapes, types, captured)
+
+
+def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Dimension:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value) if dim.dim_value >= 0 else None
+    return str(dim.dim_param) or None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _check_weights(model: onnx.ModelProto, name: str) -> None:
+    """Refuse what the checker of the skeleton cannot see: weights of another size than their shape, doubled names."""
+    seen: set[str] = set()
+    for tensor in model.graph.initializer:
+        if tensor.name in seen:
+            raise PruneError(f"{name}: two initializers are called {tensor.name!r}")
+        seen.add(tensor.name)
+        if any(size < 0 for size in tensor.dims):
+            raise PruneError(f"{name}: initializer {tensor.name!r} has a negative dimension")
+        if tensor.ByteSize() < LARGE_BYTES:
+            continue
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise PruneError(f"{name}: the external data of initializer {tensor.name!r} is not loaded")
+        if tensor.HasField("raw_data"):
+            bits = _element_bits(tensor.data_type)
+            if bits and (int(np.prod(tensor.dims, dtype=np.int64)) * bits + 7) // 8 != len(tensor.raw_data):
+                raise PruneError(
+                    f"{name}: initializer {tensor.name!r} does not hold {list(tensor.dims)} values"
+                )
+
+
+def _element_bits(data_type: int) -> int:
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
+    except KeyError:
+        return 0
+    return 0 if "int4" in dtype.name or "int2" in dtype.name or "float4" in dtype.name else dtype.itemsize * 8
+
+
+def _without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large initializers as inputs, and no value_info (it may be stale): quick to infer."""
+    skeleton = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
+    graph = skeleton.graph
+    graph.name = model.graph.name or "graph"
+    inputs = {info.name for info in model.graph.input}
+    large: dict[str, onnx.TensorProto] = {}
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() >= LARGE_BYTES:
+            large[tensor.name] = tensor
+        else:
+            graph.initializer.append(tensor)
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    graph.node.extend(model.graph.node)
+    graph.input.extend(info for info in model.graph.input if info.name not in large)
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+        for name, tensor in large.items()
+    )
+    graph.output.extend(model.graph.output)
+    foreign = {
+        name for node in model.graph.node if node.domain not in ("", "ai.onnx") for name in node.output
+    }
+    graph.value_info.extend(info for info in model.graph.value_info if info.name in foreign - inputs)
+    return skeleton
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The bodies of an If, Loop or Scan."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _captured_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that bodies of `graph`'s nodes read; a few too many do no harm, they only pin."""
+    for node in graph.node:
+        for body in subgraphs(node):
+            yield from (name for inner in body.node for name in inner.input)
+            yield from (info.name for info in body.output)
+            yield from _captured_names(body)
+
+
+@contextmanager
+def quiet_graphsurgeon() -> Iterator[None]:
+    """Silence graphsurgeon's remarks (on types and doubled node names) while it works for us."""
+    before = G_LOGGER.severity
+    G_LOGGER.severity = G_LOGGER.CRITICAL
+    try:
+        yield
+    finally:
+        G_LOGGER.severity = before
+
+
+# --- writing ---------------------------------------------------------------------------------------------------
+
+
+def tensor_of(name: str, array: Array) -> onnx.TensorProto:
+    """An initializer; C-contiguous float arrays of the common types are copied once."""
+    if array.dtype.kind in "fiub" and array.dtype.isnative:
+        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        return onnx.TensorProto(name=name, data_type=data_type, dims=array.shape, raw_data=array.tobytes())
+    return onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
+
+
+def build_model(
+    network: Network,
+    written: Mapping[str, onnx.TensorProto],
+    resized: Mapping[str, tuple[int, int]],
+) -> onnx.ModelProto:
+    """A new ModelProto from the edited graph.
+
+    `written` holds new initializers by name, `resized` the (axis, size) of activations whose channel count
+    changed. Everything else about the model (inputs, outputs, metadata, opsets) is taken from the source.
+    """
+    source = network.source
+    model = onnx.ModelProto(
+        ir_version=source.ir_version,
+        opset_import=source.opset_import,
+        producer_name=source.producer_name,
+        producer_version=source.producer_version,
+        domain=source.domain,
+        model_version=source.model_version,
+        doc_string=source.doc_string,
+        metadata_props=source.metadata_props,
+        training_info=source.training_info,
+    )
+    graph = model.graph
+    graph.name = source.graph.name
+    graph.doc_string = source.graph.doc_string
+    graph.metadata_props.extend(source.graph.metadata_props)
+    with quiet_graphsurgeon():
+        graph.node.extend(OnnxExporter.export_node(node) for node in network.graph.nodes)
+    used = {name for node in graph.node for name in node.input}
+    used.update(_captured_names(graph), (info.name for info in source.graph.output))
+    kept: set[str] = set()
+    for tensor in source.graph.initializer:
+        if tensor.name in used and tensor.name not in written:
+            graph.initializer.append(tensor)
+            kept.add(tensor.name)
+    for tensor in source.graph.sparse_initializer:
+        if tensor.values.name in used:
+            graph.sparse_initializer.append(tensor)
+            kept.add(tensor.values.name)
+    for name, tensor in written.items():
+        if name in used:
+            graph.initializer.append(tensor)
+    initializers = {tensor.name for tensor in source.graph.initializer}
+    graph.input.extend(
+        info for info in source.graph.input if info.name not in initializers or info.name in kept
+    )
+    if len(graph.initializer) and model.ir_version < 4 and any(name in used for name in written):
+        model.ir_version = 4  # from version 4 an initializer need not be listed as an input
+    graph.output.extend(source.graph.output)
+    made = {name for node in graph.node for name in node.output}
+    for info in source.graph.value_info:
+        if info.name in made:
+            added = graph.value_info.add()
+            added.CopyFrom(info)
+            if info.name in resized and added.type.tensor_type.HasField("shape"):
+                axis, size = resized[info.name]
+                if axis < len(added.type.tensor_type.shape.dim):
+                    added.type.tensor_type.shape.dim[axis].dim_value = size
+    for annotation in source.graph.quantization_annotation:
+        if annotation.tensor_name in made | kept:
+            graph.quantization_annotation.append(annotation)
+    return model
+
+
+def initializer_of(tensor: gs.Tensor) -> onnx.TensorProto | None:
+    """The TensorProto behind a dense constant that the source model holds, if `tensor` is one."""
+    if not isinstance(tensor, gs.Constant) or isinstance(tensor._values, SparseValues):
+        return None
+    return tensor._values.tensor if isinstance(tensor._values, LazyValues) else None

@@ -1,0 +1,121 @@
+"""Counting: parameters, multiply–accumulates and layer shapes before and after."""
+
+from collections.abc import Collection
+from math import prod
+
+import numpy as np
+import onnx
+
+from onnx_shift.onnx_pruner.analysis import Analysis
+from onnx_shift.onnx_pruner.channels import Linear, Mask, Op
+from onnx_shift.onnx_pruner.plan import Plan
+from onnx_shift.onnx_pruner.report import LayerChange
+
+FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
+)
+
+
+def parameter_count(model: onnx.ModelProto) -> int:
+    """Elements of all float constants: initializers, Constant nodes, and ConstantOfShape of a constant shape."""
+    tensors = [*model.graph.initializer]
+    total = 0
+    small = {
+        t.name: t
+        for t in model.graph.initializer
+        if t.data_type == onnx.TensorProto.INT64 and prod(t.dims) < 16
+    }
+    for node in model.graph.node:
+        values = [a.t for a in node.attribute if a.name == "value" and a.type == onnx.AttributeProto.TENSOR]
+        if node.op_type == "Constant":
+            tensors += values
+            small.update({node.output[0]: t for t in values if t.data_type == onnx.TensorProto.INT64})
+        elif node.op_type == "ConstantOfShape" and node.input[0] in small:
+            if not values or values[0].data_type in FLOATS:
+                total += prod(
+                    int(size) for size in onnx.numpy_helper.to_array(small[node.input[0]]).reshape(-1)
+                )
+    return total + sum(prod(t.dims) for t in tensors if t.data_type in FLOATS)
+
+
+def _kept(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:
+    groups, outputs, inputs = linear.kernel.shape
+    keep_in = plan.keep.get(op.name(linear.input), np.ones(groups * inputs, np.bool_))
+    return keep_in, plan.keep.get(op.node.outputs[0].name, np.ones(groups * outputs, np.bool_))
+
+
+def _shape_after(op: Op, linear: Linear, plan: Plan) -> tuple[int, ...]:
+    weight = op.shape(linear.weight) or ()
+    groups, outputs, inputs = linear.kernel.shape
+    keep_in, keep_out = _kept(op, linear, plan)
+    rows, columns = keep_out.reshape(groups, -1).sum(axis=1), keep_in.reshape(groups, -1).sum(axis=1)
+    alive = int(((rows > 0) | (columns > 0)).sum())
+    most_out, most_in = int(rows.max(initial=0)), int(columns.max(initial=0))
+    leading = (alive * most_in, most_out) if linear.input_first else (alive * most_out, most_in)
+    return (*leading, *(int(size) for size in weight[2:] if isinstance(size, int)))
+
+
+def _positions(op: Op, linear: Linear) -> int | None:
+    """At how many positions per sample the weights are applied."""
+    if op.type == "MatMul":
+        shape = op.output_shape()
+        skip: set[int] = {0, (len(shape or ()) - 1) if linear.weight else (len(shape or ()) - 2)}
+        sizes = [size for k, size in enumerate(shape or (None,)) if k not in skip]
+    elif op.type == "Gemm":
+        sizes = []
+    else:
+        shape = op.shape(0) if op.type == "ConvTranspose" else op.output_shape()
+        sizes = list((shape or (None, None, None))[2:])
+    return (
+        None if any(not isinstance(size, int) for size in sizes) else prod(int(size or 0) for size in sizes)
+    )
+
+
+def layer_changes(analysis: Analysis, plan: Plan, alive: Collection[str]) -> tuple[LayerChange, ...]:
+    """Every layer with weights, before and after; a layer that is gone has shape () after. `alive`: names computed after."""
+    found = []
+    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+        linear = effect.linear
+        if linear is None:
+            continue
+        before = tuple(int(size) for size in op.shape(linear.weight) or () if isinstance(size, int))
+        stays = op.node.outputs[0].name in alive
+        after = _shape_after(op, linear, plan) if stays else ()
+        bias = op.constant(linear.bias) if linear.bias is not None else None
+        outputs = int(_kept(op, linear, plan)[1].sum())
+        positions = _positions(op, linear)
+        found.append(
+            LayerChange(
+                name=op.node.name or op.node.outputs[0].name,
+                op=op.type,
+                before=before,
+                after=after,
+                parameters_before=prod(before) + (0 if bias is None else bias.size),
+                parameters_after=prod(after) + (outputs if bias is not None or linear.shift is not None else 0)
+                if stays else 0,
+                macs_before=None if positions is None else prod(before) * positions,
+                macs_after=(None if positions is None else prod(after) * positions) if stays else 0,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def total_macs(layers: Collection[LayerChange], after: bool) -> int | None:
+    """Multiply–accumulates of one sample; None when a layer's spatial size is not known."""
+    counts = [layer.macs_after if after else layer.macs_before for layer in layers]
+    return None if any(count is None for count in counts) else sum(count or 0 for count in counts)
+
+
+def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str]) -> int:
+    """Parameters of layers and per-channel operands under a plan: the difference of two plans is exact."""
+    total = sum(layer.parameters_after for layer in layer_changes(analysis, plan, alive))
+    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+        for operand in effect.operands:
+            name = op.node.outputs[operand.output].name
+            shape = op.shape(operand.index) or ()
+            if name in alive and all(isinstance(size, int) for size in shape) and operand.array is None:
+                mask = plan.keep[name]
+                size = int(shape[operand.axis] or 0)
+                part = mask[operand.start : operand.start + size]
+                total += prod(int(s or 0) for s in shape) // max(size, 1) * int(part.sum())
+    return total

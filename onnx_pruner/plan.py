@@ -1,0 +1,147 @@
+"""Decide which channels go: a frozen value, worked out from the analysis alone.
+
+A class of tied channels may go when nothing needs any of its members. Constant channels that a padded layer reads
+(they cannot move into its bias) go when one other constant channel of the tensor stands for them. Then channels are
+kept back, never taken away, until every constraint holds: no empty tensor, equal groups, aligned counts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
+from onnx_shift.onnx_pruner.channels import Index, Mask
+
+CLOSE = 0.1  # a constant may stand for others at most this many times larger: rounding stays small
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which channels of each tensor stay, and which constant channel stands for those merged into it."""
+
+    keep: Mapping[str, Mask]
+    representative: Mapping[str, int]
+    held_back: Mapping[int, str]  # class → why it stays although nothing needs it
+
+    @property
+    def cuts_anything(self) -> bool:
+        return any(not mask.all() for mask in self.keep.values())
+
+
+def make_plan(analysis: Analysis, align: int) -> Plan:
+    """The plan that cuts most while channel counts at convolutions stay multiples of `align`."""
+    count = int(analysis.classes.max(initial=-1)) + 1
+    level = np.zeros(count, np.uint8)
+    np.maximum.at(level, analysis.classes, analysis.need)
+    cut = level != NEEDED
+    representative, standing = _representatives(analysis, level)
+    cut[standing] = False
+    planner = _Planner(
+        analysis, cut, dict.fromkeys(standing, "stands for the constant channels merged into it")
+    )
+    planner.settle(align)
+    keep = {name: ~planner.cut[classes] for name, classes in planner.members.items()}
+    return Plan(keep, representative, planner.held_back)
+
+
+def _representatives(analysis: Analysis, level: Index) -> tuple[dict[str, int], list[int]]:
+    """For each tensor with mergeable needs the channel that stands for them, and the classes kept for that alone."""
+    open_tensors: dict[str, tuple[Index, Index]] = {}
+    chosen: dict[str, int] = {}
+    for name, facts in analysis.channels.items():
+        numbers = analysis.numbers(name)
+        classes = analysis.classes[numbers]
+        merge = (analysis.need[numbers] == MERGEABLE) & (level[classes] == MERGEABLE)
+        if not merge.any():
+            continue
+        size = np.abs(facts.value) * facts.constant
+        good = np.nonzero(size >= CLOSE * size[merge].max())[0]
+        stays = good[level[classes[good]] == NEEDED]
+        if len(stays):
+            chosen[name] = int(stays[np.argmax(size[stays])])
+        else:
+            good = good[merge[good]]
+            order = np.argsort(-size[good], kind="stable")
+            open_tensors[name] = good[order], classes[good[order]]
+    standing: list[int] = []
+    while open_tensors:
+        votes = np.bincount(np.concatenate([np.unique(classes) for _, classes in open_tensors.values()]))
+        name = next(iter(open_tensors))
+        classes = open_tensors[name][1]
+        best = int(classes[np.argmax(votes[classes])])
+        standing.append(best)
+        for other, (channels, members) in list(open_tensors.items()):
+            if best in members:
+                chosen[other] = int(channels[np.argmax(members == best)])
+                del open_tensors[other]
+    return chosen, standing
+
+
+class _Planner:
+    """Keeps classes back until every constraint holds; `cut` only ever loses members."""
+
+    def __init__(self, analysis: Analysis, cut: Mask, held_back: dict[int, str]) -> None:
+        self.analysis = analysis
+        self.cut = cut
+        self.held_back = held_back
+        self.members = {name: analysis.classes[analysis.numbers(name)] for name in analysis.channels}
+
+    def settle(self, align: int) -> None:
+        while True:
+            before = int(self.cut.sum())
+            for name in self.members:
+                self._reach(name, 1, "the last channel of its tensor")
+            for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
+                linear = effect.linear
+                if linear is not None and linear.groups > 1 and linear.kernel.shape[2] > 1:
+                    self._even_groups(op.name(0), op.node.outputs[0].name, linear.groups)
+            if align > 1:
+                for name in self._at_convolutions():
+                    kept = self._kept(name)
+                    self._reach(name, -(-kept // align) * align, f"keeps the count a multiple of {align}")
+            if int(self.cut.sum()) == before:
+                return
+
+    def _at_convolutions(self) -> list[str]:
+        names = {}
+        for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
+            if effect.linear is not None and op.type in ("Conv", "ConvTranspose"):
+                names.update(dict.fromkeys((op.name(0), op.node.outputs[0].name)))
+        return [name for name in names if name in self.members]
+
+    def _kept(self, name: str) -> int:
+        return int((~self.cut[self.members[name]]).sum())
+
+    def _reach(self, name: str, count: int, why: str) -> None:
+        """Keep classes of a tensor back until it has `count` channels, or all it ever had."""
+        classes = self.members[name]
+        while (missing := min(count, len(classes)) - self._kept(name)) > 0:
+            self._keep(self._most_shared(classes[self.cut[classes]])[:missing], why)
+
+    def _most_shared(self, classes: Index) -> Index:
+        """Distinct classes, those with most members (over all tensors) first: one that serves many tensors costs least."""
+        distinct, at = np.unique(classes, return_index=True)
+        distinct = distinct[np.argsort(at)]
+        sizes = np.bincount(self.analysis.classes, minlength=len(self.cut))
+        return np.asarray(distinct[np.argsort(-sizes[distinct], kind="stable")])
+
+    def _keep(self, classes: Index, why: str) -> None:
+        self.cut[classes] = False
+        self.held_back.update(dict.fromkeys((int(c) for c in classes), why))
+
+    def _even_groups(self, source: str, target: str, groups: int) -> None:
+        """A grouped layer keeps equally many inputs in each group, and outputs too; a group goes as a whole or not."""
+        sides = [self.members[name].reshape(groups, -1) for name in (source, target) if name in self.members]
+        kept = [(~self.cut[side]).sum(axis=1) for side in sides]
+        alive = np.logical_or.reduce([k > 0 for k in kept])
+        if source not in self.members or target not in self.members:
+            alive[:] = True
+        for side in sides:
+            while True:
+                count = (~self.cut[side]).sum(axis=1)
+                short = np.nonzero(alive & (count < max(1, count[alive].max(initial=0))))[0]
+                if not len(short):
+                    break
+                for g in short:
+                    self._keep(side[g][self.cut[side[g]]][:1], "keeps the groups of a convolution equal")

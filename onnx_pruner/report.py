@@ -1,0 +1,60 @@
+"""What pruning did, as plain values: for people, and for programs through `to_dict`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """One layer with weights, before and after: shape of its weight, parameters, multiply–accumulates per sample."""
+
+    name: str
+    op: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    parameters_before: int
+    parameters_after: int
+    macs_before: int | None
+    macs_after: int | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Channels of a tensor that are constant or that nothing reads, yet stayed, and why."""
+
+    tensor: str
+    channels: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """The outcome of one `prune`: counts of float weights, file bytes, seconds per step, largest relative difference."""
+
+    source: str
+    align: int
+    unchanged: bool
+    layers: tuple[LayerChange, ...]
+    parameters_before: int
+    parameters_after: int
+    parameters_after_align_1: int
+    macs_before: int | None
+    macs_after: int | None
+    bytes_before: int
+    bytes_after: int
+    batch_norms_fused: int
+    channels_before: int
+    channels_removed: int
+    nodes_before: int
+    nodes_after: int
+    external_data: bool = False  # whether the source kept its weights in other files
+    kept: tuple[Kept, ...] = ()
+    notes: tuple[str, ...] = ()
+    largest_difference: float | None = None
+    verified: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON-ready values."""
+        return asdict(self)

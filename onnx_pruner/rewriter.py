@@ -1,0 +1,125 @@
+"""What a rule's rewrite may do to its node once channels are cut."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnx_shift.onnx_pruner.channels import Index, Mask, Op
+from onnx_shift.onnx_pruner.graph import Array, tensor_of
+
+
+@dataclass
+class Weights:
+    """Initializers written so far, by name; a name is taken once."""
+
+    taken: set[str]
+    written: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def name(self, stem: str) -> str:
+        """A name that nothing in the graph has yet."""
+        name, count = stem, 0
+        while name in self.taken:
+            count += 1
+            name = f"{stem}_{count}"
+        self.taken.add(name)
+        return name
+
+    def add(self, stem: str, array: Array) -> gs.Variable:
+        name = self.name(stem)
+        self.written[name] = tensor_of(name, array)
+        return gs.Variable(name)
+
+    def replace(self, name: str, array: Array) -> None:
+        self.written[name] = tensor_of(name, array)
+
+
+@dataclass
+class Rewriter:
+    """One node under the knife: which channels of its inputs and outputs stay, and ways to edit it."""
+
+    op: Op
+    keep: Mapping[str, Mask]
+    weights: Weights
+    before: list[gs.Node] = field(default_factory=list)
+    after: list[gs.Node] = field(default_factory=list)
+
+    @property
+    def node(self) -> gs.Node:
+        return self.op.node
+
+    def keep_in(self, index: int) -> Mask:
+        return self.keep[self.op.name(index)]
+
+    def keep_out(self, output: int) -> Mask:
+        return self.keep[self.node.outputs[output].name]
+
+    def kept(self, output: int) -> int:
+        """How many channels of an output stay."""
+        return int(self.keep_out(output).sum())
+
+    def kept_in(self, index: int) -> int:
+        return int(self.keep_in(index).sum())
+
+    def positions(self, index: int) -> Index:
+        """The new position of each channel of an input that stays."""
+        return np.asarray(np.cumsum(self.keep_in(index)) - 1)
+
+    def set_input(self, index: int, array: Array) -> None:
+        """Give input `index` a new constant, in a copy of its own."""
+        old = self.op.name(index) if self.op.has(index) else f"{self.node.outputs[0].name}_{index}"
+        while len(self.node.inputs) <= index:
+            self.node.inputs.append(gs.Variable.empty())
+        self.node.inputs[index] = self.weights.add(old, array)
+
+    def set_ints(self, index: int, attribute: str | None, values: Sequence[int]) -> None:
+        """Integers that are an attribute in older opsets, an input in newer ones."""
+        if attribute is not None:
+            self.node.attrs[attribute] = list(values)
+        else:
+            self.set_input(index, np.asarray(values, np.int64))
+
+    def patch_vector(self, index: int, position: int, count: int, leave: Sequence[int] = ()) -> None:
+        """Make entry `position` of a shape vector say `count`, unless it says one of `leave`."""
+        vector = self.op.constant(index)
+        if vector is not None:
+            if vector[position] not in leave and vector[position] != count:
+                new = vector.astype(np.int64)
+                new[position] = count
+                self.set_input(index, new)
+            return
+        length = self.op.size(index, 0)
+        if not isinstance(length, int):
+            length = len(self.op.output_shape() or ())
+        self.before += patched(
+            self.weights, self.node.inputs[index], position, count, length, self.node, index
+        )
+
+    def gather_output(self, picked: Index, axis: int) -> None:
+        """Let a Gather along `axis` pick from what the node now puts out."""
+        name = self.node.outputs[0].name
+        whole = gs.Variable(self.weights.name(f"{name}_whole"))
+        indices = self.weights.add(f"{name}_indices", picked.astype(np.int64))
+        result = self.node.outputs[0]
+        self.node.outputs[0] = whole
+        self.after.append(
+            gs.Node("Gather", self.weights.name(f"{name}_gather"), {"axis": axis}, [whole, indices], [result])
+        )
+
+
+def patched(
+    weights: Weights, vector: gs.Tensor, position: int, count: int, length: int, reader: gs.Node, index: int
+) -> list[gs.Node]:
+    """Nodes that overwrite one entry of an int64 vector computed at run time, for input `index` of `reader`."""
+    others = np.ones(length, np.int64)
+    others[position] = 0
+    stem = f"{vector.name}_resized"
+    masked, result = gs.Variable(weights.name(f"{stem}_masked")), gs.Variable(weights.name(stem))
+    mask, entry = weights.add(f"{stem}_mask", others), weights.add(f"{stem}_entry", (1 - others) * count)
+    reader.inputs[index] = result
+    return [
+        gs.Node("Mul", weights.name(f"{stem}_mul"), {}, [vector, mask], [masked]),
+        gs.Node("Add", weights.name(f"{stem}_add"), {}, [masked, entry], [result]),
+    ]

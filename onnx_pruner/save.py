@@ -1,0 +1,53 @@
+"""Writing a pruned model, atomically, with external data where it is too large for one file."""
+
+import os
+from pathlib import Path
+
+import onnx
+
+from onnx_shift import files
+from onnx_shift.onnx_pruner.graph import LARGEST_MESSAGE, PruneError
+from onnx_shift.onnx_pruner.prune import PruneResult
+
+
+def save(
+    result: PruneResult, output: str | os.PathLike[str], source: str | os.PathLike[str] | None = None
+) -> None:
+    """Write the pruned model; when nothing changed, `source` is copied byte for byte. Never overwrites the source.
+
+    A model of 2 GB or more is written with its weights in `<output>.data` beside it.
+    """
+    target = Path(output)
+    if source is not None:
+        check_output(target, source)
+    if result.report.unchanged and source is not None and not result.report.external_data:
+        files.write_bytes(target, files.read_bytes(source))
+    elif result.model.ByteSize() <= LARGEST_MESSAGE:
+        files.write_bytes(target, result.model.SerializeToString())
+    else:
+        _save_large(result.model, target)
+
+
+def check_output(output: Path, source: str | os.PathLike[str]) -> None:
+    """Refuse an output that is the input, or whose folder does not exist, before any work is done."""
+    if output.exists() and Path(source).exists() and output.samefile(source):
+        raise PruneError(f"{output}: is the input itself; give another file with -o")
+    if not output.parent.is_dir():
+        raise PruneError(f"{output}: the folder {output.parent} does not exist")
+
+
+def _save_large(model: onnx.ModelProto, target: Path) -> None:
+    large = onnx.ModelProto()
+    large.CopyFrom(model)  # saving moves the weights out of the model
+    data = target.with_name(f"{target.name}.data")
+    with files.atomic_path(data) as weights, files.atomic_path(target) as skeleton:
+        weights.unlink()
+        onnx.save_model(
+            large, skeleton, save_as_external_data=True, all_tensors_to_one_file=True, location=weights.name
+        )
+        written = onnx.load(skeleton, load_external_data=False)
+        for tensor in written.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = data.name
+        skeleton.write_bytes(written.SerializeToString())
