@@ -1,1 +1,6 @@
-"""train -> export: iterative magnitude pruning in PyTorch; every sparse level leaves as ONNX."""
+"""train -> export: sparse portfolios in PyTorch; every level leaves as ONNX."""
+
+from onnx_shift.exporter.recipe import PRESETS, Recipe, override, preset
+from onnx_shift.exporter.rounds import Level, Progress, Run, train
+
+__all__ = ["PRESETS", "Level", "Progress", "Recipe", "Run", "override", "preset", "train"]

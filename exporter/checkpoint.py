@@ -1,0 +1,49 @@
+"""Checkpoints: written whole or not at all, refused when damaged."""
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.files import read_bytes, write_bytes
+
+FORMAT = 1
+
+
+class CheckpointError(OnnxShiftError):
+    """A checkpoint that is damaged, foreign, or of another recipe."""
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` (tensors, numbers, strings and containers of them) to `path`, atomically."""
+    buffer = io.BytesIO()  # torch reports a full disk as an internal error; plain bytes as what it is
+    torch.save({"format": FORMAT, **content}, buffer)
+    write_bytes(path, buffer.getbuffer())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint`, or any `torch.save` of plain containers, wrote. No code of the file is run.
+
+    Raises CheckpointError naming the file when it is damaged or holds anything but tensors and plain values.
+    """
+    content = read_bytes(path)
+    damaged = f"{path}: not a usable checkpoint"
+    if content[:2] == b"PK":
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                broken = archive.testzip()  # torch checks no checksums when it reads
+        except zipfile.BadZipFile as error:
+            raise CheckpointError(f"{damaged} ({error})") from error
+        if broken is not None:
+            raise CheckpointError(f"{damaged} (checksum of {broken} is wrong)")
+    try:
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{damaged} ({str(error).splitlines()[0]})") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{damaged} (holds a {type(loaded).__name__})")
+    return loaded

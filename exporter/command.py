@@ -1,0 +1,83 @@
+"""`onnx-shift train`: from options to a run, with what the user sees meanwhile."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from onnx_shift.exporter.progress import shown
+from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override
+from onnx_shift.exporter.recipe import preset as find_preset
+from onnx_shift.exporter.rounds import Level, Run, train
+
+INTERRUPTED = 130
+
+
+def train_command(
+    preset: str | None,
+    output: Path | None,
+    changes: Mapping[str, Any],
+    *,
+    replicates: int,
+    device: str,
+    tensorboard: bool,
+    out: Console,
+    log: Console,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """Run what the options ask for; returns the finished runs, JSON-ready."""
+    recipe = override(_base(preset, output, changes), **changes)
+    folder = output or Path("runs") / recipe.preset
+    runs = []
+    for replicate in range(replicates):
+        chosen = dataclasses.replace(recipe, seed=recipe.seed + replicate)
+        part = folder / f"seed-{chosen.seed}" if replicates > 1 else folder
+        run = _train(chosen, part, device, tensorboard, out, log, quiet)
+        runs.append(
+            {
+                "folder": str(run.folder),
+                "stopped": run.stopped,
+                "levels": [dataclasses.asdict(level) | {"onnx": str(level.onnx)} for level in run.levels],
+            }
+        )
+    return runs
+
+
+def _base(preset: str | None, output: Path | None, changes: Mapping[str, Any]) -> Recipe:
+    if preset is not None:
+        return find_preset(preset)
+    stored = None if output is None else output / "recipe.json"
+    if stored is not None and stored.exists():
+        return load_recipe(stored)
+    if changes.get("model") is None or changes.get("data") is None:
+        raise RecipeError("name a PRESET, or both --model and --data")
+    return Recipe()
+
+
+def _train(
+    recipe: Recipe, folder: Path, device: str, tensorboard: bool, out: Console, log: Console, quiet: bool
+) -> Run:
+    def level_done(level: Level) -> None:
+        if not quiet:
+            ratio = "dense" if level.level == 0 else f"ratio {level.ratio:.4g}"
+            out.print(f"{level.onnx}  {ratio:<12} {level.kept:>10,} weights  accuracy {level.accuracy:.2%}")
+
+    try:
+        with shown(log) as progress:
+            run = train(
+                recipe,
+                folder,
+                device=device,
+                progress=progress,
+                level_done=level_done,
+                tensorboard=tensorboard,
+            )
+    except KeyboardInterrupt:
+        log.print(f"interrupted; the same command goes on from the last finished epoch in {folder}")
+        raise typer.Exit(INTERRUPTED) from None
+    if run.stopped:
+        log.print(f"stopped early: {run.stopped}")
+    return run

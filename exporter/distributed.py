@@ -1,0 +1,105 @@
+"""Several processes training one model: joining them, sharing a batch, and BatchNorm over the whole of it.
+
+`torchrun` starts the processes and tells each its place through the environment; gloo connects processors, nccl
+graphics cards. PyTorch's own SyncBatchNorm works on graphics cards alone, hence `GlobalBatchNorm`.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as collective
+from torch import Tensor, nn
+
+from onnx_shift.errors import OnnxShiftError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def share(self, start: int, stop: int) -> slice:
+        """This process's part of the batch start … stop; parts differ by at most one image."""
+        count = stop - start
+        return slice(start + count * self.rank // self.size, start + count * (self.rank + 1) // self.size)
+
+    def wait(self) -> None:
+        """Return when every process has come this far."""
+        if self.size > 1:
+            dist.barrier()
+
+    def total(self, values: Tensor) -> Tensor:
+        """`values` summed over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def agree(self, tensors: dict[str, Tensor]) -> None:
+        """Overwrite boolean `tensors` with those of the leading process."""
+        if self.size > 1:
+            for name, tensor in tensors.items():
+                sent = tensor.to(torch.uint8)
+                dist.broadcast(sent, 0)
+                tensors[name] = sent.bool()
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[World]:
+    """Take this process's place among those that torchrun started; alone without it."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise OnnxShiftError(f"cannot join the other {size - 1} processes ({error})") from error
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+    finally:
+        dist.destroy_process_group()
+
+
+class GlobalBatchNorm(nn.BatchNorm2d):
+    """BatchNorm2d whose statistics in training are those of the batch over all processes, on any device."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        count = torch.tensor([input.numel() // input.shape[1]], dtype=input.dtype, device=input.device)
+        sums = collective.all_reduce(torch.cat([input.sum(dim=(0, 2, 3)), count]))
+        total = sums[-1]
+        mean = sums[:-1] / total
+        centred = input - mean.view(1, -1, 1, 1)
+        variance = collective.all_reduce(centred.square().sum(dim=(0, 2, 3))) / total
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * total / (total - 1), self.momentum)
+            self.num_batches_tracked.add_(1)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
+    """Make every BatchNorm2d of `model` use the statistics of the whole batch, in place; names and weights stay."""
+    if device.type == "cuda":
+        for name, child in model.named_children():
+            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+        return
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = GlobalBatchNorm

@@ -1,0 +1,261 @@
+"""Recipes: every number that a training run depends on, as one frozen value; the presets; and what a user may override."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.files import read_bytes
+
+CHOICES = {
+    "initialisation": ("published", "kaiming", "own"),
+    "augmentation": ("none", "shift", "flip-crop", "resized-crop"),
+    "rank": ("magnitude", "cost"),
+    "schedule": ("milestones", "one-cycle"),
+    "precision": ("float32", "bfloat16", "float16"),
+}
+
+
+class RecipeError(OnnxShiftError):
+    """A preset or an option of a recipe that does not exist or makes no sense."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, on what, how sparse and how long. Times are epochs, or steps (batches) where the name says so."""
+
+    preset: str = "custom"
+    # model and data
+    model: str = "vgg16"
+    width: float = 1.0
+    initialisation: str = (
+        "published"  # kaiming_normal; gamma ~ U(0, 1), or 1 with "kaiming"; "own": the model's
+    )
+    data: str = "uoft-cs/cifar10"
+    image_column: str | None = None  # None: found by type
+    label_column: str | None = None
+    image_size: int | None = (
+        None  # resize the shorter side and crop the centre; None: take images as they are
+    )
+    train_images: int | None = None  # train on the first so many; None: on all
+    mean: tuple[float, ...] | None = (
+        None  # per channel, of pixels in 0..1; None: measured on the training images
+    )
+    std: tuple[float, ...] | None = None
+    augmentation: str = "flip-crop"
+    crop_padding: int = 4
+    crop_scale: tuple[float, float] = (0.08, 1.0)  # of the image's area, for "resized-crop"
+    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    # sparsity
+    method: str = "imp"
+    levels: int = 8  # ratios 2, 4 … 2^levels; 0: the dense model alone
+    prune_share: float = 0.5  # of the remaining weights, per round of pruning
+    rank: str = "magnitude"
+    cost_power: float = 0.5  # with rank "cost": score / positions^cost_power
+    refill_widen: float = 1.0  # with method "refill": channels kept, times this
+    refill_from: int = 1  # with method "refill": levels before this one are plain magnitude pruning
+    exclude: tuple[str, ...] = ()  # weights never pruned, by name or pattern
+    rewind_steps: int = 0
+    # optimisation
+    epochs: int = 160
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.0
+    schedule: str = "milestones"
+    warmup_epochs: float = 0.0
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1  # of the learning rate, at every milestone
+    precision: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    seed: int = 0
+    evaluate_every: int = (
+        5  # epochs between measurements on the test images; the last epoch is always measured
+    )
+    min_accuracy: float | None = None
+
+    def to_json(self) -> str:
+        """The whole recipe as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits that change with any field but `levels`: a run may be carried on to more levels."""
+        fields = {key: value for key, value in dataclasses.asdict(self).items() if key != "levels"}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_CIFAR10 = Recipe(
+    data="uoft-cs/cifar10",
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+    prune_share=0.2,
+    rewind_steps=2000,
+    epochs=160,
+    batch_size=128,
+    learning_rate=0.1,
+    milestones=(80, 120),
+)
+
+_IMAGENET = Recipe(
+    model="resnet50",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    augmentation="resized-crop",
+    prune_share=0.2,
+    warmup_epochs=5,
+)
+
+_replace = dataclasses.replace
+
+PRESETS: dict[str, Recipe] = {
+    # As published with the paper (its table of settings) and as coded in OpenLTH.
+    "vgg16-cifar10": _replace(_CIFAR10, model="vgg16", exclude=("fc.weight",)),
+    "resnet20-cifar10": _replace(_CIFAR10, model="resnet20-cifar"),
+    "resnet50-tinyimagenet": _replace(
+        _IMAGENET,
+        data="zh-plus/tiny-imagenet",
+        crop_scale=(0.1, 1.0),
+        crop_ratio=(0.8, 1.25),
+        rewind_steps=2000,
+        epochs=200,
+        batch_size=256,
+        learning_rate=0.2,
+        milestones=(100, 150),
+    ),
+    "resnet50-imagenet": _replace(
+        _IMAGENET,
+        data="ILSVRC/imagenet-1k",
+        image_size=224,
+        rewind_steps=6255,  # five epochs
+        epochs=90,
+        batch_size=1024,
+        learning_rate=0.4,
+        milestones=(30, 60, 80),
+    ),
+    # Quick ones for CPUs.
+    "digits": Recipe(
+        model="vgg-digits",
+        data="digits",
+        initialisation="kaiming",
+        augmentation="shift",
+        crop_padding=1,
+        exclude=("fc.weight",),
+        rewind_steps=23,
+        epochs=8,
+        batch_size=64,
+        learning_rate=0.2,
+        weight_decay=1.5e-2,  # strong: unneeded channels fade before they are pruned, and so empty whole
+        schedule="one-cycle",
+        channels_last=True,
+        evaluate_every=0,
+    ),
+    "vgg16-quarter-cifar10": _replace(
+        _CIFAR10,
+        model="vgg16",
+        width=0.25,
+        initialisation="kaiming",
+        exclude=("fc.weight",),
+        prune_share=0.5,
+        rewind_steps=391,  # one epoch
+        epochs=8,
+        learning_rate=0.2,
+        weight_decay=5e-4,
+        schedule="one-cycle",
+        milestones=(),
+        channels_last=True,
+    ),
+}
+PRESETS = {name: _replace(recipe, preset=name) for name, recipe in PRESETS.items()}
+
+
+def preset(name: str) -> Recipe:
+    """The preset `name`, or the recipe stored in a JSON file of that path. Raises RecipeError when there is neither."""
+    if name in PRESETS:
+        return PRESETS[name]
+    if name.endswith(".json"):
+        return load_recipe(Path(name))
+    raise RecipeError(
+        f"{name}: no such preset; choose one of {', '.join(PRESETS)}, or name a recipe.json of a run"
+    )
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe that `Recipe.to_json` wrote. Raises RecipeError naming the file."""
+    try:
+        values = json.loads(read_bytes(path))
+        recipe = Recipe(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        )
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"{path}: not a recipe of this version ({error})") from error
+    return check(recipe)
+
+
+def override(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with `changes` (None leaves a field as it is), checked.
+
+    With another number of epochs, milestones, warm-up and rewind step move in proportion unless given themselves.
+    """
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if "epochs" in changes and changes["epochs"] != recipe.epochs:
+        factor = changes["epochs"] / recipe.epochs
+        changes.setdefault("milestones", tuple(milestone * factor for milestone in recipe.milestones))
+        changes.setdefault("warmup_epochs", recipe.warmup_epochs * factor)
+        changes.setdefault("rewind_steps", round(recipe.rewind_steps * factor))
+    return check(dataclasses.replace(recipe, **changes))
+
+
+def check(recipe: Recipe) -> Recipe:
+    """Return `recipe` when its fields make sense; raise RecipeError naming the option otherwise."""
+    for field, choices in CHOICES.items():
+        value = getattr(recipe, field)
+        if value not in choices:
+            raise RecipeError(f"--{_option(field)} {value}: choose one of {', '.join(choices)}")
+    for field in ("epochs", "batch_size", "learning_rate", "width", "refill_widen"):
+        if not getattr(recipe, field) > 0:
+            raise RecipeError(f"--{_option(field)} {getattr(recipe, field)}: must be above 0")
+    for field in (
+        "levels",
+        "rewind_steps",
+        "momentum",
+        "weight_decay",
+        "warmup_epochs",
+        "evaluate_every",
+        "seed",
+    ):
+        if getattr(recipe, field) < 0:
+            raise RecipeError(f"--{_option(field)} {getattr(recipe, field)}: must not be negative")
+    if recipe.levels > 24:
+        raise RecipeError(f"--levels {recipe.levels}: at most 24, a ratio of 2^24")
+    if not 0 < recipe.prune_share < 1:
+        raise RecipeError(f"--prune-share {recipe.prune_share}: must lie between 0 and 1")
+    return recipe
+
+
+def rounds_of_levels(recipe: Recipe, *, iterative: bool) -> tuple[int, ...]:
+    """The round of pruning that ends each level 0 … levels; ratio 2^level is met as nearly as the share allows.
+
+    At 20 % per round these are rounds 3, 6, 9, 12, 16, 19, 22, 25, as in the paper. One-shot methods need no
+    rounds in between.
+    """
+    if not iterative:
+        return tuple(range(recipe.levels + 1))
+    rounds_per_level = math.log(2) / -math.log1p(-recipe.prune_share)
+    rounds = tuple(round(level * rounds_per_level) for level in range(recipe.levels + 1))
+    if len(set(rounds)) != len(rounds):
+        raise RecipeError(
+            f"--prune-share {recipe.prune_share}: more than half a round's weights leave no level of 2x"
+        )
+    return rounds
+
+
+def _option(field: str) -> str:
+    return field.replace("_", "-")

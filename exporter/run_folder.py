@@ -1,0 +1,94 @@
+"""The folder of a run: which file is what, so that training, resuming and exporting agree.
+
+recipe.json            the whole recipe; `onnx-shift train RUN/recipe.json` runs it again
+level-00.onnx …        the dense network, then one per level
+metrics.csv            a row per epoch
+levels.csv             a row per finished level
+checkpoints/           rewind.pt, last.pt (the epoch reached), round-00.pt … (finished rounds)
+tensorboard/           the same numbers for TensorBoard
+"""
+
+import csv
+import fcntl
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.exporter.checkpoint import CheckpointError
+from onnx_shift.exporter.recipe import Recipe, load_recipe
+from onnx_shift.files import write_text
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def rewind(self) -> Path:
+        return self.path / "checkpoints" / "rewind.pt"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "checkpoints" / "last.pt"
+
+    def round(self, number: int) -> Path:
+        """The checkpoint at the end of a round of pruning and training; round 0 is dense."""
+        return self.path / "checkpoints" / f"round-{number:02d}.pt"
+
+    def level(self, number: int) -> Path:
+        """The ONNX file of a level."""
+        return self.path / f"level-{number:02d}.onnx"
+
+    def claim(self, recipe: Recipe) -> None:
+        """Make the folder this recipe's: write the recipe, or compare it with the one there.
+
+        More levels than before may be asked for. Raises CheckpointError naming the first field that differs.
+        """
+        if self.recipe.exists():
+            stored = load_recipe(self.recipe)
+            if stored.hash != recipe.hash:
+                differences = [
+                    f"{field} {getattr(stored, field)!r} there, {getattr(recipe, field)!r} here"
+                    for field in recipe.__dataclass_fields__
+                    if field != "levels" and getattr(stored, field) != getattr(recipe, field)
+                ]
+                raise CheckpointError(
+                    f"{self.path}: holds a run of another recipe ({'; '.join(differences)}); "
+                    "choose another folder with -o"
+                )
+            for stray in self.path.rglob(".*.tmp"):  # what a killed process was writing
+                stray.unlink(missing_ok=True)
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OnnxShiftError(f"{self.path}: cannot be made ({error.strerror})") from error
+        write_text(self.recipe, recipe.to_json())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process; raises OnnxShiftError when another one trains in it."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OnnxShiftError(f"{self.path}: another process is training in this folder") from error
+            yield
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `rows`, all with the keys of the first, atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,234 @@
+"""One model, its optimiser and the images, on one device: an epoch of training, and measuring the accuracy."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.exporter.augmentation import Draws, draw, resized_crop, shift_and_flip
+from onnx_shift.exporter.data import Normalisation, Split
+from onnx_shift.exporter.distributed import World, synchronise_batchnorm
+from onnx_shift.exporter.masks import Mask, apply_mask, count_all, count_kept
+from onnx_shift.exporter.recipe import Recipe
+from onnx_shift.exporter.schedule import learning_rate
+
+EVALUATION_BATCH = 500
+LOSS_CHECK_STEPS = 50  # reading the loss waits for the device: not on every batch
+
+
+class TrainingError(OnnxShiftError):
+    """Training that cannot go on: a loss that is not a number, a device that is not there."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device `name`, or the fastest there is for "auto". Raises TrainingError when it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TrainingError(f"--device {name}: not there ({str(error).splitlines()[0]})") from error
+    return device
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed that depends on every part and nothing else, so that a resumed epoch draws what it would have drawn."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where training stands within a round: steps count the batches of the round, epochs follow from them."""
+
+    round: int
+    step: int
+
+
+class Images:
+    """A split ready to be drawn from: uint8 on the device where it fits in memory, decoded per batch where not."""
+
+    def __init__(
+        self, split: Split, normalisation: Normalisation, recipe: Recipe, device: torch.device
+    ) -> None:
+        in_memory = isinstance(split.images, np.ndarray)
+        self.pixels = (
+            torch.from_numpy(np.ascontiguousarray(split.images)).to(device) if in_memory else split.images
+        )
+        self.labels = torch.from_numpy(split.labels).to(device)
+        self.recipe = recipe
+        self.device = device
+        std = torch.tensor(normalisation.std, device=device).view(1, -1, 1, 1)
+        self._scale = 1 / 255 / std
+        self._shift = -torch.tensor(normalisation.mean, device=device).view(1, -1, 1, 1) / std
+        self._format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Normalised, augmented images (n, C, H, W) of float32 and their labels (n,)."""
+        if isinstance(self.pixels, Tensor):
+            pixels = self.pixels[index]
+        else:
+            pixels = torch.from_numpy(self.pixels[index.cpu().numpy()]).to(self.device)
+        pixels = shift_and_flip(pixels, draws, self.recipe.crop_padding)
+        images = torch.addcmul(self._shift, pixels.to(torch.float32), self._scale)
+        images = resized_crop(images, draws)
+        return images.contiguous(memory_format=self._format), self.labels[index]
+
+    def in_order(self, batch_size: int, world: World) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of all images, in order, not augmented."""
+        share = world.share(0, len(self))
+        for start in range(share.start, share.stop, batch_size):
+            yield self.take(
+                torch.arange(start, min(start + batch_size, share.stop), device=self.device), Draws()
+            )
+
+
+class Trainer:
+    """The live state of a run: weights, optimiser, mask and the training images."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Images,
+        test: Images,
+        recipe: Recipe,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self.recipe, self.device, self.world = recipe, device, world
+        self.train, self.test = train, test
+        self.model = model.to(device)
+        if recipe.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.runner: Any = self.model
+        if world.size > 1:
+            synchronise_batchnorm(self.model, device)
+            devices = [device] if device.type == "cuda" else None
+            self.runner = nn.parallel.DistributedDataParallel(
+                self.model, device_ids=devices, broadcast_buffers=False
+            )
+        if recipe.compile:
+            self.runner = torch.compile(self.runner)
+        self.steps_per_epoch = -(-len(train) // recipe.batch_size)
+        self.mask: Mask = {}
+        self._mask_factors: list[Tensor] = []
+        self._masked: list[nn.Parameter] = []
+        self.start({})
+
+    def start(self, mask: Mask, state: dict[str, Tensor] | None = None) -> None:
+        """Begin a round: take over the weights of `state` that `mask` keeps, with a fresh optimiser."""
+        if state is not None:
+            self.model.load_state_dict(state)
+        self.mask = {name: kept.to(self.device) for name, kept in mask.items()}
+        apply_mask(self.model, self.mask)
+        sparse = count_kept(self.mask) < count_all(self.mask)
+        self._masked = [self.model.get_parameter(name) for name in self.mask] if sparse else []
+        self._mask_factors = [
+            self.mask[name].to(weight) for name, weight in zip(self.mask, self._masked, strict=False)
+        ]
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            weight_decay=self.recipe.weight_decay,
+            nesterov=self.recipe.nesterov,
+            fused=True,
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "float16")
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs beside its place."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def run_epoch(self, place: Place, before_step: Callable[[int], None]) -> float:
+        """Train from `place` to the end of its epoch; returns the mean loss of the images seen.
+
+        `before_step` is called with every step. Raises TrainingError when the loss is no number.
+        """
+        epoch, first_batch = divmod(place.step, self.steps_per_epoch)
+        order, draws = self._draw_epoch(place.round, epoch)
+        torch.manual_seed(derive_seed(self.recipe.seed, "noise", place.round, epoch, self.world.rank))
+        self.runner.train()
+        loss_sum = torch.zeros((), device=self.device)
+        seen = 0
+        size = self.recipe.batch_size
+        for batch in range(first_batch, self.steps_per_epoch):
+            step = epoch * self.steps_per_epoch + batch
+            before_step(step)
+            start, stop = batch * size, min((batch + 1) * size, len(order))
+            share = self.world.share(start, stop)
+            images, labels = self.train.take(order[share], draws.take(share))
+            loss_sum += self._update(images, labels, step, stop - start)
+            seen += stop - start
+            if step % LOSS_CHECK_STEPS == 0:
+                self._check_loss(loss_sum, place.round, step)
+        self._check_loss(loss_sum, place.round, (epoch + 1) * self.steps_per_epoch)
+        return float(self.world.total(loss_sum)) / max(1, seen)
+
+    def _draw_epoch(self, round_: int, epoch: int) -> tuple[Tensor, Draws]:
+        generator = torch.Generator().manual_seed(derive_seed(self.recipe.seed, "epoch", round_, epoch))
+        order = torch.randperm(len(self.train), generator=generator).to(self.device)
+        return order, draw(self.recipe, len(self.train), generator, self.device)
+
+    def _update(self, images: Tensor, labels: Tensor, step: int, global_count: int) -> Tensor:
+        """One step of SGD on this process's part of a batch of `global_count`; returns the part's summed loss."""
+        rate = learning_rate(self.recipe, step, self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self._autocast():
+            scores = self.runner(images)
+        loss = F.cross_entropy(
+            scores.float(), labels, reduction="sum", label_smoothing=self.recipe.label_smoothing
+        )
+        self.optimizer.zero_grad()
+        # The engine averages gradients over processes; the mean over the whole batch is asked for.
+        self.scaler.scale(loss * (self.world.size / global_count)).backward()  # type: ignore[no-untyped-call]
+        if self._masked:
+            torch._foreach_mul_([weight.grad for weight in self._masked], self._mask_factors)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def _autocast(self) -> torch.autocast:
+        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+        enabled = self.recipe.precision != "float32"
+        chosen = dtype[self.recipe.precision] if enabled else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=chosen, enabled=enabled)
+
+    def _check_loss(self, loss_sum: Tensor, round_: int, step: int) -> None:
+        if not torch.isfinite(loss_sum):
+            raise TrainingError(
+                f"the loss is not a number any more in round {round_} before step {step}; "
+                f"try a --learning-rate below {self.recipe.learning_rate:g} in a new run folder"
+            )
+
+    def evaluate(self) -> float:
+        """Share of the test images classified rightly, 0..1."""
+        self.model.eval()
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        with torch.no_grad(), self._autocast():
+            for images, labels in self.test.in_order(EVALUATION_BATCH, self.world):
+                right += (self.model(images).argmax(1) == labels).sum()
+        self.model.train()
+        return int(self.world.total(right)) / len(self.test)
