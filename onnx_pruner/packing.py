@@ -1,0 +1,220 @@
+"""Packing models into one portfolio file, which the device opens without any protobuf."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.files import atomic_open
+from onnx_shift.runtime.archive import new_member
+from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor, Variant, write_portfolio
+from onnx_shift.runtime.skeleton import NUMPY_TYPES
+
+INSIDE_BYTES = 1024  # smaller tensors stay in the model
+_FILE_BYTES = (
+    16 << 20
+)  # tensors are gathered into files of about this size, which a device inflates side by side
+_ALIGNMENT = 64
+_COMMANDS = ("smaller", "larger")  # what `switch` takes beside a name
+
+
+class PackError(OnnxShiftError):
+    """Models that cannot make one portfolio."""
+
+
+def pack(
+    models: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    profile: Mapping[str, Any] | None = None,
+    max_variants: int | None = None,
+    keep_all: bool = False,
+) -> dict[str, str]:
+    """Write the portfolio of `models` to `output`, atomically; the same models give the same bytes.
+
+    A variant is named after its file. With a `profile` (see profiling) only variants that are worth it are
+    kept, at most `max_variants`, unless `keep_all`; its entries become their metadata, beside those the
+    models carry. Returns the names left out, each with the reason. Raises PackError for duplicate names and
+    for models whose inputs or outputs differ.
+    """
+    paths = [Path(model) for model in models]
+    names = [path.stem for path in paths]
+    for path, name in zip(paths, names, strict=True):
+        if names.count(name) > 1:
+            raise PackError(f"{path}: a second model of the name {name!r}; a variant is named after its file")
+        if name in _COMMANDS:
+            raise PackError(
+                f"{path}: a variant cannot be called {name!r}, which switch() takes for a direction"
+            )
+    dropped: dict[str, str] = {}
+    measured: Mapping[str, Any] = profile.get("variants", {}) if profile is not None else {}
+    if profile is not None:
+        missing = [name for name in names if name not in measured]
+        if missing:
+            raise PackError(f"the profile does not list {', '.join(missing)}")
+        from onnx_shift.onnx_pruner.pareto import select
+
+        dropped = dict(select(profile, names, max_variants=max_variants, keep_all=keep_all).dropped)
+    elif max_variants is not None and len(names) > max_variants:
+        raise PackError(
+            f"{len(names)} models for at most {max_variants} variants: without a profile all are kept"
+        )
+    kept = [path for path, name in zip(paths, names, strict=True) if name not in dropped]
+    if not kept:
+        raise PackError(f"{output}: a portfolio needs at least one model")
+    variants, contents = [], {}
+    signatures: dict[Path, tuple[list[Signature], list[Signature]]] = {}
+    for path in kept:
+        model = load_model(path)
+        signatures[path] = _signature(model.graph.input, model), _signature(model.graph.output, model)
+        _check_same(kept[0], path, signatures)
+        variant, contents[path.stem] = _variant(path.stem, model, measured.get(path.stem, {}))
+        variants.append(variant)
+    inputs, outputs = signatures[kept[0]]
+    with atomic_open(output) as file:
+        write_portfolio(file, variants, contents, inputs, outputs)
+    return dropped
+
+
+def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Return the model at `path`, its external data loaded. Raises PackError naming the file."""
+    try:
+        return onnx.load(path)
+    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        raise PackError(f"{path}: no ONNX model, or its external data is broken ({error})") from error
+    except OSError as error:
+        raise PackError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _signature(values: Sequence[onnx.ValueInfoProto], model: onnx.ModelProto) -> list[Signature]:
+    """Return `values` as onnxruntime states them; an input that an initializer gives is no input."""
+    given = {tensor.name for tensor in model.graph.initializer}
+    return [
+        Signature(value.name, _type_text(value.type), _shape(value.type))
+        for value in values
+        if value.name not in given
+    ]
+
+
+def _type_text(type_: onnx.TypeProto) -> str:
+    kind = type_.WhichOneof("value")
+    if kind == "tensor_type":
+        name = onnx.TensorProto.DataType.Name(type_.tensor_type.elem_type).lower()
+        return f"tensor({name})"
+    return str(kind).removesuffix("_type")
+
+
+def _shape(type_: onnx.TypeProto) -> list[int | str | None]:
+    return [
+        dimension.dim_value if dimension.HasField("dim_value") else dimension.dim_param or None
+        for dimension in type_.tensor_type.shape.dim
+    ]
+
+
+def _check_same(
+    first: Path, other: Path, signatures: Mapping[Path, tuple[list[Signature], list[Signature]]]
+) -> None:
+    for kind, ours, theirs in zip(("inputs", "outputs"), signatures[first], signatures[other], strict=True):
+        if ours != theirs:
+            raise PackError(
+                f"{other}: its {kind} differ from those of {first}: {_text(theirs)}, not {_text(ours)}"
+            )
+
+
+def _text(signatures: Sequence[Signature]) -> str:
+    return ", ".join(f"{s.name} {s.type}{s.shape}" for s in signatures)
+
+
+def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> tuple[Variant, Content]:
+    """Return the variant and its content; takes the large tensors out of `model`."""
+    _hoist_constants(model)
+    weight_bytes = sum(_size_bytes(tensor) for tensor in model.graph.initializer)
+    files: list[bytearray] = []
+    tensors = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in NUMPY_TYPES or _size_bytes(tensor) < INSIDE_BYTES:
+            continue
+        if not files or len(files[-1]) >= _FILE_BYTES:
+            files.append(bytearray())
+        files[-1].extend(bytes(-len(files[-1]) % _ALIGNMENT))
+        file, offset = _file_name(len(files) - 1), len(files[-1])
+        files[-1].extend(_move_outside(tensor, file, offset))
+        tensors.append(Tensor(tensor.name, NUMPY_TYPES[tensor.data_type], tuple(tensor.dims), file, offset))
+    weights = {
+        _file_name(index): new_member(f"{name}/{_file_name(index)}", content)
+        for index, content in enumerate(files)
+    }
+    member = new_member(f"{name}/{MODEL}", model.SerializeToString(deterministic=True))
+    content = Content(member, MappingProxyType(weights), tuple(tensors))
+    metadata = {**_metadata(model), **measured}
+    return Variant(name, weight_bytes, content.deflated_bytes, "", metadata), content
+
+
+def _file_name(index: int) -> str:
+    return f"weights-{index:03}.bin"
+
+
+def _size_bytes(tensor: onnx.TensorProto) -> int:
+    type_ = NUMPY_TYPES.get(tensor.data_type)
+    # What numpy has no type for (strings, 4 and 8 bit floats) stays inside and counts as what protobuf needs
+    # for it.
+    return int(math.prod(tensor.dims) * np.dtype(type_).itemsize if type_ else tensor.ByteSize())
+
+
+def _move_outside(tensor: onnx.TensorProto, file: str, offset: int) -> bytes:
+    """Return the tensor's bytes, and leave in it where they will lie: ONNX's external-data layout."""
+    raw = bytes(tensor.raw_data) if tensor.HasField("raw_data") else numpy_helper.to_array(tensor).tobytes()
+    where = {"location": file, "offset": str(offset), "length": str(len(raw))}
+    outside = onnx.TensorProto(
+        name=tensor.name,
+        data_type=tensor.data_type,
+        dims=tensor.dims,
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    outside.external_data.extend(
+        onnx.StringStringEntryProto(key=key, value=value) for key, value in where.items()
+    )
+    tensor.CopyFrom(outside)
+    return raw
+
+
+def _hoist_constants(model: onnx.ModelProto) -> None:
+    """Turn large Constant nodes of the main graph into initializers, which can lie outside the model."""
+    if model.ir_version < 4:
+        return  # an initializer had to be an input as well then
+    for node in list(model.graph.node):
+        value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+        if node.op_type == "Constant" and value is not None and _size_bytes(value) >= INSIDE_BYTES:
+            initializer = model.graph.initializer.add()
+            initializer.CopyFrom(value)
+            initializer.name = node.output[0]
+            model.graph.node.remove(node)
+
+
+def _metadata(model: onnx.ModelProto) -> dict[str, Any]:
+    """Return the model's metadata; what onnx-shift wrote itself without its prefix and as the values they
+    are.
+    """
+    entries: dict[str, Any] = {}
+    for entry in model.metadata_props:
+        name = entry.key.removeprefix("onnx_shift.")
+        try:
+            entries[name] = (
+                json.loads(entry.value, parse_constant=_refuse) if name != entry.key else entry.value
+            )
+        except ValueError:
+            entries[name] = entry.value
+    return entries
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

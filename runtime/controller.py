@@ -1,0 +1,86 @@
+"""The thread that asks a policy and does as it says."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from onnx_shift.runtime.errors import ClosedError, SwitchError
+from onnx_shift.runtime.meter import Meter
+from onnx_shift.runtime.policy import Load, Policy
+from onnx_shift.runtime.portfolio import Portfolio, Variant
+
+_log = logging.getLogger(__name__)
+
+
+class Switchable(Protocol):
+    """What a controller needs of a switcher."""
+
+    portfolio: Portfolio
+
+    @property
+    def active(self) -> Variant: ...
+
+    def switch(self, target: str) -> object: ...
+
+
+class Controller:
+    """Asks `policy` at its interval, on a thread of its own, and switches as it answers."""
+
+    def __init__(
+        self,
+        switcher: Switchable,
+        policy: Policy,
+        meter: Meter,
+        waiting: Callable[[], int] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._switcher = switcher
+        self._policy = policy
+        self._meter = meter
+        self._waiting = waiting or (lambda: 0)
+        self._clock = clock
+        self._looked_s = clock()
+        self._were_waiting = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="onnx-shift-policy", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. A switch that it is at is finished first."""
+        self._stop.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def look(self) -> Load:
+        """Return the load since the last look."""
+        now = self._clock()
+        running, completed, busy_s, latencies_ms = self._meter.read()
+        waiting = running + self._waiting()
+        load = Load(
+            time_s=now,
+            interval_s=now - self._looked_s,
+            arrived=max(0, completed + waiting - self._were_waiting),
+            completed=completed,
+            waiting=waiting,
+            busy_s=busy_s,
+            latencies_ms=latencies_ms,
+            active=self._switcher.active,
+            variants=self._switcher.portfolio.variants,
+        )
+        self._looked_s, self._were_waiting = now, waiting
+        return load
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self._policy.interval_s):
+            target = self._policy.decide(self.look())
+            if target is None:
+                continue
+            try:
+                self._switcher.switch(target)
+            except ClosedError:
+                return
+            except SwitchError as error:
+                _log.warning("the policy's switch failed, the variant before still serves: %s", error)

@@ -1,0 +1,385 @@
+"""A portfolio: several variants of one model, each kept deflated in memory.
+
+The file is an archive (`archive.py`) of `manifest.json` and, per variant, `<name>/model.onnx` beside
+`<name>/weights*.bin` in ONNX's external-data layout. The manifest lists every tensor that lies in a weights
+file, so that a session is built without parsing any protobuf here.
+"""
+
+import hashlib
+import json
+import math
+import mmap
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any
+
+import numpy as np
+
+from onnx_shift.runtime.archive import Member, new_member, read_archive, write_archive
+from onnx_shift.runtime.errors import PortfolioError
+from onnx_shift.runtime.inflate import Buffer
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+TENSOR_TYPES = frozenset(
+    [
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    ]
+)
+_DEFAULT_LIMIT_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One initializer that lies outside the model: where its bytes are and how to read them (type as in
+    numpy).
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    file: str
+    offset: int
+
+    @property
+    def size_bytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.type).itemsize
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a session is built from, deflated: the model without its large tensors, and the files these lie
+    in.
+    """
+
+    model: Member
+    weights: Mapping[str, Member]
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def deflated_bytes(self) -> int:
+        return self.model.stored_bytes + sum(member.stored_bytes for member in self.weights.values())
+
+    @property
+    def inflated_bytes(self) -> int:
+        return self.model.size_bytes + sum(member.size_bytes for member in self.weights.values())
+
+    def inflate(self, pool: Executor, *, check: bool) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
+        """Return the model's bytes and the tensors by name, their files inflated side by side on `pool`.
+
+        Raises PortfolioError when a member is damaged (`check` compares CRC-32), MemoryError when there is no
+        room.
+        """
+        files = dict(
+            zip(self.weights, pool.map(lambda m: m.content(check=check), self.weights.values()), strict=True)
+        )
+        arrays = {
+            tensor.name: files[tensor.file][tensor.offset : tensor.offset + tensor.size_bytes]
+            .view(tensor.type)
+            .reshape(tensor.shape)
+            for tensor in self.tensors
+        }
+        return self.model.content(check=check).tobytes(), arrays
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model of a portfolio. `metadata` is what `pack` was told of it: accuracy, latency, ratio and the
+    like.
+
+    `weight_bytes` are those of its tensors uncompressed, `deflated_bytes` those of its files in the
+    portfolio, and `sha256` identifies the model.
+    """
+
+    name: str
+    weight_bytes: int
+    deflated_bytes: int
+    sha256: str
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """An input or output that all variants share: name, type and shape as in onnxruntime's NodeArg."""
+
+    name: str
+    type: str
+    shape: list[int | str | None] = field(hash=False)
+
+
+class Portfolio:
+    """Variants sorted by size, smallest first, all deflated in memory. Safe to share between threads and
+    switchers.
+
+    `len(portfolio)`, iteration and `portfolio["name"]` give `Variant`s. Open one with `Portfolio.open`.
+    """
+
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        contents: Mapping[str, Content],
+        inputs: Sequence[Signature],
+        outputs: Sequence[Signature],
+        source: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.variants = tuple(variants)
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self._by_name = {variant.name: variant for variant in variants}
+        self._contents = dict(contents)
+        self._prepared: dict[tuple[str, str], Content] = {}
+        self._source = Path(source) if source is not None else None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, source: str | os.PathLike[str] | Buffer, *, limit_bytes: int = _DEFAULT_LIMIT_BYTES
+    ) -> "Portfolio":
+        """Read a portfolio from a path, or over bytes or a memory map, which it then points into without a
+        copy.
+
+        Structure, names, declared sizes (at most `limit_bytes` inflated per variant) and the SHA-256 of every
+        member are checked. Raises PortfolioError naming the file and what is wrong.
+        """
+        path = source if isinstance(source, str | os.PathLike) else None
+        try:
+            return cls._open(source, path, limit_bytes)
+        except PortfolioError as error:
+            if path is None:
+                raise PortfolioError(f"portfolio: {error}") from error
+            raise PortfolioError(
+                str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+            ) from error
+
+    @classmethod
+    def _open(
+        cls, source: str | os.PathLike[str] | Buffer, path: str | os.PathLike[str] | None, limit_bytes: int
+    ) -> "Portfolio":
+        members = read_archive(source)
+        manifest = read_manifest(members)
+        with _malformed_manifest():
+            inputs, outputs = (_signatures(manifest[key]) for key in ("inputs", "outputs"))
+            variants = [_variant(entry, members, manifest["members"]) for entry in manifest["variants"]]
+            contents = {
+                entry["name"]: content_of(entry, members, prefix=f"{entry['name']}/")
+                for entry in manifest["variants"]
+            }
+        if not variants or len(contents) != len(variants):
+            raise PortfolioError("its manifest lists no variant, or one twice")
+        if variants != sorted(variants, key=size_order):
+            raise PortfolioError("its manifest does not list the variants by size")
+        listed = sum(1 + len(content.weights) for content in contents.values())
+        if listed + 1 != len(members):
+            raise PortfolioError("it holds files that its manifest gives to no variant")
+        for name, content in contents.items():
+            size_bytes = content.inflated_bytes
+            if size_bytes > limit_bytes:
+                raise PortfolioError(f"{name}: {size_bytes} bytes inflated, above the limit of {limit_bytes}")
+        return cls(variants, contents, inputs, outputs, path)
+
+    def __len__(self) -> int:
+        return len(self.variants)
+
+    def __iter__(self) -> Iterator[Variant]:
+        return iter(self.variants)
+
+    def __getitem__(self, name: str) -> Variant:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            known = ", ".join(self._by_name)
+            raise KeyError(f"no variant {name!r}; there are: {known}") from None
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._by_name or item in self.variants
+
+    def __repr__(self) -> str:
+        return f"Portfolio({', '.join(self._by_name)})"
+
+    @property
+    def stored_bytes(self) -> int:
+        """The deflated bytes held in memory now."""
+        with self._lock:
+            return sum(
+                content.deflated_bytes for content in (*self._contents.values(), *self._prepared.values())
+            )
+
+    def content(self, name: str) -> Content:
+        """Return the variant's content as the file holds it, read again where `keep_prepared` let it go.
+
+        Raises PortfolioError when the file is not there any more or was changed meanwhile.
+        """
+        with self._lock:
+            content = self._contents.get(name)
+        if content is not None:
+            return content
+        assert self._source is not None  # only what can be read again is let go
+        again = Portfolio.open(self._source)
+        if name not in again or again[name].sha256 != self[name].sha256:
+            raise PortfolioError(f"{self._source}: changed since it was opened: {name} is another model now")
+        return again.content(name)
+
+    def prepared(self, name: str, key: str) -> Content | None:
+        """Return the variant's device-optimised content under the cache key `key`, if it is in memory."""
+        return self._prepared.get((name, key))
+
+    def keep_prepared(self, name: str, key: str, content: Content) -> None:
+        """Hold `content` as the variant's one copy under `key`; what can be read again from the path is let
+        go.
+        """
+        with self._lock:
+            self._prepared[name, key] = content
+            if self._source is not None:
+                self._contents.pop(name, None)
+
+
+def size_order(variant: Variant) -> tuple[int, str]:
+    """Sort key of variants: weight bytes, then name."""
+    return variant.weight_bytes, variant.name
+
+
+def write_portfolio(
+    file: IO[bytes],
+    variants: Sequence[Variant],
+    contents: Mapping[str, Content],
+    inputs: Sequence[Signature],
+    outputs: Sequence[Signature],
+) -> None:
+    """Write the portfolio's archive to `file`: the same arguments give the same bytes."""
+    ordered = sorted(variants, key=size_order)
+    body = {
+        "inputs": [vars(signature) for signature in inputs],
+        "outputs": [vars(signature) for signature in outputs],
+        "variants": [
+            {
+                "name": variant.name,
+                "weight_bytes": variant.weight_bytes,
+                "metadata": dict(variant.metadata),
+                "tensors": tensor_table(contents[variant.name]),
+            }
+            for variant in ordered
+        ],
+    }
+    members = [
+        member
+        for variant in ordered
+        for member in (contents[variant.name].model, *contents[variant.name].weights.values())
+    ]
+    write_with_manifest(file, body, members)
+
+
+def write_with_manifest(file: IO[bytes], body: Mapping[str, Any], members: Sequence[Member]) -> None:
+    """Write an archive whose first member is a manifest: format version, `body`, SHA-256 of every other
+    member.
+    """
+    hashes = {member.name: {"sha256": member.sha256(), "bytes": member.size_bytes} for member in members}
+    text = json.dumps(
+        {"format": FORMAT, **body, "members": hashes}, indent=1, ensure_ascii=False, allow_nan=False
+    )
+    write_archive(file, [new_member(MANIFEST, text.encode()), *members])
+
+
+def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
+    """Return the manifest among `members`, its format and every other member's size and SHA-256 checked."""
+    if MANIFEST not in members:
+        raise PortfolioError(f"it holds no {MANIFEST}, so it is no portfolio")
+    try:
+        manifest = json.loads(members[MANIFEST].content().tobytes())
+    except (ValueError, RecursionError) as error:
+        raise PortfolioError(f"{MANIFEST}: no JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise PortfolioError(f"{MANIFEST}: format {found!r} is unknown; this version reads format {FORMAT}")
+    with _malformed_manifest():
+        listed = {name: (entry["sha256"], entry["bytes"]) for name, entry in manifest["members"].items()}
+    for name in listed.keys() ^ (members.keys() - {MANIFEST}):
+        raise PortfolioError(f"{name}: missing" if name in listed else f"{name}: not listed in {MANIFEST}")
+    for name, (sha256, size_bytes) in listed.items():
+        if members[name].size_bytes != size_bytes or members[name].sha256() != sha256:
+            raise PortfolioError(f"{name}: damaged (its SHA-256 differs from the manifest's)")
+    return manifest
+
+
+def tensor_table(content: Content) -> list[dict[str, Any]]:
+    """Return the content's tensors as the manifest lists them."""
+    return [vars(tensor) for tensor in content.tensors]
+
+
+def content_of(entry: Mapping[str, Any], members: Mapping[str, Member], *, prefix: str = "") -> Content:
+    """Return the content whose files lie under `prefix`; each tensor that `entry` lists is checked to fit."""
+    weights = {
+        name.removeprefix(prefix): member
+        for name, member in members.items()
+        if name.startswith(prefix) and name.endswith(".bin")
+    }
+    if prefix + MODEL not in members:
+        raise PortfolioError(f"{prefix + MODEL}: missing")
+    tensors = tuple(_tensor(row, weights) for row in entry["tensors"])
+    if len({tensor.name for tensor in tensors}) != len(tensors):
+        raise PortfolioError(f"{prefix + MODEL}: its tensor table lists a name twice")
+    return Content(members[prefix + MODEL], weights, tensors)
+
+
+def _tensor(row: Mapping[str, Any], weights: Mapping[str, Member]) -> Tensor:
+    tensor = Tensor(row["name"], row["type"], tuple(row["shape"]), row["file"], row["offset"])
+    whole = all(type(number) is int and number >= 0 for number in (*tensor.shape, tensor.offset))
+    if not isinstance(tensor.name, str) or tensor.type not in TENSOR_TYPES or not whole:
+        raise PortfolioError(f"tensor {tensor.name!r}: no valid type, shape or offset")
+    if tensor.file not in weights or tensor.offset + tensor.size_bytes > weights[tensor.file].size_bytes:
+        raise PortfolioError(f"tensor {tensor.name!r}: does not lie inside {tensor.file!r}")
+    return tensor
+
+
+def _variant(entry: Mapping[str, Any], members: Mapping[str, Member], listed: Mapping[str, Any]) -> Variant:
+    name, weight_bytes, metadata = entry["name"], entry["weight_bytes"], entry["metadata"]
+    named = isinstance(name, str) and name and "/" not in name
+    if not named or type(weight_bytes) is not int or not isinstance(metadata, dict):
+        raise PortfolioError(f"variant {name!r}: its manifest entry is malformed")
+    own = [path for path in members if path.startswith(f"{name}/")]
+    identity = hashlib.sha256("".join(listed[path]["sha256"] for path in own).encode()).hexdigest()
+    deflated_bytes = sum(members[path].stored_bytes for path in own)
+    return Variant(name, weight_bytes, deflated_bytes, identity, MappingProxyType(metadata))
+
+
+def _signatures(rows: Sequence[Mapping[str, Any]]) -> list[Signature]:
+    return [Signature(row["name"], row["type"], list(row["shape"])) for row in rows]
+
+
+class _malformed_manifest:  # noqa: N801 - reads as the `with` block it is
+    """Turns the errors that a manifest of another shape causes into one of ours."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, KeyError | TypeError | AttributeError | OverflowError):
+            raise PortfolioError(
+                f"{MANIFEST}: malformed ({kind.__name__ if kind else ''} {error})"
+            ) from error
+
+
+def open_map(path: str | os.PathLike[str]) -> mmap.mmap:
+    """Return a read-only map of the file, for `Portfolio.open`: pages come from the disk when they are
+    needed.
+    """
+    with Path(path).open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

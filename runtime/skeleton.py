@@ -1,0 +1,99 @@
+"""Reading, from an ONNX model whose large tensors lie outside it, where each of them lies.
+
+Only the few protobuf fields that say so are read (field numbers: onnx.proto3), so that the device needs no
+`onnx`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_GRAPH, _INITIALIZER = 7, 5
+_DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+# TensorProto.DataType: those whose elements numpy has, and only those.
+NUMPY_TYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExternalTensor:
+    """An initializer of the main graph that lies outside the model; `type` is TensorProto.DataType."""
+
+    name: str
+    type: int
+    shape: tuple[int, ...]
+    offset: int
+
+
+def external_tensors(model: bytes) -> list[ExternalTensor]:
+    """Return the initializers of the main graph that lie outside `model`. Raises ValueError for broken
+    protobuf.
+    """
+    return [
+        tensor
+        for field, graph in _fields(memoryview(model))
+        if field == _GRAPH and isinstance(graph, memoryview)
+        for field_of_graph, raw in _fields(graph)
+        if field_of_graph == _INITIALIZER and isinstance(raw, memoryview)
+        if (tensor := _external_tensor(raw)) is not None
+    ]
+
+
+def _external_tensor(raw: memoryview) -> ExternalTensor | None:
+    shape: list[int] = []
+    external: dict[str, str] = {}
+    name, type_ = "", 0
+    for field, value in _fields(raw):
+        if field == _DIMS:
+            shape += [value] if isinstance(value, int) else _varints(value)
+        elif isinstance(value, int):
+            type_ = value if field == _DATA_TYPE else type_
+        elif field == _NAME:
+            name = str(value, "utf-8")
+        elif field == _EXTERNAL_DATA:
+            pair = {
+                number: str(text, "utf-8") for number, text in _fields(value) if isinstance(text, memoryview)
+            }
+            external[pair.get(1, "")] = pair.get(2, "")
+    return ExternalTensor(name, type_, tuple(shape), int(external.get("offset", 0))) if external else None
+
+
+def _varints(raw: memoryview) -> list[int]:
+    values, at = [], 0
+    while at < len(raw):
+        value, at = _varint(raw, at)
+        values.append(value)
+    return values
+
+
+def _fields(raw: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    at = 0
+    while at < len(raw):
+        tag, at = _varint(raw, at)
+        wire_type = tag & 7
+        if wire_type == _VARINT:
+            value, at = _varint(raw, at)
+            yield tag >> 3, value
+            continue
+        if wire_type == _BYTES:
+            size, at = _varint(raw, at)
+        elif wire_type in (_FIXED64, _FIXED32):
+            size = 8 if wire_type == _FIXED64 else 4
+        else:
+            raise ValueError(f"protobuf wire type {wire_type}")
+        if at + size > len(raw):
+            raise ValueError("protobuf cut short")
+        yield tag >> 3, raw[at : at + size]
+        at += size
+
+
+def _varint(raw: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for index, byte in enumerate(raw[at : at + 10]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, at + index + 1
+    raise ValueError("protobuf cut short")
