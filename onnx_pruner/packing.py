@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import atomic_open
+from onnx_shift.files import atomic_open, read_bytes
 from onnx_shift.runtime.archive import new_member
 from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor, Variant, write_portfolio
 from onnx_shift.runtime.skeleton import NUMPY_TYPES
@@ -83,6 +83,17 @@ def pack(
     with atomic_open(output) as file:
         write_portfolio(file, variants, contents, inputs, outputs)
     return dropped
+
+
+def read_profile(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the profile in the JSON file `path`. Raises PackError naming the file."""
+    try:
+        profile = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise PackError(f"{path}: no profile, as it is no JSON ({error})") from error
+    if not isinstance(profile, dict) or not isinstance(profile.get("variants"), dict):
+        raise PackError(f"{path}: no profile: it lists no variants")
+    return profile
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:

@@ -167,18 +167,24 @@ def train(
 
 @app.command()
 def prune(
-    sparse: Annotated[Path, typer.Argument(help="The ONNX model whose zeros shall go.", metavar="SPARSE.onnx")],
+    sparse: Annotated[
+        Path, typer.Argument(help="The ONNX model whose zeros shall go.", metavar="SPARSE.onnx")
+    ],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Where to write; default: SPARSE.pruned.onnx beside the input."),
     ] = None,
     align: Annotated[
-        int, typer.Option(help="Keep channel counts at multiples of this: fast kernels like 4; 1 is the smallest model.")
+        int,
+        typer.Option(
+            help="Keep channel counts at multiples of this: fast kernels like 4; 1 is the smallest model."
+        ),
     ] = 4,
     report: Annotated[Path | None, typer.Option(help="Also write the report to this file, as JSON.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why zero or dead channels stayed.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Run both models and refuse to write when outputs differ.")
+        bool,
+        typer.Option("--verify/--no-verify", help="Run both models and refuse to write when outputs differ."),
     ] = True,
 ) -> None:
     """Remove every channel that contributes nothing; outputs stay the same on every input.
@@ -341,6 +347,91 @@ def _parse_shape(text: str) -> tuple[str, list[int]]:
     if not name or not all(axis.strip().isdigit() for axis in axes.split(",")):
         raise OnnxShiftError(f"--shape {text}: give an input's name and its axes, such as input=1,3,224,224")
     return name, [int(axis) for axis in axes.split(",")]
+
+
+@app.command()
+def pack(
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="The variants; each is named after its file.", metavar="MODEL.onnx ..."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The portfolio file to write.", metavar="PORTFOLIO.zip")
+    ],
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `profile` measured: keeps only the variants worth keeping.", metavar="PROFILE.json"
+        ),
+    ] = None,
+    max_variants: Annotated[
+        int | None, typer.Option(help="Keep at most so many, those furthest apart.", min=1)
+    ] = None,
+    keep_all: Annotated[
+        bool, typer.Option("--keep-all", help="Keep every model, also with --profile.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was packed as JSON.")] = False,
+) -> None:
+    """Pack models into one portfolio file, each deflated, for a device to switch between.
+
+    All models must have the same inputs and outputs. The file is a plain zip: unpacked, each folder in it opens in any
+    ONNX runtime. Nothing is measured here; without --profile all models are kept.
+    """
+    from onnx_shift.onnx_pruner.packing import pack as pack_models
+    from onnx_shift.onnx_pruner.packing import read_profile
+    from onnx_shift.portfolio_view import portfolio_summary, portfolio_table
+    from onnx_shift.runtime.portfolio import Portfolio
+
+    measured = read_profile(profile) if profile is not None else None
+    with log.status(f"packing {output} …"):
+        dropped = pack_models(models, output, profile=measured, max_variants=max_variants, keep_all=keep_all)
+        portfolio = Portfolio.open(output)
+    if as_json:
+        print_json({**portfolio_summary(portfolio), "dropped": dropped})
+        return
+    out.print(portfolio_table(portfolio))
+    for name, reason in dropped.items():
+        log.print(f"left out {name}: {reason}", highlight=False)
+    out.print(f"{output}: {len(portfolio)} variants, {show_file_size(output)}", highlight=False)
+
+
+def show_file_size(path: Path) -> str:
+    """Return the file's size for people."""
+    from onnx_shift.tables import show_bytes
+
+    return show_bytes(path.stat().st_size)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A portfolio or an ONNX model.", metavar="FILE")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON, for programs.")] = False,
+) -> None:
+    """Show what a portfolio or a model holds."""
+    from onnx_shift.runtime.archive import is_archive
+
+    if is_archive(file):
+        _inspect_portfolio(file, as_json)
+    else:
+        _inspect_model(file, as_json)
+
+
+def _inspect_portfolio(file: Path, as_json: bool) -> None:
+    from onnx_shift.portfolio_view import portfolio_summary, portfolio_table, signature_line
+    from onnx_shift.runtime.portfolio import Portfolio
+
+    portfolio = Portfolio.open(file)
+    if as_json:
+        print_json(portfolio_summary(portfolio))
+        return
+    out.print(portfolio_table(portfolio))
+    out.print(
+        f"{len(portfolio)} variants, {show_file_size(file)}, {signature_line(portfolio)}", highlight=False
+    )
+
+
+def _inspect_model(file: Path, as_json: bool) -> None:
+    raise OnnxShiftError(f"{file}: no portfolio")
 
 
 # --- replay, report and demo -----------------------------------------------------------------------------------

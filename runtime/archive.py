@@ -110,6 +110,15 @@ def read_archive(source: str | os.PathLike[str] | Buffer) -> dict[str, Member]:
     return _read(_Memory(raw), raw.size)
 
 
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Return whether the file begins like a zip. Raises PortfolioError when it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(4) == b"PK\3\4"
+    except OSError as error:
+        raise PortfolioError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
 class _Memory:
     """The part of a file's interface that reading needs, over a buffer that is never copied."""
 

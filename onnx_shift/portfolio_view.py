@@ -1,0 +1,52 @@
+"""A portfolio as people and programs want to see it."""
+
+from typing import Any
+
+from rich.table import Table
+
+from onnx_shift.runtime.portfolio import Portfolio
+from onnx_shift.tables import show_bytes, show_share
+
+
+def portfolio_summary(portfolio: Portfolio) -> dict[str, Any]:
+    """Return what `inspect --json` prints of a portfolio."""
+    return {
+        "inputs": [vars(signature) for signature in portfolio.inputs],
+        "outputs": [vars(signature) for signature in portfolio.outputs],
+        "variants": [
+            {
+                "name": variant.name,
+                "weight_bytes": variant.weight_bytes,
+                "deflated_bytes": variant.deflated_bytes,
+                "sha256": variant.sha256,
+                "metadata": dict(variant.metadata),
+            }
+            for variant in portfolio
+        ],
+    }
+
+
+def portfolio_table(portfolio: Portfolio) -> Table:
+    """Return the variants as a table, smallest first; accuracy where the metadata state it."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("variant", "weights", "deflated", "accuracy", "ratio"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    for variant in portfolio:
+        accuracy, ratio = variant.metadata.get("accuracy"), variant.metadata.get("ratio")
+        table.add_row(
+            variant.name,
+            show_bytes(variant.weight_bytes),
+            show_bytes(variant.deflated_bytes),
+            show_share(accuracy) if isinstance(accuracy, int | float) else "–",
+            f"{ratio:g}" if isinstance(ratio, int | float) else "–",
+        )
+    return table
+
+
+def signature_line(portfolio: Portfolio) -> str:
+    """Return inputs and outputs in one line."""
+    sides = [
+        ", ".join(f"{s.name} {s.type}{s.shape}" for s in side)
+        for side in (portfolio.inputs, portfolio.outputs)
+    ]
+    return f"{sides[0]} -> {sides[1]}"
