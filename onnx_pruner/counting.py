@@ -1,4 +1,4 @@
-"""What a model holds and does, counted from its graph: parameters and multiply–accumulates.
+"""The multiply–accumulates of a model, counted from its graph.
 
 Nothing is run. Shapes come from onnx.shape_inference with a batch of 1; stored `value_info` is ignored,
 because tools that edit weights seldom keep it up to date.
@@ -8,29 +8,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto
-
-_NUMBERS_LEARNED = frozenset(
-    {
-        TensorProto.FLOAT,
-        TensorProto.DOUBLE,
-        TensorProto.FLOAT16,
-        TensorProto.BFLOAT16,
-        TensorProto.INT8,
-        TensorProto.UINT8,
-    }
-)  # not the 32- and 64-bit integers: those are shapes, axes and indices
+from onnx import ModelProto, NodeProto
 
 Shape = tuple[int, ...]
-
-
-def count_parameters(model: ModelProto) -> int:
-    """Return the number of weights `model` stores: initializers and Constant tensors that are not shapes."""
-    tensors = list(model.graph.initializer)
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            tensors += [attribute.t for attribute in node.attribute if attribute.name == "value"]
-    return sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in _NUMBERS_LEARNED)
 
 
 def count_macs(model: ModelProto, input_shapes: Mapping[str, Sequence[int]] | None = None) -> int | None:

@@ -305,7 +305,7 @@ def profile(
     from onnx_shift.files import write_text
     from onnx_shift.onnx_pruner.profiling import CPU, Settings
     from onnx_shift.onnx_pruner.profiling import profile as measure
-    from onnx_shift.tables import profile_notes, profile_table
+    from onnx_shift.tables import profile_notes, size_table, speed_table
 
     settings = Settings(
         batches=batch or [1],
@@ -330,7 +330,8 @@ def profile(
     if as_json:
         print_json(found)
         return
-    out.print(profile_table(found))
+    out.print(size_table(found))
+    out.print(speed_table(found))
     for line in profile_notes(found):
         out.print(line, highlight=False)
 

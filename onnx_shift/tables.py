@@ -1,8 +1,9 @@
 """Results as tables for people, on a terminal."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 Entry = Mapping[str, Any]
@@ -36,66 +37,83 @@ def show_latency(figures: Entry) -> str:
     return f"{'~' if figures['noisy'] else ''}{figures['p50']:.3g}"
 
 
-def show_speedup(figures: Mapping[str, float]) -> str:
-    """How many times faster than the fused dense model, with the quartiles of the rounds."""
-    if figures["low"] == figures["high"]:
-        return f"{figures['median']:.2f}"
-    return f"{figures['median']:.2f} ({figures['low']:.2f}–{figures['high']:.2f})"
+def show_range(figures: Mapping[str, float]) -> str:
+    """Between which speed-ups the middle half of the rounds lay."""
+    return f"{figures['low']:.2f}–{figures['high']:.2f}"
 
 
-def profile_table(profile: Entry, marks: Mapping[str, str] | None = None) -> Table:
-    """One row per variant of a profile (format 1); `marks` adds a last column with a word on some.
+def size_table(profile: Entry) -> Table:
+    """One row per variant of a profile (format 1): accuracy, size, memory and the cost of a switch.
 
     A column that no variant has a value for is left out.
     """
-    variants: Mapping[str, Entry] = profile["variants"]
-    columns: list[tuple[str, Callable[[Entry], str | None]]] = [
-        ("ratio", _cell("ratio", "{:.3g}".format)),
-        ("accuracy", _cell("accuracy", show_share)),
-        ("parameters", _cell("parameters", show_count)),
-        ("MACs", _cell("macs", show_count)),
-        ("file", _cell("file_bytes", show_bytes)),
-        ("deflated", _cell("deflated_bytes", show_bytes)),
-        ("memory", _cell("memory_mb", "{:.3g} MB".format)),
-    ]
-    batches = list(next(iter(variants.values()))["latency_ms"])
-    for batch in batches:
-        of_batch = f", batch {batch}" if len(batches) > 1 else ""
-        columns.append((f"ms{of_batch}", _cell("latency_ms", show_latency, batch)))
-        columns.append((f"speed-up{of_batch}", _cell("speedup", show_speedup, batch)))
-    columns.append(("switch ms", _cell("switch_ms", "{:.3g}".format)))
-    columns = [(title, cell) for title, cell in columns if any(cell(entry) for entry in variants.values())]
+    return _table(
+        list(profile["variants"].items()),
+        ("ratio", "ratio", "{:.3g}".format),
+        ("accuracy", "accuracy", show_share),
+        ("params", "parameters", show_count),
+        ("MACs", "macs", show_count),
+        ("file", "file_bytes", show_bytes),
+        ("deflated", "deflated_bytes", show_bytes),
+        ("memory", "memory_mb", "{:.3g} MB".format),
+        ("switch", "switch_ms", "{:.2g} ms".format),
+    )
 
-    table = Table(header_style="bold")
-    table.add_column("variant", no_wrap=True)
-    for title, _ in columns:
-        table.add_column(title, justify="right")
-    if marks:
-        table.add_column("")
-    for name, entry in variants.items():
-        cells = [cell(entry) or "–" for _, cell in columns]
-        table.add_row(name, *cells, *([marks.get(name, "")] if marks else []))
+
+def speed_table(profile: Entry) -> Table:
+    """One row per variant and batch size: latency percentiles, throughput, speed-up over the baseline."""
+    rows: list[tuple[str, Entry]] = []
+    for name, entry in profile["variants"].items():
+        for batch, latency in entry["latency_ms"].items():
+            speedup = entry["speedup"][batch]
+            row = {
+                "batch": batch,
+                "p50": show_latency(latency),
+                "throughput": 1000 * int(batch) / latency["p50"],
+                "speedup": f"{speedup['median']:.2f}",
+                "range": show_range(speedup),
+                "p95": f"{latency['p95']:.3g}",
+                "p99": f"{latency['p99']:.3g}",
+            }
+            rows.append((name, row))
+    return _table(
+        rows,
+        ("batch", "batch", str),
+        ("p50 ms", "p50", str),
+        ("p95 ms", "p95", str),
+        ("p99 ms", "p99", str),
+        ("images/s", "throughput", "{:,.0f}".format),
+        ("speed-up", "speedup", str),
+        ("quartiles", "range", str),
+    )
+
+
+def _table(rows: Sequence[tuple[str, Entry]], *columns: tuple[str, str, Callable[[Any], str]]) -> Table:
+    """`rows` by name under `columns` of (title, key, how to show); a column without any value is left out."""
+    table = plain_table("variant")
+    used = [column for column in columns if any(row.get(column[1]) is not None for _, row in rows)]
+    for title, _, _ in used:
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, row in rows:
+        cells = ["–" if row.get(key) is None else show(row[key]) for _, key, show in used]
+        table.add_row(name, *cells)
     return table
 
 
-def _cell(key: str, show: Callable[[Any], str], batch: str | None = None) -> Callable[[Entry], str | None]:
-    def cell(entry: Entry) -> str | None:
-        value = entry.get(key)
-        if batch is not None and value is not None:
-            value = value.get(batch)
-        return None if value is None else show(value)
-
-    return cell
+def plain_table(first: str) -> Table:
+    """A table that fits eighty columns: no lines but under the head."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    return table
 
 
 def profile_notes(profile: Entry) -> list[str]:
-    """What the table's figures mean: machine, baseline, and what was too noisy to trust."""
+    """What the tables' figures mean: machine, baseline, and what was too noisy to trust."""
     machine = profile["machine"]
-    baseline = profile["baseline"].get("name", profile["dense"])
     notes = [
         f"{machine['processor']}, {machine['cores']} cores; onnxruntime {machine['onnxruntime']}, "
-        f"{', '.join(machine['providers'])}, {machine['threads']} thread(s); {machine['date']}.",
-        f"Speed-up: against {baseline}, median of interleaved rounds (quartiles in brackets).",
+        f"{', '.join(machine['providers'])}, {machine['threads']} thread(s); {machine['date']}",
+        f"speed-up: against {profile['baseline']['name']}, median and quartiles of interleaved rounds",
     ]
     noisy = [
         name
@@ -103,5 +121,5 @@ def profile_notes(profile: Entry) -> list[str]:
         if any(latency["noisy"] for latency in entry["latency_ms"].values())
     ]
     if noisy:
-        notes.append(f"~ noisy even when repeated: {', '.join(noisy)}. Measure again on a quieter machine.")
+        notes.append(f"~ noisy even when repeated: {', '.join(noisy)}; measure again on a quieter machine")
     return notes

@@ -4,7 +4,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from onnx_shift.onnx_pruner.counting import count_macs, count_parameters
+from onnx_shift.onnx_pruner.counting import count_macs
 
 
 def _model(body: str, inputs: str, outputs: str, **weights: tuple[int, ...]) -> onnx.ModelProto:
@@ -41,10 +41,3 @@ def test_macs_ignore_stale_shapes_and_follow_given_ones() -> None:
     model.graph.value_info.append(onnx.helper.make_tensor_value_info("y", 1, [1, 99, 99, 99]))
     assert count_macs(model) is None
     assert count_macs(model, {"x": (1, 1, 5, 6)}) == 2 * 3 * 4 * 9
-
-
-def test_parameters_are_weights_and_not_shapes() -> None:
-    constant = "c = Constant<value = float[3] {1, 2, 3}>()"
-    body = f"{constant}\n a = Reshape(x, shape)\n m = MatMul(a, w)\n y = Add(m, c)"
-    model = _model(body, "float[N,4] x", "float[M,3] y", w=(4, 3), shape=(2,))
-    assert count_parameters(model) == 12 + 3

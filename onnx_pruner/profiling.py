@@ -1,0 +1,295 @@
+"""Profile models (module 5 of the paper): accuracy, latency, size, memory and the cost of switching to each.
+
+All models are measured side by side in one run, and compared with the dense model *with its BatchNorm fused*:
+fusion comes for free with every runtime, so it is never counted as a speed-up.
+"""
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner.counting import count_macs
+from onnx_shift.onnx_pruner.graph import Source, read_model
+from onnx_shift.onnx_pruner.measure import parameter_count
+from onnx_shift.onnx_pruner.prune import prune
+from onnx_shift.onnx_pruner.resident import measure_sessions
+from onnx_shift.onnx_pruner.sessions import RUNTIME_ERRORS, fixed_batch, open_session, random_inputs
+from onnx_shift.onnx_pruner.switch_cost import measure_switches
+from onnx_shift.onnx_pruner.timing import Comparison, compare_latency
+
+FORMAT = 1
+DENSE_FUSED = "dense, BatchNorm fused"  # the baseline's name where the dense file itself still has BatchNorm
+CPU = "CPUExecutionProvider"
+_KEEPS_ALL = 1 << 30  # no layer has as many channels, so this alignment removes none
+
+Batch = tuple[NDArray[Any], NDArray[Any]]
+Progress = Callable[[str], None]
+
+
+class ProfileError(OnnxShiftError):
+    """A model cannot be profiled as asked: the file, provider or data set is at fault."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of the images whose class is the first of the answers (`top1`), or among five (`top5`)."""
+
+    top1: float
+    top5: float
+    images: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: batch sizes, providers, threads, seconds of timing per model and batch size."""
+
+    batches: Sequence[int] = (1,)
+    providers: Sequence[str] = (CPU,)
+    threads: int = 1
+    seconds: float = 1.0
+    attempts: int = 2
+    seed: int = 0
+    input_shapes: Mapping[str, Sequence[int]] | None = None
+    memory: bool = True
+
+
+def profile(
+    models: Sequence[Path],
+    *,
+    dense: Path | None = None,
+    data: Callable[[], Iterable[Batch]] | None = None,
+    settings: Settings | None = None,
+    date: str | None = None,
+    progress: Progress = lambda step: None,
+) -> dict[str, Any]:
+    """Measure `models` against the dense one and return the profile, ready for JSON (format 1).
+
+    `dense` is one of `models`; without it, the model whose metadata say ratio 1, else the one with most
+    parameters. `data` gives batches of (images as the models take them, class numbers); without it accuracy
+    is what the models' metadata state. Raises ProfileError naming the file, provider or data at fault.
+    """
+    settings = settings or Settings()
+    _check_providers(settings.providers)
+    read = {path.stem: read_model(path) for path in models}
+    if len(read) < len(models):
+        names = [path.stem for path in models]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ProfileError(f"{twice}: two models have this name, and a variant is named after its file")
+    dense_name = dense.stem if dense else _dense(read)
+    if dense_name not in read:
+        raise ProfileError(f"{dense}: the dense model is not among the models to profile")
+
+    variants: dict[str, dict[str, Any]] = {}
+    for path in models:
+        progress(f"counting {path.stem}")
+        variants[path.stem] = _counted(read[path.stem], settings)
+    for provider in settings.providers:
+        measured = _timed(models, read, dense_name, provider, settings, progress)
+        for name, figures in measured.items():
+            entry = variants.setdefault(name, {})
+            if provider == settings.providers[0]:
+                entry.update(figures)
+            else:
+                entry.setdefault("providers", {})[provider] = figures
+    baseline = variants.pop(DENSE_FUSED, None)
+    progress("switching")
+    costs = measure_switches(models, providers=_with_cpu(settings.providers[0]), threads=settings.threads)
+    for name, cost in costs.items():
+        variants[name]["deflated_bytes"] = cost.deflated_bytes
+        variants[name]["switch_ms"] = None if cost.switch_ms is None else round(cost.switch_ms, 3)
+    for path in models:
+        if data is not None:
+            progress(f"accuracy of {path.stem}")
+            found = measure_accuracy(path, data(), settings)
+            variants[path.stem] |= {
+                "accuracy": round(found.top1, 6),
+                "top5": round(found.top5, 6),
+                "images": found.images,
+                "classes": found.classes,
+            }
+    return {
+        "format": FORMAT,
+        "machine": machine(settings, date),
+        "dense": dense_name,
+        "baseline": {"name": DENSE_FUSED, **baseline} if baseline else {"name": dense_name},
+        "variants": variants,
+    }
+
+
+def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings | None = None) -> Accuracy:
+    """Classify all images of `batches` and return the shares that come out right.
+
+    A model with a fixed batch gets the images in pieces of that size, the last one padded.
+    """
+    settings = settings or Settings()
+    session = open_session(model, settings.providers[:1], settings.threads)
+    name = session.get_inputs()[0].name
+    step = fixed_batch(session)
+    first = five = images = classes = 0
+    for pixels, labels in batches:
+        logits = np.concatenate([_run(session, name, piece, step) for piece in _pieces(pixels, step)])
+        if logits.ndim != 2:
+            raise ProfileError(f"{model}: its first output is no table of class scores {logits.shape}")
+        ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+        right = ranked == np.asarray(labels).reshape(-1, 1)
+        first += int(right[:, 0].sum())
+        five += int(right.any(axis=1).sum())
+        images, classes = images + len(right), logits.shape[1]
+    if images == 0:
+        raise ProfileError("the data set holds no image")
+    return Accuracy(first / images, five / images, images, classes)
+
+
+def machine(settings: Settings, date: str | None) -> dict[str, Any]:
+    """Return where and with what was measured: processor, versions, providers, threads, date."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "onnx": onnx.__version__,
+        "providers": list(settings.providers),
+        "threads": settings.threads,
+        "date": date,
+    }
+
+
+def _counted(source: Source, settings: Settings) -> dict[str, Any]:
+    stated = _stated(source.model)
+    entry: dict[str, Any] = {
+        "model_sha256": source.sha256,
+        "parameters": parameter_count(source.model),
+        "macs": count_macs(source.model, settings.input_shapes),
+        "file_bytes": source.size_bytes,
+    }
+    return entry | {key: _number(stated.get(key)) for key in ("ratio", "accuracy")}
+
+
+def _stated(model: ModelProto) -> dict[str, str]:
+    prefix = "onnx_shift."
+    properties = {prop.key: prop.value for prop in model.metadata_props}
+    return {key.removeprefix(prefix): text for key, text in properties.items() if key.startswith(prefix)}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _timed(
+    models: Sequence[Path],
+    read: Mapping[str, Source],
+    dense_name: str,
+    provider: str,
+    settings: Settings,
+    progress: Progress,
+) -> dict[str, dict[str, Any]]:
+    """Latency, throughput and memory of every model, and of the fused dense one, on one provider."""
+    chosen = _with_cpu(provider)
+    sessions = {path.stem: open_session(path, chosen, settings.threads) for path in models}
+    baseline = dense_name
+    if any(node.op_type == "BatchNormalization" for node in read[dense_name].model.graph.node):
+        sessions[DENSE_FUSED] = open_session(_fused(read[dense_name].model), chosen, settings.threads)
+        baseline = DENSE_FUSED
+    figures: dict[str, dict[str, Any]] = {
+        name: {"latency_ms": {}, "speedup": {}, "throughput": None} for name in sessions
+    }
+    for batch in _batches(sessions, settings):
+        progress(f"timing {len(sessions)} models on {provider}, batch {batch}")
+        found = _compare(sessions, baseline, batch, settings)
+        for name, latency in found.latency.items():
+            entry = figures[name]
+            entry["latency_ms"][str(batch)] = latency.to_dict()
+            entry["speedup"][str(batch)] = found.speedup[name].to_dict()
+            entry["throughput"] = max(entry["throughput"] or 0.0, round(1000 * batch / latency.p50, 1))
+    del sessions
+    for path in models if settings.memory else ():
+        progress(f"memory of {path.stem}")
+        resident = measure_sessions(
+            [path], providers=chosen, threads=settings.threads, input_shapes=settings.input_shapes
+        )
+        if resident is not None:
+            figures[path.stem]["memory_mb"] = round(resident.resident_bytes / 1e6, 2)
+            figures[path.stem]["peak_memory_mb"] = round(resident.peak_bytes / 1e6, 2)
+    return figures
+
+
+def _with_cpu(provider: str) -> list[str]:
+    return list(dict.fromkeys([provider, CPU]))
+
+
+def _compare(sessions: Mapping[str, Any], baseline: str, batch: int, settings: Settings) -> Comparison:
+    def call(session: Any) -> Callable[[], object]:
+        feed = random_inputs(session, batch, settings.seed, settings.input_shapes)
+        return lambda: session.run(None, feed)
+
+    calls = {name: call(session) for name, session in sessions.items()}
+    return compare_latency(calls, baseline, seconds=settings.seconds, attempts=settings.attempts)
+
+
+def _batches(sessions: Mapping[str, Any], settings: Settings) -> list[int]:
+    """The batch sizes that every model takes: the asked ones, or the one size that a model insists on."""
+    fixed = {size for session in sessions.values() if (size := fixed_batch(session)) is not None}
+    if len(fixed) > 1:
+        raise ProfileError(f"the models take different fixed batches {sorted(fixed)}: profile them apart")
+    return sorted(fixed) or sorted(set(settings.batches))
+
+
+def _fused(dense: ModelProto) -> bytes:
+    """The dense model with BatchNorm folded into its convolutions, and every channel kept."""
+    return bytes(prune(dense, align=_KEEPS_ALL, verify=False).model.SerializeToString())
+
+
+def _dense(read: Mapping[str, Source]) -> str:
+    for name, source in read.items():
+        if _stated(source.model).get("ratio") in ("1", "1.0"):
+            return name
+    return max(read, key=lambda name: parameter_count(read[name].model))
+
+
+def _pieces(pixels: NDArray[Any], step: int | None) -> Iterable[NDArray[Any]]:
+    if step is None:
+        return [pixels]
+    return (pixels[start : start + step] for start in range(0, len(pixels), step))
+
+
+def _run(session: Any, name: str, pixels: NDArray[Any], step: int | None) -> NDArray[Any]:
+    missing = 0 if step is None else step - len(pixels)
+    if missing:
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
+    try:
+        answer = np.asarray(session.run(None, {name: pixels})[0])
+    except RUNTIME_ERRORS as error:
+        raise ProfileError(f"the data of shape {pixels.shape} do not fit input {name} ({error})") from error
+    return answer[: len(answer) - missing]
+
+
+def _check_providers(providers: Sequence[str]) -> None:
+    known = onnxruntime.get_available_providers()
+    for provider in providers:
+        if provider not in known:
+            raise ProfileError(f"provider {provider}: not in this onnxruntime, which has {', '.join(known)}")
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

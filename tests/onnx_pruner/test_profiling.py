@@ -1,0 +1,170 @@
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from numpy.typing import NDArray
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner.profiling import DENSE_FUSED, Settings, measure_accuracy, profile
+from onnx_shift.onnx_pruner.resident import measure_sessions
+
+QUICK = Settings(batches=(1, 4), seconds=0.01, attempts=1, memory=False)
+
+
+def _parse(signature: str, body: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 13]> g {signature} {{ {body} }}')
+
+
+def _save(path: Path, body: str, weights: dict[str, NDArray[Any]], batch: str = "N", **metadata: str) -> Path:
+    signature = f"(float[{batch},2,6,6] input) => (float[{batch},7] logits)"
+    model = _parse(signature, body)
+    for name, value in weights.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    for key, value in metadata.items():
+        model.metadata_props.add(key=f"onnx_shift.{key}", value=value)
+    onnx.save(model, path)
+    return path
+
+
+def _linear(path: Path, classes: Sequence[int] = range(7), batch: str = "N", **metadata: str) -> Path:
+    """A model whose scores are the first seven pixels, in the order of `classes`."""
+    weights = np.zeros((72, 7), np.float32)
+    weights[np.arange(7), list(classes)] = 1
+    return _save(path, "f = Flatten(input)\n logits = MatMul(f, w)", {"w": weights}, batch, **metadata)
+
+
+def _convolution(path: Path, channels: int, norm: bool = False, **metadata: str) -> Path:
+    generator = np.random.default_rng(channels)
+
+    def random(*shape: int) -> NDArray[np.float32]:
+        return generator.standard_normal(shape).astype(np.float32)
+
+    weights = {"w": random(channels, 2, 3, 3), "b": random(channels), "v": random(channels * 16, 7)}
+    layer = "c = Conv(input, w, b)\n"
+    if norm:
+        layer += " d = BatchNormalization(c, s, t, m, q)\n"
+        weights |= {name: np.abs(random(channels)) + 0.5 for name in "stmq"}
+    body = f"{layer} a = Relu({'d' if norm else 'c'})\n f = Flatten(a)\n logits = MatMul(f, v)"
+    return _save(path, body, weights, **metadata)
+
+
+def _images(count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    pixels = np.random.default_rng(seed).standard_normal((count, 2, 6, 6)).astype(np.float32)
+    return pixels, pixels.reshape(count, -1)[:, :7].argmax(axis=1)
+
+
+def test_profile_counts_and_measures_every_model(tmp_path: Path) -> None:
+    dense = _convolution(tmp_path / "dense.onnx", 16, ratio="1", accuracy="0.5")
+    small = _convolution(tmp_path / "small.onnx", 4, ratio="8", accuracy="0.4")
+    found = profile([small, dense], settings=QUICK, date="2024-05-06")
+    json.dumps(found)
+    assert found["dense"] == "dense"
+    assert found["baseline"] == {"name": "dense"}
+    assert found["machine"]["threads"] == 1
+    assert found["machine"]["date"] == "2024-05-06"
+    entry = found["variants"]["small"]
+    assert entry["parameters"] == 4 * 2 * 9 + 4 + 4 * 16 * 7
+    assert entry["macs"] == 4 * 2 * 9 * 16 + 4 * 16 * 7
+    assert entry["file_bytes"] == small.stat().st_size
+    assert entry["model_sha256"] == hashlib.sha256(small.read_bytes()).hexdigest()
+    assert (entry["ratio"], entry["accuracy"]) == (8.0, 0.4)
+    assert set(entry["latency_ms"]) == {"1", "4"}
+    assert 0 < entry["latency_ms"]["1"]["p50"] <= entry["latency_ms"]["1"]["p99"]
+    assert entry["throughput"] > 0
+    assert found["variants"]["dense"]["speedup"]["1"]["median"] == 1.0
+
+
+def test_the_baseline_of_an_unfused_dense_model_is_fused(tmp_path: Path) -> None:
+    dense = _convolution(tmp_path / "dense.onnx", 8, norm=True)
+    small = _convolution(tmp_path / "small.onnx", 4)
+    found = profile([dense, small], settings=QUICK)
+    assert found["baseline"]["name"] == DENSE_FUSED
+    assert found["baseline"]["speedup"]["1"]["median"] == 1.0
+    assert list(found["variants"]) == ["dense", "small"]
+
+
+def test_external_weights_count_as_part_of_the_file(tmp_path: Path) -> None:
+    model = onnx.load(_convolution(tmp_path / "inline.onnx", 16))
+    outside = tmp_path / "outside.onnx"
+    onnx.save(model, outside, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    entry = profile([outside], settings=QUICK)["variants"]["outside"]
+    assert entry["file_bytes"] == outside.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+
+
+def test_zeros_deflate_and_noise_is_stored(tmp_path: Path) -> None:
+    noise = _convolution(tmp_path / "noise.onnx", 64)
+    model = onnx.load(noise)
+    model.graph.initializer[2].raw_data = bytes(len(model.graph.initializer[2].raw_data))
+    onnx.save(model, tmp_path / "zeros.onnx")
+    found = profile([noise, tmp_path / "zeros.onnx"], settings=QUICK)["variants"]
+    assert found["noise"]["deflated_bytes"] == pytest.approx(4 * found["noise"]["parameters"], rel=0.07)
+    assert found["zeros"]["deflated_bytes"] < found["noise"]["deflated_bytes"] / 4
+
+
+@pytest.mark.parametrize("batch", ["N", "5"])
+def test_accuracy_is_exact_whatever_the_batch(tmp_path: Path, batch: str) -> None:
+    model = _linear(tmp_path / "m.onnx", batch=batch)
+    batches = [_images(13, 0), _images(8, 1)]
+    ranked = (-batches[1][0].reshape(8, -1)[:, :7]).argsort(axis=1)
+    batches[1] = (batches[1][0], np.where(np.arange(8) < 3, ranked[:, 4], ranked[:, 5]))
+    found = measure_accuracy(model, batches)
+    assert found.top1 == pytest.approx(13 / 21)
+    assert (found.images, found.classes) == (21, 7)
+    assert found.top5 == pytest.approx(16 / 21)
+
+
+def test_accuracy_from_data_replaces_what_the_metadata_claim(tmp_path: Path) -> None:
+    model = _linear(tmp_path / "m.onnx", accuracy="0.1")
+
+    def data() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        yield _images(50)
+
+    entry = profile([model], data=data, settings=QUICK)["variants"]["m"]
+    assert (entry["accuracy"], entry["top5"], entry["images"], entry["classes"]) == (1.0, 1.0, 50, 7)
+
+
+def test_a_fixed_batch_is_the_one_that_is_timed(tmp_path: Path) -> None:
+    entry = profile([_linear(tmp_path / "m.onnx", batch="3")], settings=QUICK)["variants"]["m"]
+    assert list(entry["latency_ms"]) == ["3"]
+
+
+def test_memory_of_a_session_is_at_least_its_weights(tmp_path: Path) -> None:
+    weights = np.ones((72, 60_000), np.float32)
+    body = "f = Flatten(input)\n h = MatMul(f, w)\n r = Relu(h)\n logits = MatMul(r, v)"
+    big = _save(tmp_path / "big.onnx", body, {"w": weights, "v": np.ones((60_000, 7), np.float32)})
+    alone = measure_sessions([big])
+    both = measure_sessions([big, big])
+    assert alone is not None
+    assert both is not None
+    assert alone.peak_bytes >= alone.resident_bytes > weights.nbytes
+    assert both.resident_bytes > 1.8 * weights.nbytes
+
+
+def test_what_cannot_be_profiled_is_refused_in_one_line(tmp_path: Path) -> None:
+    model = _linear(tmp_path / "m.onnx")
+    other = tmp_path / "other"
+    other.mkdir()
+    _linear(other / "m.onnx")
+    text = tmp_path / "text.onnx"
+    text.write_text("not a model")
+    free = tmp_path / "free.onnx"
+    onnx.save(_parse("(float[N,1,H,W] x) => (float[N,1,H,W] y)", "y = Relu(x)"), free)
+    cases: list[tuple[list[Path], dict[str, Any], str]] = [
+        ([tmp_path / "none.onnx"], {}, "none.onnx: no such file"),
+        ([text], {}, "text.onnx: .*ONNX"),
+        ([model, other / "m.onnx"], {}, "m: two models have this name"),
+        ([model], {"dense": tmp_path / "d.onnx"}, "d.onnx: the dense model is not among"),
+        ([model], {"settings": Settings(providers=("Abacus",))}, "provider Abacus: not in this onnxruntime"),
+        ([model], {"data": list, "settings": QUICK}, "the data set holds no image"),
+        ([model], {"data": lambda: [(np.zeros((2, 9), np.float32), np.zeros(2))]}, "do not fit input input"),
+        ([free], {"settings": QUICK}, r"input x: axis 2 of \(N,1,H,W\) is free"),
+    ]
+    for models, options, message in cases:
+        with pytest.raises(OnnxShiftError, match=message):
+            profile(models, **options)
