@@ -1,7 +1,7 @@
-"""The two facts of each channel, to a fixed point: constant (forward) and needed (backward), and which are tied.
+"""The two facts of each channel, to a fixed point: constant (forward) and needed (backward), and its ties.
 
-Think of sparse conditional constant propagation with dead-code elimination, a channel in the role of a variable
-(Wegman & Zadeck 1991). The graph has no cycles, so one sweep each way reaches the fixed point.
+Think of sparse conditional constant propagation with dead-code elimination (Wegman & Zadeck 1991), a channel in
+the role of a variable. The graph has no cycles, so one sweep each way reaches the fixed point.
 
 What the plan may rely on, and what `apply` keeps true:
 - a constant channel that stays still has its value;
@@ -33,8 +33,8 @@ FREE, MERGEABLE, NEEDED = (
 class Analysis:
     """Facts of a network: per node its effect, per tensor its channels, per channel its class and need.
 
-    Channel c of tensor t has the number `first[t] + c`; `classes` and `need` are indexed by it. `reader` is the
-    index of the node that needs the channel, -1 for none, -2 for a graph output, -3 for the body of an If or Loop.
+    Channel c of tensor t has the number `first[t] + c`; `classes`, `need` and `reader` are indexed by it. `reader`
+    is the index of the node that needs the channel, -1 for none, -2 for a graph output, -3 for the body of an If.
     """
 
     ops: tuple[Op, ...]
@@ -115,7 +115,7 @@ def _needs(
     first: Mapping[str, int],
     channels: Mapping[str, Channels],
 ) -> list[tuple[str, NDArray[np.uint8]]]:
-    """(tensor, need per channel) of what this node needs of its inputs, given what is needed of its outputs."""
+    """(tensor, need per channel): what this node needs of its inputs, given what is needed of its outputs."""
     found = []
     if effect.held is not None:
         part = slice(first[op.node.outputs[0].name], first[op.node.outputs[0].name] + len(effect.held[0]))
@@ -142,7 +142,7 @@ def _needs(
 
 
 def _linear_needs(linear: Linear, live: Mask, source: Channels) -> NDArray[np.uint8]:
-    groups, outputs, inputs = linear.kernel.shape
+    groups, outputs, _ = linear.kernel.shape
     read = (linear.kernel & live.reshape(groups, outputs, 1)).any(axis=1).reshape(-1)
     constant = source.constant & (source.value != 0)
     level = np.where(read & ~source.constant, NEEDED, FREE)

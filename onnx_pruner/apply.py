@@ -249,6 +249,12 @@ def _write_bias(
     ):
         return
     new = value.astype(weight.dtype)
+    if is_uniform(weight) and linear.bias is not None and len(new) > 1 and (new == new[0]).all():
+        while len(node.inputs) <= linear.bias:
+            node.inputs.append(gs.Variable.empty())
+        node.inputs[linear.bias] = _uniform(surgery, f"{op.name(linear.weight)}_bias", new.shape, new[0])
+        node.attrs.update({"beta": 1.0} if linear.bias_gain != 1 else {})
+        return
     if linear.bias is None:
         whole = gs.Variable(surgery.weights.name(f"{node.outputs[0].name}_unbiased"))
         rewriter.after.append(

@@ -95,7 +95,7 @@ def prune(
         )
         if not unchanged:
             _record(pruned, source, report)
-    if verify and not unchanged:
+    if verify:
         with clock("verify"):
             report = _verified(source, pruned, report)
     return PruneResult(pruned, replace(report, seconds=dict(clock.seconds)))

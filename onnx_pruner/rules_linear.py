@@ -49,8 +49,7 @@ def _linear(op: Op, linear: Linear, axis: int, count: int | None = None) -> Effe
     if len(where) and held.any():
         value = value.copy()
         value[where] += folded(linear, weight, where, held, channels.value)
-    known = linear.bias is None or bias is not None
-    out = Channels.of(axis, ~reached & known, value)
+    out = Channels.of(axis, ~reached, value)
     return Effect((out,), linear=linear)
 
 
@@ -195,5 +194,5 @@ def instance_normalization(op: Op) -> Effect:
         return Effect((None,))
     if channels.axis != 1 or scale is None or bias is None or len(scale) != channels.count:
         return pin_all(op, "an InstanceNormalization with computed parameters")
-    out = Channels.of(1, scale == 0, bias.astype(np.float64))
+    out = Channels.of(1, channels.constant | (scale == 0), bias.astype(np.float64))
     return Effect((out,), (Tie.same(0, channels.count),), operands=(Operand(1, 0), Operand(2, 0)))

@@ -1,0 +1,103 @@
+"""Tiny textual graphs for the pruner's tests: build, prune, compare in onnxruntime without optimisation, count."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from onnx_shift.onnx_pruner import PruneReport, prune
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned model with what it was made from; `shape(name)` is that of a weight by its node's output name."""
+
+    source: onnx.ModelProto
+    model: onnx.ModelProto
+    report: PruneReport
+
+    def weight(self, output: str, index: int = 1) -> tuple[int, ...]:
+        node = next(n for n in self.model.graph.node if output in n.output)
+        tensor = next(t for t in self.model.graph.initializer if t.name == node.input[index])
+        return tuple(tensor.dims)
+
+    def operators(self) -> list[str]:
+        return [node.op_type for node in self.model.graph.node]
+
+
+def build(text: str, weights: Mapping[str, Array], opset: int, ir_version: int = 10) -> onnx.ModelProto:
+    """A checked model from textual form and arrays."""
+    model = onnx.parser.parse_model(f'<ir_version: {ir_version}, opset_import: ["" : {opset}]>\n{text}')
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def run(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
+    """Outputs in onnxruntime, optimisations off."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return list(session.run(None, dict(feeds)))
+
+
+def random_feeds(model: onnx.ModelProto, batch: int, free: int = 8, seed: int = 0) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    weights = {t.name for t in model.graph.initializer}
+    feeds: dict[str, Array] = {}
+    for info in model.graph.input:
+        if info.name in weights:
+            continue
+        dims = info.type.tensor_type.shape.dim
+        shape = [
+            d.dim_value if d.HasField("dim_value") else (batch if k == 0 else free)
+            for k, d in enumerate(dims)
+        ]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        values = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
+        feeds[info.name] = values.astype(dtype)
+    return feeds
+
+
+@pytest.fixture
+def exact() -> Callable[..., Pruned]:
+    """Prune a textual graph, check that outputs stay equal for two batch sizes and that the input was not touched."""
+
+    def check(
+        text: str,
+        weights: Mapping[str, Array],
+        *,
+        opset: int = 17,
+        align: int = 1,
+        ir_version: int = 10,
+        tolerance: float = 2e-5,
+    ) -> Pruned:
+        model = build(text, weights, opset, ir_version)
+        before = model.SerializeToString()
+        result = prune(model, align=align, verify=False)
+        assert model.SerializeToString() == before, "the argument was edited"
+        onnx.checker.check_model(result.model, full_check=True)
+        for batch in (1, 3):
+            for seed in (0, 1):
+                feeds = random_feeds(model, batch, seed=seed)
+                for want, got in zip(run(model, feeds), run(result.model, feeds), strict=True):
+                    assert want.dtype == got.dtype
+                    assert want.shape == got.shape
+                    scale = float(np.abs(want.astype(np.float64)).max(initial=0)) or 1.0
+                    np.testing.assert_allclose(
+                        got.astype(np.float64), want.astype(np.float64), rtol=0, atol=tolerance * scale
+                    )
+        return Pruned(model, result.model, result.report)
+
+    return check
