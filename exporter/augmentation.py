@@ -1,4 +1,5 @@
-"""Whole-batch augmentation on the device: chance is drawn once per epoch for every image, then applied batch by batch.
+"""Whole-batch augmentation on the device: chance is drawn once per epoch for every image, then applied
+batch by batch.
 
 Because the draws belong to images and not to batches, they are the same however many processes share a batch.
 """
@@ -55,7 +56,9 @@ def _boxes(recipe: Recipe, count: int, generator: torch.Generator) -> Tensor:
 
 
 def shift_and_flip(images: Tensor, draws: Draws, padding: int) -> Tensor:
-    """Pad uint8 images (N, C, H, W) with zeros, crop each back to its size at its offset, and mirror the chosen ones."""
+    """Pad uint8 images (N, C, H, W) with zeros, crop each back to its size at its offset, and mirror the
+    chosen ones.
+    """
     if draws.offset is None:
         return images
     count, channels, height, width = images.shape
@@ -73,7 +76,9 @@ def shift_and_flip(images: Tensor, draws: Draws, padding: int) -> Tensor:
 
 
 def resized_crop(images: Tensor, draws: Draws) -> Tensor:
-    """Cut each image's box out of float images (N, C, H, W), mirrored or not, and resize it to (H, W), bilinearly."""
+    """Cut each image's box out of float images (N, C, H, W), mirrored or not, and resize it to (H, W),
+    bilinearly.
+    """
     if draws.box is None:
         return images
     centre_x, centre_y, half_width, half_height = draws.box.unbind(1)

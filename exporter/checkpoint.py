@@ -26,7 +26,8 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what `save_checkpoint`, or any `torch.save` of plain containers, wrote. No code of the file is run.
+    """Read what `save_checkpoint`, or any `torch.save` of plain containers, wrote. No code of the file is
+    run.
 
     Raises CheckpointError naming the file when it is damaged or holds anything but tensors and plain values.
     """

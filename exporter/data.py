@@ -1,7 +1,8 @@
 """Open an image-classification set, by name or path, as arrays of uint8 images and integer labels.
 
-"digits" is scikit-learn's handwritten digits (embedded, real). Anything else goes through Hugging Face `datasets`:
-a parquet file or a folder of them, a folder of images, or a name on the hub ("owner/set" or "owner/set:config").
+"digits" is scikit-learn's handwritten digits (embedded, real). Anything else goes through Hugging Face
+`datasets`: a parquet file or a folder of them, a folder of images, or a name on the hub ("owner/set" or
+"owner/set:config").
 """
 
 import io
@@ -41,7 +42,7 @@ class Normalisation:
         shape = (1, -1, 1, 1)
         scale = (1 / 255 / np.asarray(self.std, np.float32)).reshape(shape)
         shift = (np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)).reshape(shape)
-        return images.astype(np.float32) * scale - shift
+        return np.asarray(images.astype(np.float32) * scale - shift, np.float32)
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Encoded:
             return np.asarray(_fit(image.convert(self.mode), self.size))
         if image.mode != self.mode or (image.height, image.width) != self.size:
             raise DataError(
-                f"{self.name}: image {index} is {image.mode} {image.width}x{image.height}, the first one is "
-                f"{self.mode} {self.size[1]}x{self.size[0]}; give --image-size to bring all to one size and mode"
+                f"{self.name}: image {index} is {image.mode} {image.width}x{image.height}, image 0 "
+                f"{self.mode} {self.size[1]}x{self.size[0]}; --image-size brings all to one size and mode"
             )
         return np.asarray(image)
 
@@ -129,8 +130,8 @@ def open_dataset(
 ) -> Dataset:
     """Open a data set by name or path; see the module's text.
 
-    Columns are found by type unless named. Images must be of one size and mode unless `image_size` brings them
-    there (shorter side resized, centre cropped). Raises DataError with one line that names the set.
+    Columns are found by type unless named. Images must be of one size and mode unless `image_size` brings
+    them there (shorter side resized, centre cropped). Raises DataError with one line that names the set.
     """
     if name_or_path == "digits":
         return _digits()
@@ -172,7 +173,9 @@ def load_batches(
     batch_size: int = 256,
     normalisation: Normalisation | None = None,
 ) -> Iterator[tuple[Float32, Int64]]:
-    """Yield (images, labels) of "train" or "test" in order, normalised as given or as measured on the training images."""
+    """Yield (images, labels) of "train" or "test" in order, normalised as given or as measured on the
+    training images.
+    """
     dataset = open_dataset(name_or_path)
     part = {"train": dataset.train, "test": dataset.test}[split]
     normalisation = normalisation or dataset.measure()
@@ -213,7 +216,7 @@ def _load(name: str) -> dict[str, Any]:
     except ImportError as error:
         raise DataError(f"{name}: needs the package datasets, part of the extra onnx-shift[train]") from error
     datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity_error()
+    datasets.logging.set_verbosity_error()
     path = Path(name)
     try:
         if path.is_file() or path.is_dir():
@@ -225,7 +228,7 @@ def _load(name: str) -> dict[str, Any]:
         else:
             hub_name, _, config = name.partition(":")
             loaded = datasets.load_dataset(hub_name, config or None)
-    except Exception as error:  # noqa: BLE001 - the library raises dozens of kinds; all mean "cannot be opened"
+    except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{name}: cannot be opened as a data set ({type(error).__name__}: {reason})"
@@ -273,7 +276,9 @@ def _only(name: str, found: list[str], features: Any, what: str) -> str:
 def _labels(
     name: str, part: Any, column: str, class_names: tuple[str, ...] | None = None
 ) -> tuple[Int64, tuple[str, ...]]:
-    """Labels as class numbers, and the names of the classes: the set's own, or the distinct values in order."""
+    """Labels as class numbers, and the names of the classes: the set's own, or the distinct values in
+    order.
+    """
     values = part[column][:] if not isinstance(part[column], list) else part[column]
     feature = part.features[column]
     if type(feature).__name__ == "ClassLabel":

@@ -1,7 +1,7 @@
 """Several processes training one model: joining them, sharing a batch, and BatchNorm over the whole of it.
 
-`torchrun` starts the processes and tells each its place through the environment; gloo connects processors, nccl
-graphics cards. PyTorch's own SyncBatchNorm works on graphics cards alone, hence `GlobalBatchNorm`.
+`torchrun` starts the processes and tells each its place through the environment; gloo connects processors,
+nccl graphics cards. PyTorch's own SyncBatchNorm works on graphics cards alone, hence `GlobalBatchNorm`.
 """
 
 import os
@@ -79,11 +79,14 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         count = torch.tensor([input.numel() // input.shape[1]], dtype=input.dtype, device=input.device)
-        sums = collective.all_reduce(torch.cat([input.sum(dim=(0, 2, 3)), count]))
+        sums: Tensor = collective.all_reduce(  # type: ignore[no-untyped-call]
+            torch.cat([input.sum(dim=(0, 2, 3)), count])
+        )
         total = sums[-1]
         mean = sums[:-1] / total
         centred = input - mean.view(1, -1, 1, 1)
-        variance = collective.all_reduce(centred.square().sum(dim=(0, 2, 3))) / total
+        squares = centred.square().sum(dim=(0, 2, 3))
+        variance: Tensor = collective.all_reduce(squares) / total  # type: ignore[no-untyped-call]
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         with torch.no_grad():
@@ -95,10 +98,13 @@ class GlobalBatchNorm(nn.BatchNorm2d):
 
 
 def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
-    """Make every BatchNorm2d of `model` use the statistics of the whole batch, in place; names and weights stay."""
+    """Make every BatchNorm2d of `model` use the statistics of the whole batch, in place; names and weights
+    stay.
+    """
     if device.type == "cuda":
         for name, child in model.named_children():
-            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+            synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(child)  # type: ignore[no-untyped-call]
+            setattr(model, name, synchronised)
         return
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:

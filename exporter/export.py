@@ -1,4 +1,6 @@
-"""A torch network to ONNX: dynamic batch, BatchNorm kept, zeros written as +0.0, outputs compared, metadata attached."""
+"""A torch network to ONNX: dynamic batch, BatchNorm kept, zeros written as +0.0, outputs compared, metadata
+attached.
+"""
 
 import copy
 import io
@@ -17,7 +19,7 @@ from torch import nn
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter.masks import Mask, apply_mask, count_all, count_kept
-from onnx_shift.exporter.recipe import Recipe
+from onnx_shift.exporter.recipe import from_fields
 from onnx_shift.files import write_bytes
 from onnx_shift.models.registry import build
 
@@ -64,7 +66,7 @@ def _trace(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
             torch.onnx.export(
                 network,
                 (example,),
-                buffer,
+                buffer,  # type: ignore[arg-type]  # the old exporter writes to files as well
                 dynamo=False,
                 opset_version=OPSET,
                 training=torch.onnx.TrainingMode.PRESERVE,  # EVAL would fuse BatchNorm
@@ -93,7 +95,7 @@ def _compare(network: nn.Module, content: bytes, shape: tuple[int, int, int]) ->
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         (found,) = session.run(["logits"], {"input": images.numpy()})
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base but Exception
+    except Exception as error:
         raise ExportError(
             f"onnxruntime does not run the exported model ({str(error).splitlines()[0]})"
         ) from error
@@ -107,7 +109,7 @@ def _compare(network: nn.Module, content: bytes, shape: tuple[int, int, int]) ->
 
 def export_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write the network of a checkpoint of this trainer to the ONNX file `path`, with its metadata."""
-    recipe = Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in checkpoint["recipe"].items()})
+    recipe = from_fields(checkpoint["recipe"])
     shape = checkpoint["shape"]
     names = checkpoint["class_names"]
     model = build(recipe.model, num_classes=len(names), in_channels=shape[0], width=recipe.width)

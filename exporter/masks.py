@@ -1,7 +1,7 @@
 """Masks: which weights of a network stay. Chosen from scores over all layers at once, with exact counts.
 
-A mask maps weight names to boolean tensors of the weights' shapes; True stays. Every selection is made among the
-weights that the mask before it kept, so masks only ever shrink.
+A mask maps weight names to boolean tensors of the weights' shapes; True stays. Every selection is made
+among the weights that the mask before it kept, so masks only ever shrink.
 """
 
 import math
@@ -24,7 +24,8 @@ class MaskError(OnnxShiftError):
 
 
 def prunable_weights(model: nn.Module, exclude: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of the convolution and linear weights of `model`, without those that match a name or pattern of `exclude`.
+    """Names of the convolution and linear weights of `model`, without those that match a name or pattern of
+    `exclude`.
 
     Raises MaskError when an entry of `exclude` matches nothing or nothing is left.
     """
@@ -63,7 +64,8 @@ def keep_after_round(remaining: int, prune_share: float) -> int:
 def select(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int) -> Mask:
     """The mask of the `keep` highest scores over all layers among the weights that `mask` keeps.
 
-    Exactly `keep` stay (all, when fewer are left); ties go to the earlier weight. Raises MaskError when a score is NaN.
+    Exactly `keep` stay (all, when fewer are left); ties go to the earlier weight. Raises MaskError when a
+    score is NaN.
     """
     for name in mask:
         if torch.isnan(scores[name]).any():

@@ -1,75 +1,45 @@
-"""How weights are chosen: each method turns a network into scores, and `next_mask` turns scores into the next mask.
+"""How weights are chosen: the table of methods, and `next_mask`, which turns a method's scores into the
+next mask.
 
-A further method is one function from `Scoring` to scores and one entry: of `METHODS`, or anywhere else, named on the
-command line as `package.module:method`.
+A further method is one function from `Scoring` to scores and one entry: of `METHODS`, or anywhere else,
+named on the command line as `package.module:method`.
 """
 
 import importlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
 
 from onnx_shift.exporter.masks import Mask, Scores, apply_mask, count_kept, select
-from onnx_shift.exporter.recipe import RecipeError
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """What a method may look at. It may change `model`, a copy made for it whose removed weights are zero."""
-
-    model: nn.Module
-    mask: Mask
-    batches: Callable[
-        [int], Iterable[tuple[Tensor, Tensor]]
-    ]  # that many normalised training batches, with labels
-    redraw: Callable[[], None]  # draws the model's weights anew, as at initialisation
-    generator: torch.Generator  # the method's own source of chance, on the CPU
-
-    def weights(self) -> dict[str, nn.Parameter]:
-        """The prunable weights by name."""
-        return {name: self.model.get_parameter(name) for name in self.mask}
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to choose weights. Scores are per weight, any shape-alike tensor, higher stays.
-
-    `source` says which weights the network handed over holds: those "trained" in the round before, those of the
-    trained "dense" network, or the "initial" ones. With "trained" pruning and training alternate; otherwise every
-    level is chosen by itself. `passes` spreads one level's removal over so many re-scorings.
-    """
-
-    score: Callable[[Scoring], Scores]
-    source: Literal["trained", "dense", "initial"]
-    passes: int = 1
-    refill: bool = False
-
-    @property
-    def iterative(self) -> bool:
-        """Whether pruning and training alternate."""
-        return self.source == "trained"
+from onnx_shift.exporter.recipe import Recipe, RecipeError, rounds_of_levels
+from onnx_shift.exporter.refill import refill
+from onnx_shift.exporter.saliency import grasp, ntk_sap, snip, synflow
+from onnx_shift.exporter.scoring import Method, Scoring
+from onnx_shift.exporter.structure import positions
 
 
 def magnitude(scoring: Scoring) -> Scores:
-    """|w| (Frankle & Carbin 2019)."""
+    """|w| (Frankle & Carbin, ICLR 2019)."""
     return {name: weight.detach().abs() for name, weight in scoring.weights().items()}
 
 
 def chance(scoring: Scoring) -> Scores:
     """Uniform random numbers."""
     return {
-        name: torch.rand(weight.shape, generator=scoring.generator)
+        name: torch.rand(weight.shape, generator=scoring.generator).to(weight.device)
         for name, weight in scoring.weights().items()
     }
 
 
 METHODS: dict[str, Method] = {
     "imp": Method(magnitude, "trained"),
+    "refill": Method(magnitude, "trained", reshape=refill),
     "one-shot": Method(magnitude, "dense"),
     "random": Method(chance, "initial"),
+    "snip": Method(snip, "initial"),
+    "grasp": Method(grasp, "initial"),
+    "synflow": Method(synflow, "initial", passes=100),
+    "ntk-sap": Method(ntk_sap, "initial", passes=20),
 }
 
 
@@ -85,19 +55,33 @@ def find_method(name: str) -> Method:
     except (ImportError, AttributeError) as error:
         raise RecipeError(f"--method {name}: cannot be imported ({error})") from error
     if not isinstance(found, Method):
-        raise RecipeError(f"--method {name}: is not a Method of onnx_shift.exporter.methods")
+        raise RecipeError(f"--method {name}: is not a Method of onnx_shift.exporter.scoring")
     return found
 
 
 def next_mask(method: Method, scoring: Scoring, keep: int) -> Mask:
-    """The mask of the `keep` weights that `method` scores highest among those of the scoring's mask."""
-    remaining = count_kept(scoring.mask)
+    """The mask of the `keep` weights that `method` scores highest among those of the scoring's mask.
+
+    Removal is spread over the method's passes in equal factors; a method may then reshape the selection.
+    """
+    recipe, start = scoring.recipe, scoring.mask
+    remaining = count_kept(start)
+    costs = positions(scoring.model, scoring.image_shape) if recipe.rank == "cost" else {}
     for number in range(1, method.passes + 1):
-        target = (
-            keep
-            if number == method.passes
-            else round(remaining * (keep / remaining) ** (number / method.passes))
-        )
+        last = number == method.passes
+        target = keep if last else round(remaining * (keep / remaining) ** (number / method.passes))
         apply_mask(scoring.model, scoring.mask)
-        scoring = replace(scoring, mask=select(method.score(scoring), scoring.mask, target))
-    return scoring.mask
+        scores = method.score(scoring)
+        for name, cost in costs.items():
+            if name in scores:
+                scores[name] = scores[name] / cost**recipe.cost_power
+        scoring = replace(scoring, mask=select(scores, scoring.mask, target))
+    if method.reshape is None or scoring.round < _first_reshaped(recipe):
+        return scoring.mask
+    return method.reshape(replace(scoring, mask=start), scoring.mask)
+
+
+def _first_reshaped(recipe: Recipe) -> int:
+    """The round from which masks are reshaped: the one that ends level `refill_from`."""
+    levels = replace(recipe, levels=max(recipe.levels, recipe.refill_from))
+    return rounds_of_levels(levels, iterative=True)[recipe.refill_from]

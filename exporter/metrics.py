@@ -10,7 +10,9 @@ from onnx_shift.exporter.run_folder import write_csv
 
 
 class Metrics:
-    """Writes the rows of finished epochs to metrics.csv, of finished levels to levels.csv, and both to TensorBoard."""
+    """Writes the rows of finished epochs to metrics.csv, of finished levels to levels.csv, and both to
+    TensorBoard.
+    """
 
     def __init__(self, folder: Path, *, tensorboard: bool) -> None:
         self._folder = folder

@@ -1,4 +1,6 @@
-"""How a run shows on the terminal: a live line where there is one, a plain line now and then where there is none."""
+"""How a run shows on the terminal: a live line where there is one, a plain line now and then where there is
+none.
+"""
 
 import sys
 import time

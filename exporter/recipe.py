@@ -1,9 +1,12 @@
-"""Recipes: every number that a training run depends on, as one frozen value; the presets; and what a user may override."""
+"""Recipes: every number that a training run depends on, as one frozen value; the presets; and what a user
+may override.
+"""
 
 import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,9 @@ class RecipeError(OnnxShiftError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train, on what, how sparse and how long. Times are epochs, or steps (batches) where the name says so."""
+    """What to train, on what, how sparse and how long. Times are epochs, or steps (batches) where the name
+    says so.
+    """
 
     preset: str = "custom"
     # model and data
@@ -87,7 +92,9 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """Sixteen hex digits that change with any field but `levels`: a run may be carried on to more levels."""
+        """Sixteen hex digits that change with any field but `levels`: a run may be carried on to more
+        levels.
+        """
         fields = {key: value for key, value in dataclasses.asdict(self).items() if key != "levels"}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -177,7 +184,9 @@ PRESETS = {name: _replace(recipe, preset=name) for name, recipe in PRESETS.items
 
 
 def preset(name: str) -> Recipe:
-    """The preset `name`, or the recipe stored in a JSON file of that path. Raises RecipeError when there is neither."""
+    """The preset `name`, or the recipe stored in a JSON file of that path. Raises RecipeError when there is
+    neither.
+    """
     if name in PRESETS:
         return PRESETS[name]
     if name.endswith(".json"):
@@ -190,19 +199,22 @@ def preset(name: str) -> Recipe:
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe that `Recipe.to_json` wrote. Raises RecipeError naming the file."""
     try:
-        values = json.loads(read_bytes(path))
-        recipe = Recipe(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        )
-    except (ValueError, TypeError) as error:
+        return check(from_fields(json.loads(read_bytes(path))))
+    except (ValueError, TypeError, AttributeError) as error:
         raise RecipeError(f"{path}: not a recipe of this version ({error})") from error
-    return check(recipe)
+
+
+def from_fields(values: Mapping[str, Any]) -> Recipe:
+    """The recipe whose fields were stored as JSON, which knows no tuples."""
+    fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return Recipe(**fields)
 
 
 def override(recipe: Recipe, **changes: Any) -> Recipe:
     """The recipe with `changes` (None leaves a field as it is), checked.
 
-    With another number of epochs, milestones, warm-up and rewind step move in proportion unless given themselves.
+    With another number of epochs, milestones, warm-up and rewind step move in proportion unless given
+    themselves.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
     if "epochs" in changes and changes["epochs"] != recipe.epochs:
@@ -241,7 +253,8 @@ def check(recipe: Recipe) -> Recipe:
 
 
 def rounds_of_levels(recipe: Recipe, *, iterative: bool) -> tuple[int, ...]:
-    """The round of pruning that ends each level 0 … levels; ratio 2^level is met as nearly as the share allows.
+    """The round of pruning that ends each level 0 … levels; ratio 2^level is met as nearly as the share
+    allows.
 
     At 20 % per round these are rounds 3, 6, 9, 12, 16, 19, 22, 25, as in the paper. One-shot methods need no
     rounds in between.

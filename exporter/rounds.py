@@ -1,7 +1,8 @@
-"""The rounds of a run: train the dense network, then prune, rewind and train again; every level leaves as ONNX.
+"""The rounds of a run: train the dense network, then prune, rewind and train again; every level leaves as
+ONNX.
 
-A run is a sequence of epochs, each of which depends only on the recipe and on the checkpoint before it. That is
-what makes a killed run end with the same weights as an undisturbed one.
+A run is a sequence of epochs, each of which depends only on the recipe and on the checkpoint before it.
+That is what makes a killed run end with the same weights as an undisturbed one.
 """
 
 import copy
@@ -28,11 +29,12 @@ from onnx_shift.exporter.masks import (
     keep_after_round,
     prunable_weights,
 )
-from onnx_shift.exporter.methods import Method, Scoring, find_method, next_mask
+from onnx_shift.exporter.methods import find_method, next_mask
 from onnx_shift.exporter.metrics import Clock, Metrics
 from onnx_shift.exporter.recipe import Recipe, check, rounds_of_levels
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.exporter.schedule import learning_rate
+from onnx_shift.exporter.scoring import Method, Scoring
 from onnx_shift.exporter.training import Images, Place, Trainer, choose_device, derive_seed
 from onnx_shift.models.registry import build, check_output, initialise
 
@@ -88,7 +90,8 @@ def train(
 ) -> Run:
     """Train `recipe` into `run_folder`, going on from what is there; returns the finished levels.
 
-    `dataset` replaces opening the recipe's. Raises OnnxShiftError kinds; the folder stays resumable whatever happens.
+    `dataset` replaces opening the recipe's. Raises OnnxShiftError kinds; the folder stays resumable
+    whatever happens.
     """
     check(recipe)
     folder = RunFolder(Path(run_folder))
@@ -260,14 +263,17 @@ class _Session:
         return level
 
     def _hopeless(self, levels: list[Level]) -> str:
-        """Why the target accuracy is out of reach: the last level misses it and is no better than the one before."""
+        """Why the target accuracy is out of reach: the last level misses it and is no better than the one
+        before.
+        """
         target = self.recipe.min_accuracy
         if target is None or len(levels) < 2 or levels[-1].accuracy >= target:
             return ""
         if levels[-1].accuracy > levels[-2].accuracy:
             return ""
         last = levels[-1]
-        return f"level {last.level} reached {last.accuracy:.2%}, below --min-accuracy {target:.2%}, and accuracy falls"
+        reached = f"level {last.level} reached {last.accuracy:.2%}"
+        return f"{reached}, below --min-accuracy {target:.2%}, and accuracy falls"
 
     # --- pruning ---
 
@@ -281,9 +287,22 @@ class _Session:
         model.load_state_dict(load_checkpoint(sources[self.method.source])["model"])
         mask = {name: kept.to(self.trainer.device) for name, kept in before["mask"].items()}
         share = self.recipe.prune_share if self.method.iterative else 0.5
-        generator = torch.Generator().manual_seed(derive_seed(self.recipe.seed, "prune", round_))
-        scoring = Scoring(model, mask, self._scoring_batches, lambda: self._initialise(model), generator)
-        return next_mask(self.method, scoring, keep_after_round(count_kept(mask), share))
+        keep = count_all(mask)
+        for _ in range(round_):
+            keep = keep_after_round(keep, share)
+        seed = derive_seed(self.recipe.seed, "prune", round_)
+        torch.manual_seed(seed)
+        scoring = Scoring(
+            model=model,
+            mask=mask,
+            recipe=self.recipe,
+            round=round_,
+            image_shape=self.data.image_shape,
+            batches=self._scoring_batches,
+            redraw=lambda: initialise(model, uniform_batchnorm=self.recipe.initialisation == "published"),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        return next_mask(self.method, scoring, keep)
 
     def _scoring_batches(self, count: int) -> Iterable[tuple[Tensor, Tensor]]:
         """So many batches of training images, not augmented, the same at every call."""

@@ -10,8 +10,8 @@ ONE_CYCLE_RISE = 0.25  # share of the steps on which the rate rises
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """The rate of batch `step` (counted from 0).
 
-    "milestones": times `decay` at each, after a linear warm-up (as OpenLTH). "one-cycle": a linear rise over the first
-    quarter, then a cosine to zero.
+    "milestones": times `decay` at each, after a linear warm-up (as OpenLTH). "one-cycle": a linear rise over
+    the first quarter, then a cosine to zero.
     """
     total = recipe.epochs * steps_per_epoch
     if recipe.schedule == "one-cycle":

@@ -39,7 +39,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed that depends on every part and nothing else, so that a resumed epoch draws what it would have drawn."""
+    """A seed that depends on every part and nothing else, so that a resumed epoch draws what it would have
+    drawn.
+    """
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -53,7 +55,9 @@ class Place:
 
 
 class Images:
-    """A split ready to be drawn from: uint8 on the device where it fits in memory, decoded per batch where not."""
+    """A split ready to be drawn from: uint8 on the device where it fits in memory, decoded per batch where
+    not.
+    """
 
     def __init__(
         self, split: Split, normalisation: Normalisation, recipe: Recipe, device: torch.device
@@ -121,8 +125,7 @@ class Trainer:
             self.runner = torch.compile(self.runner)
         self.steps_per_epoch = -(-len(train) // recipe.batch_size)
         self.mask: Mask = {}
-        self._mask_factors: list[Tensor] = []
-        self._masked: list[nn.Parameter] = []
+        self._masked: list[tuple[nn.Parameter, Tensor]] = []
         self.start({})
 
     def start(self, mask: Mask, state: dict[str, Tensor] | None = None) -> None:
@@ -132,10 +135,8 @@ class Trainer:
         self.mask = {name: kept.to(self.device) for name, kept in mask.items()}
         apply_mask(self.model, self.mask)
         sparse = count_kept(self.mask) < count_all(self.mask)
-        self._masked = [self.model.get_parameter(name) for name in self.mask] if sparse else []
-        self._mask_factors = [
-            self.mask[name].to(weight) for name, weight in zip(self.mask, self._masked, strict=False)
-        ]
+        weights = [(self.model.get_parameter(name), kept) for name, kept in self.mask.items() if sparse]
+        self._masked = [(weight, kept.to(weight)) for weight, kept in weights]
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=self.recipe.learning_rate,
@@ -192,7 +193,9 @@ class Trainer:
         return order, draw(self.recipe, len(self.train), generator, self.device)
 
     def _update(self, images: Tensor, labels: Tensor, step: int, global_count: int) -> Tensor:
-        """One step of SGD on this process's part of a batch of `global_count`; returns the part's summed loss."""
+        """One step of SGD on this process's part of a batch of `global_count`; returns the part's summed
+        loss.
+        """
         rate = learning_rate(self.recipe, step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -204,8 +207,9 @@ class Trainer:
         self.optimizer.zero_grad()
         # The engine averages gradients over processes; the mean over the whole batch is asked for.
         self.scaler.scale(loss * (self.world.size / global_count)).backward()  # type: ignore[no-untyped-call]
-        if self._masked:
-            torch._foreach_mul_([weight.grad for weight in self._masked], self._mask_factors)
+        for weight, factor in self._masked:
+            if weight.grad is not None:
+                weight.grad.mul_(factor)  # a removed weight without a gradient stays +0.0
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()

@@ -1,4 +1,6 @@
-"""MobileNetV2 (Sandler et al., CVPR 2018): inverted residuals with linear bottlenecks and depthwise convolutions."""
+"""MobileNetV2 (Sandler et al., CVPR 2018): inverted residuals with linear bottlenecks and depthwise
+convolutions.
+"""
 
 from torch import Tensor, nn
 

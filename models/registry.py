@@ -1,4 +1,6 @@
-"""One table of the models by name, and `build`, which makes one of them or any torch module by `package.module:factory`."""
+"""One table of the models by name, and `build`, which makes one of them or any torch module by
+`package.module:factory`.
+"""
 
 import importlib
 import inspect
@@ -37,8 +39,8 @@ class ModelError(OnnxShiftError):
 def build(name: str, *, num_classes: int, in_channels: int, width: float = 1.0) -> nn.Module:
     """Build the model `name` of the table, or what `package.module:factory` returns.
 
-    A foreign factory is called with those of `num_classes`, `in_channels` and `width` that its signature takes.
-    Raises ModelError when there is no such model or it cannot be built.
+    A foreign factory is called with those of `num_classes`, `in_channels` and `width` that its signature
+    takes. Raises ModelError when there is no such model or it cannot be built.
     """
     if ":" not in name:
         if name not in MODELS:
@@ -77,7 +79,8 @@ def _import_factory(name: str) -> Factory:
 
 
 def initialise(model: nn.Module, *, uniform_batchnorm: bool) -> None:
-    """Draw the weights as OpenLTH does: kaiming_normal for convolutions and linear layers, gamma ~ U(0, 1), beta 0.
+    """Draw the weights as OpenLTH does: kaiming_normal for convolutions and linear layers, gamma ~ U(0, 1),
+    beta 0.
 
     With `uniform_batchnorm` false gamma is 1. Draws from torch's global generator.
     """

@@ -1,4 +1,6 @@
-"""RepVGG (Ding et al., CVPR 2021): trained with 3x3, 1x1 and identity branches, exported as single convolutions."""
+"""RepVGG (Ding et al., CVPR 2021): trained with 3x3, 1x1 and identity branches, exported as single
+convolutions.
+"""
 
 import copy
 
@@ -13,7 +15,9 @@ STAGES: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {  # blocks per s
 
 
 class RepBlock(nn.Module):
-    """The sum of a 3x3, a 1x1 and (where the shape stays) an identity branch, each with its BatchNorm; then ReLU."""
+    """The sum of a 3x3, a 1x1 and (where the shape stays) an identity branch, each with its BatchNorm; then
+    ReLU.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -43,7 +47,7 @@ class RepBlock(nn.Module):
             weight[:, :, 1:2, 1:2] += identity_weight
             bias = bias + identity_bias
         outputs, inputs = weight.shape[:2]
-        conv = nn.Conv2d(inputs, outputs, 3, self.conv3.stride, padding=1)
+        conv = nn.Conv2d(inputs, outputs, 3, self.conv3.stride[0], padding=1)
         conv.weight = nn.Parameter(weight)
         conv.bias = nn.Parameter(bias)
         return nn.Sequential(conv, nn.ReLU())
@@ -85,7 +89,9 @@ class RepVGG(nn.Module):
         return self.fc(self.pool(self.blocks(x)).flatten(1))  # type: ignore[no-any-return]
 
     def merged(self) -> nn.Module:
-        """A copy with every block merged to a single convolution, equal in evaluation mode; made for export."""
+        """A copy with every block merged to a single convolution, equal in evaluation mode; made for
+        export.
+        """
         model = copy.deepcopy(self)
         model.blocks = nn.Sequential(
             *(block.merged() for block in model.blocks if isinstance(block, RepBlock))

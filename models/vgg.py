@@ -1,4 +1,5 @@
-"""VGG networks for small images: convolution–BatchNorm–ReLU stages and one linear layer (paper, setting of its experiments).
+"""VGG networks for small images: convolution–BatchNorm–ReLU stages and one linear layer (paper, setting of
+its experiments).
 
 Layer names are those of OpenLTH's CIFAR VGG, so that its checkpoints load unchanged.
 """
@@ -17,7 +18,7 @@ PLANS: dict[str, Plan] = {
         *(64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M"),
         *(512, 512, 512, 512, "M", 512, 512, 512, 512),
     ),
-    "vgg-digits": (16, 32, "M", 64, 128, "M", 256, 256),  # for 8x8 images
+    "vgg-digits": (8, 16, "M", 32, 64, "M", 128, 128),  # for 8x8 images
 }
 
 

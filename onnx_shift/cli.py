@@ -162,6 +162,35 @@ def train(
         print_json(runs)
 
 
+@app.command()
+def export(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="A checkpoint of a run (RUN/checkpoints/round-03.pt), or OpenLTH's weights.",
+            metavar="CHECKPOINT",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The ONNX file to write.", metavar="FILE.onnx")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="The model of foreign weights (default: the one they fit).")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="The mask of foreign weights (default: mask.pth beside them, if any).")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Image shape of foreign weights, such as 3,32,32.", metavar="C,H,W")
+    ] = None,
+) -> None:
+    """Write a trained checkpoint as ONNX: dynamic batch, BatchNorm kept, removed weights exactly zero."""
+    from onnx_shift.exporter.openlth import export_any, parse_shape
+
+    what = export_any(checkpoint, output, model=model, mask=mask, shape=parse_shape(shape))
+    out.print(f"{output}: {what}")
+
+
 # --- prune and verify ------------------------------------------------------------------------------------------
 
 
