@@ -36,7 +36,7 @@ def apply(network: Network, constants: Constants, analysis: Analysis, plan: Plan
     """Edit the graph as planned and return the new initializers by name."""
     names = {t.name for node in network.graph.nodes for t in (*node.inputs, *node.outputs)}
     names |= {t.name for nodes in fused.shuffles.values() for node in nodes for t in node.outputs}
-    names |= {t.name for t in network.source.graph.initializer} | network.captured
+    names |= network.initializers.keys() | network.captured
     users: dict[str, int] = {}
     for node in network.graph.nodes:
         for tensor in node.inputs:
@@ -198,7 +198,9 @@ def _cut(linear: Linear, weight: Array, keep_in: Mask, keep_out: Mask) -> Array:
     if groups == 1:
         part = view if rows.all() else view[:, rows[0]]
         return part if columns.all() else part[:, :, columns[0]]
-    return np.stack([view[g][rows[g]][:, columns[g]] for g in alive]) if inputs > 1 else view[alive]
+    if rows[alive].all() and columns[alive].all():
+        return view[alive]
+    return np.stack([view[g][rows[g]][:, columns[g]] for g in alive])
 
 
 def _layout(part: Array, linear: Linear) -> Array:

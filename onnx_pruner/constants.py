@@ -23,9 +23,7 @@ class Constants:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._values: dict[str, Array | None] = {}
-        self._initializers: dict[str, onnx.TensorProto] = {
-            t.name: t for t in network.source.graph.initializer
-        }
+        self._initializers = network.initializers
         self.producers: dict[str, gs.Node] = {
             t.name: node for node in network.graph.nodes for t in node.outputs
         }

@@ -47,6 +47,7 @@ class Network:
 
     source: onnx.ModelProto
     graph: gs.Graph
+    initializers: Mapping[str, onnx.TensorProto]  # those of the source, and its large Constant nodes
     opset: int
     shapes: dict[str, Shape]
     types: dict[str, int]
@@ -120,7 +121,10 @@ def open_network(source: Source) -> Network:
         raise PruneError(
             f"{name}: opset {opset} is older than {OLDEST_OPSET}; convert it with onnx.version_converter"
         )
-    skeleton = _without_large_weights(model)
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = {node.output[0]: node.attribute[0].t for node in model.graph.node if _is_large_constant(node)}
+    skeleton = _without_large_weights(model, constants)
+    initializers |= constants
     try:
         onnx.checker.check_model(skeleton)
     except onnx.checker.ValidationError as error:
@@ -138,13 +142,19 @@ def open_network(source: Source) -> Network:
             types[info.name] = info.type.tensor_type.elem_type
             if info.type.tensor_type.HasField("shape"):
                 shapes[info.name] = tuple(_dimension(dim) for dim in info.type.tensor_type.shape.dim)
-    for tensor in model.graph.initializer:
-        types[tensor.name] = tensor.data_type
-        shapes[tensor.name] = tuple(tensor.dims)
+    for weight, tensor in initializers.items():
+        types[weight] = tensor.data_type
+        shapes[weight] = tuple(tensor.dims)
     with quiet_graphsurgeon():
-        imported = gs.import_onnx(model)
+        imported = gs.import_onnx(skeleton)
     captured = frozenset(_captured_names(model.graph))
-    return Network(model, imported, opset, shapes, types, captured)
+    return Network(model, imported, initializers, opset, shapes, types, captured)
+
+
+def _is_large_constant(node: onnx.NodeProto) -> bool:
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return False
+    return node.attribute[0].name == "value" and node.attribute[0].t.ByteSize() >= LARGE_BYTES
 
 
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Dimension:
@@ -187,20 +197,22 @@ def _element_bits(data_type: int) -> int:
     return 0 if "int4" in dtype.name or "int2" in dtype.name or "float4" in dtype.name else dtype.itemsize * 8
 
 
-def _without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its large initializers as inputs, and no value_info (it may be stale): quick to infer."""
+def _without_large_weights(
+    model: onnx.ModelProto, constants: Mapping[str, onnx.TensorProto]
+) -> onnx.ModelProto:
+    """The model with its large constants as inputs, and no value_info (it may be stale): quick to infer."""
     skeleton = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
     graph = skeleton.graph
     graph.name = model.graph.name or "graph"
     inputs = {info.name for info in model.graph.input}
-    large: dict[str, onnx.TensorProto] = {}
+    large = dict(constants)
     for tensor in model.graph.initializer:
         if tensor.ByteSize() >= LARGE_BYTES:
             large[tensor.name] = tensor
         else:
             graph.initializer.append(tensor)
     graph.sparse_initializer.extend(model.graph.sparse_initializer)
-    graph.node.extend(model.graph.node)
+    graph.node.extend(node for node in model.graph.node if not (node.output and node.output[0] in constants))
     graph.input.extend(info for info in model.graph.input if info.name not in large)
     graph.input.extend(
         onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
@@ -284,10 +296,12 @@ def build_model(
     used = {name for node in graph.node for name in node.input}
     used.update(_captured_names(graph), (info.name for info in source.graph.output))
     kept: set[str] = set()
-    for tensor in source.graph.initializer:
-        if tensor.name in used and tensor.name not in written:
-            graph.initializer.append(tensor)
-            kept.add(tensor.name)
+    for name, tensor in network.initializers.items():
+        if name in used and name not in written:
+            added = graph.initializer.add()
+            added.CopyFrom(tensor)
+            added.name = name
+            kept.add(name)
     for tensor in source.graph.sparse_initializer:
         if tensor.values.name in used:
             graph.sparse_initializer.append(tensor)
@@ -299,18 +313,19 @@ def build_model(
     graph.input.extend(
         info for info in source.graph.input if info.name not in initializers or info.name in kept
     )
-    if len(graph.initializer) and model.ir_version < 4 and any(name in used for name in written):
+    listed = {info.name for info in graph.input}
+    if model.ir_version < 4 and any(tensor.name not in listed for tensor in graph.initializer):
         model.ir_version = 4  # from version 4 an initializer need not be listed as an input
     graph.output.extend(source.graph.output)
     made = {name for node in graph.node for name in node.output}
     for info in source.graph.value_info:
         if info.name in made:
-            added = graph.value_info.add()
-            added.CopyFrom(info)
-            if info.name in resized and added.type.tensor_type.HasField("shape"):
+            copy = graph.value_info.add()
+            copy.CopyFrom(info)
+            if info.name in resized and copy.type.tensor_type.HasField("shape"):
                 axis, size = resized[info.name]
-                if axis < len(added.type.tensor_type.shape.dim):
-                    added.type.tensor_type.shape.dim[axis].dim_value = size
+                if axis < len(copy.type.tensor_type.shape.dim):
+                    copy.type.tensor_type.shape.dim[axis].dim_value = size
     for annotation in source.graph.quantization_annotation:
         if annotation.tensor_name in made | kept:
             graph.quantization_annotation.append(annotation)

@@ -94,7 +94,7 @@ class _Planner:
                 self._reach(name, 1, "the last channel of its tensor")
             for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
                 linear = effect.linear
-                if linear is not None and linear.groups > 1 and linear.kernel.shape[2] > 1:
+                if linear is not None and linear.groups > 1 and not effect.ties:
                     self._even_groups(op.name(0), op.node.outputs[0].name, linear.groups)
             if align > 1:
                 for name in self._at_convolutions():

@@ -368,6 +368,9 @@ def reshape(op: Op) -> Effect:
     if a is None or b is None or group is None:
         return pin_all(op, "a Reshape whose dimensions are unknown, or that mixes channels with them")
     i0, i1, j0, j1 = group
+    whole = (i1 - i0, j1 - j0) == (1, 1)  # a size that shape inference does not know may be known here
+    a = tuple(channels.count if k == channels.axis else size for k, size in enumerate(a))
+    b = tuple(channels.count if whole and k == j0 else size for k, size in enumerate(b))
     sizes_in, sizes_out = cast(list[int], list(a[i0:i1])), cast(list[int], list(b[j0:j1]))
     inner = prod(sizes_in[channels.axis - i0 + 1 :])
     chosen = _chosen_axis(op, sizes_out, j0, channels.count, inner)
