@@ -11,8 +11,10 @@ import math
 import mmap
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +24,7 @@ import numpy as np
 
 from onnx_shift.runtime.archive import Member, new_member, read_archive, write_archive
 from onnx_shift.runtime.errors import PortfolioError
-from onnx_shift.runtime.inflate import Buffer
+from onnx_shift.runtime.inflate import Buffer, Bytes
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -83,15 +85,31 @@ class Content:
     def inflated_bytes(self) -> int:
         return self.model.size_bytes + sum(member.size_bytes for member in self.weights.values())
 
-    def inflate(self, pool: Executor, *, check: bool) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
-        """Return the model's bytes and the tensors by name, their files inflated side by side on `pool`.
+    def inflate(
+        self, pool: Executor, threads: int, *, check: bool
+    ) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
+        """Return the model's bytes and the tensors by name, inflated by this thread and `threads` - 1 of
+        `pool`.
 
         Raises PortfolioError when a member is damaged (`check` compares CRC-32), MemoryError when there is no
         room.
         """
-        files = dict(
-            zip(self.weights, pool.map(lambda m: m.content(check=check), self.weights.values()), strict=True)
-        )
+        files: dict[str, Bytes] = {}
+        left = deque(sorted(self.weights, key=lambda file: -self.weights[file].stored_bytes))
+
+        def work() -> None:
+            with suppress(IndexError):  # nothing left
+                while True:
+                    file = left.popleft()
+                    files[file] = self.weights[file].content(check=check)
+
+        others = [pool.submit(work) for _ in range(min(threads, len(left)) - 1)]
+        try:
+            work()
+        finally:
+            left.clear()  # where one fails the others need not go on
+            for other in others:
+                other.result()
         arrays = {
             tensor.name: files[tensor.file][tensor.offset : tensor.offset + tensor.size_bytes]
             .view(tensor.type)

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state
 
+from onnx_shift.errors import OnnxShiftError
 from onnx_shift.runtime.errors import ProviderError
 
 Options: TypeAlias = "ort.SessionOptions | Callable[[], ort.SessionOptions] | None"
@@ -23,7 +24,14 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 # What building a session may still raise: a missing operator, a provider's refusal, no memory.
 RUN_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, ValueError, TypeError)
-BUILD_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, ValueError, MemoryError, OSError)
+BUILD_ERRORS: tuple[type[Exception], ...] = (
+    *ORT_ERRORS,
+    OnnxShiftError,
+    RuntimeError,
+    ValueError,
+    MemoryError,
+    OSError,
+)
 
 # The smallest model a session can be built from: ir_version 8, opset 13, y = Identity(x) over a float.
 _IDENTITY_MODEL = bytes.fromhex(
@@ -43,6 +51,11 @@ class Providers:
 
     names: tuple[str, ...]
     options: tuple[Mapping[str, str], ...]
+
+    @property
+    def slow_at_first(self) -> bool:
+        """Whether a session's first run does more than run: copies weights, chooses or compiles kernels."""
+        return self.names != ("CPUExecutionProvider",)
 
     @property
     def optimises_once(self) -> bool:
@@ -138,9 +151,7 @@ def build_optimised_session(
     ready in 1 ms where `add_external_initializers`, which copies (onnxruntime 1.32), takes 10 to 30.
     """
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if providers.names != (
-        "CPUExecutionProvider",
-    ):  # elsewhere the weights have to be copied to the device anyway
+    if providers.slow_at_first:  # there the weights have to be copied to the device anyway
         return build_session(model, arrays, options, providers)
     options.add_session_config_entry(_EXTERNAL_FOLDER, str(EXTERNAL_FILE.parent))
     values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
