@@ -126,13 +126,13 @@ def _draw(
     if dtype == np.object_:  # strings
         return np.full(shape, "a", dtype=object)
     if dtype == np.bool_:
-        return np.full(shape, probe.scale > 0) if constant else rng.random(shape) < 0.5
+        return np.full(shape, probe.scale > 0) if constant else np.asarray(rng.random(shape) < 0.5)
     if dtype.kind in "iu":
         if constant:
             return np.full(shape, min(1, below - 1) if probe.scale else 0, dtype)
         # One byte is pixels, or quantised values, more often than indices.
         low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max + 1) if dtype.itemsize == 1 else (0, below)
-        return rng.integers(low, high, shape).astype(dtype)
+        return np.asarray(rng.integers(low, high, shape), dtype)
     if constant:
         return np.full(shape, probe.scale).astype(dtype)
     values = rng.standard_normal(shape) if probe.kind == "normal" else rng.random(shape)
