@@ -1,0 +1,115 @@
+"""Small models of three sizes, and the portfolio packed from them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_shift.onnx_pruner.packing import pack
+from onnx_shift.runtime import ModelSwitcher, Portfolio
+
+WIDTHS = {"small": 16, "medium": 32, "large": 64}
+
+
+def network(width: int, *, classes: int = 5, zeros: float = 0.8) -> onnx.ModelProto:
+    """Return conv - relu - conv - relu - pool - gemm, of whose convolution weights `zeros` are zero."""
+    random = np.random.default_rng(width)
+
+    def sparse(*shape: int) -> np.ndarray:
+        weights = random.standard_normal(shape).astype(np.float32)
+        weights[random.random(shape) < zeros] = 0
+        return weights
+
+    tensors = {
+        "w1": sparse(width, 3, 3, 3),
+        "b1": random.standard_normal(width).astype(np.float32),
+        "w2": sparse(width, width, 3, 3),
+        "w3": random.standard_normal((classes, width)).astype(np.float32),
+        "b3": random.standard_normal(classes).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["input", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c2"], ["r2"]),
+        helper.make_node("GlobalAveragePool", ["r2"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes])],
+        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture(scope="session")
+def model_paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    paths = {name: folder / f"{name}.onnx" for name in WIDTHS}
+    for name, path in paths.items():
+        onnx.save(network(WIDTHS[name]), path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def portfolio_path(model_paths: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("portfolio") / "portfolio.zip"
+    pack(list(model_paths.values()), path)
+    return path
+
+
+@pytest.fixture
+def portfolio(portfolio_path: Path) -> Portfolio:
+    return Portfolio.open(portfolio_path)
+
+
+@pytest.fixture(scope="session")
+def options() -> ort.SessionOptions:
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads = 1
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    return np.random.default_rng(7).standard_normal((2, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def answers(
+    model_paths: dict[str, Path], options: ort.SessionOptions, images: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What a plain session answers, by variant."""
+    return {
+        name: ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(
+            None, {"input": images}
+        )[0]
+        for name, path in model_paths.items()
+    }
+
+
+@pytest.fixture
+def make_switcher(
+    portfolio_path: Path, options: ort.SessionOptions, tmp_path: Path
+) -> Callable[..., ModelSwitcher]:
+    """Open a switcher over the portfolio, with a cache of its own; closed when the test ends."""
+    opened = []
+
+    def make(
+        source: object = portfolio_path, sess_options: object = options, **arguments: object
+    ) -> ModelSwitcher:
+        arguments = {"providers": ["CPUExecutionProvider"], "cache": tmp_path / "cache", **arguments}
+        opened.append(ModelSwitcher(source, sess_options, **arguments))
+        return opened[-1]
+
+    yield make
+    for switcher in opened:
+        switcher.close()

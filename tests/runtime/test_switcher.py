@@ -1,0 +1,357 @@
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnx_shift.runtime import (
+    ClosedError,
+    ModelSwitcher,
+    Portfolio,
+    ProviderError,
+    RunError,
+    SwitchError,
+    session,
+    switcher,
+)
+
+Make = Callable[..., ModelSwitcher]
+Answers = dict[str, np.ndarray]
+
+
+def answer(model: ModelSwitcher, images: np.ndarray) -> np.ndarray:
+    return model.run(None, {"input": images})[0]
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("cache", [True, False])
+def test_every_variant_answers_as_a_plain_session_does(
+    make_switcher: Make, answers: Answers, images: np.ndarray, overlap: bool, cache: bool
+) -> None:
+    model = make_switcher(overlap=overlap, **({} if cache else {"cache": False}))
+    assert model.active.name == "medium"  # the median
+    for name in ("small", "large", "medium", "small"):
+        record = model.switch(name)
+        assert model.active.name == record.active == name
+        np.testing.assert_array_equal(answer(model, images), answers[name])
+
+
+def test_smaller_and_larger_go_to_the_neighbour_and_stop_at_the_ends(make_switcher: Make) -> None:
+    model = make_switcher()
+    visited = [model.switch(step).active for step in ("larger", "larger", "smaller", "smaller", "smaller")]
+    assert visited == ["large", "large", "medium", "small", "small"]
+    assert [(record.previous, record.active) for record in model.records] == [
+        ("medium", "large"),
+        ("large", "medium"),
+        ("medium", "small"),
+    ]
+    unchanged = model.switch("small")
+    assert not unchanged.changed and unchanged.total_ms == 0 and unchanged.bytes == 0
+
+
+def test_a_record_says_what_the_switch_cost(make_switcher: Make) -> None:
+    model = make_switcher()
+    first, again = model.switch("large"), (model.switch("medium"), model.switch("large"))[1]
+    assert first.prepare_ms > again.prepare_ms
+    assert min(again.inflate_ms, again.build_ms) > 0 and again.warmup_ms >= 0
+    assert again.bytes > 64 * 64 * 9 * 4
+    assert 0 <= again.stall_ms < again.total_ms
+    held = make_switcher(overlap=False)
+    record = held.switch("large")
+    assert record.stall_ms >= record.inflate_ms + record.build_ms
+
+
+def test_the_interface_of_an_inference_session(
+    make_switcher: Make, model_paths: dict[str, Path], options: ort.SessionOptions, images: np.ndarray
+) -> None:
+    model = make_switcher()
+    plain = ort.InferenceSession(model_paths["medium"], options, providers=["CPUExecutionProvider"])
+    for ours, theirs in (
+        (model.get_inputs(), plain.get_inputs()),
+        (model.get_outputs(), plain.get_outputs()),
+    ):
+        assert [(s.name, s.type, s.shape) for s in ours] == [(s.name, s.type, s.shape) for s in theirs]
+    assert model.get_modelmeta().graph_name == plain.get_modelmeta().graph_name
+    assert model.get_providers() == plain.get_providers()
+    assert model.get_provider_options() == plain.get_provider_options()
+    assert model.get_session_options().intra_op_num_threads == 1
+    value = ort.OrtValue.ortvalue_from_numpy(images)
+    outputs = model.run_with_ort_values(["logits"], {"input": value})
+    np.testing.assert_array_equal(outputs[0].numpy(), plain.run(["logits"], {"input": images})[0])
+    assert model.session.get_outputs()[0].name == "logits"
+
+
+def test_a_binding_survives_switches(make_switcher: Make, answers: Answers, images: np.ndarray) -> None:
+    model = make_switcher()
+    binding = model.io_binding()
+    binding.bind_cpu_input("input", images)
+    binding.bind_output("logits")
+    for name in ("medium", "large", "small"):
+        model.switch(name)
+        model.run_with_iobinding(binding)
+        np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[0], answers[name])
+    binding.clear_binding_outputs()
+    bound = np.zeros((2, 5), np.float32)
+    binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(bound))
+    model.switch("large")
+    model.run_with_iobinding(binding)
+    np.testing.assert_array_equal(bound, answers["large"])
+
+
+@pytest.mark.parametrize(
+    "feed, message",
+    [
+        ({}, "medium: Required inputs .*'input'.* are missing"),
+        ({"wrong": np.zeros((1, 3, 8, 8), np.float32)}, "medium: .*input"),
+        ({"input": np.zeros((1, 3, 8, 8))}, "medium: .*[Uu]nexpected input data type.*double"),
+        ({"input": np.zeros((1, 4, 8, 8), np.float32)}, "medium: .*Got: 4 Expected: 3"),
+        ({"input": np.zeros((3, 8, 8), np.float32)}, "medium: .*[Ii]nvalid rank"),
+        ({"input": None}, "medium: "),
+    ],
+)
+def test_a_feed_that_does_not_fit_is_refused(
+    make_switcher: Make, feed: dict[str, Any], message: str, answers: Answers, images: np.ndarray
+) -> None:
+    model = make_switcher()
+    with pytest.raises(RunError, match=message):
+        model.run(None, feed)
+    with pytest.raises(RunError, match="nonesuch"):
+        model.run(["nonesuch"], {"input": images})
+    np.testing.assert_array_equal(answer(model, images), answers["medium"])
+
+
+def test_unknown_variants_and_providers_are_named(make_switcher: Make, portfolio_path: Path) -> None:
+    with pytest.raises(SwitchError, match="no variant 'huge'; there are: small, medium, large"):
+        make_switcher().switch("huge")
+    with pytest.raises(SwitchError, match="no variant 'huge'"):
+        make_switcher(start="huge")
+    with pytest.raises(ProviderError, match="TensorrtExecutionProvider: not available in this onnxruntime"):
+        make_switcher(providers=["TensorrtExecutionProvider"])
+    with pytest.raises(ProviderError, match="2 providers, but 1 provider_options"):
+        make_switcher(providers=["CPUExecutionProvider", "CUDAExecutionProvider"], provider_options=[{}])
+
+
+def test_a_named_fallback_is_taken(make_switcher: Make) -> None:
+    model = make_switcher(providers=[("TensorrtExecutionProvider", {"device_id": 0}), "CPUExecutionProvider"])
+    assert model.get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("error", [MemoryError("none left"), RuntimeError("bad allocation"), OSError("io")])
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_failed_switch_leaves_the_old_variant_serving(
+    make_switcher: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: Answers,
+    images: np.ndarray,
+    error: Exception,
+    overlap: bool,
+) -> None:
+    model = make_switcher(overlap=overlap)
+    build = switcher.build_optimised_session
+    calls = []
+
+    def fail_once(*arguments: Any) -> ort.InferenceSession:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise error
+        return build(*arguments)
+
+    model.switch("large"), model.switch("medium")
+    monkeypatch.setattr(switcher, "build_optimised_session", fail_once)
+    with pytest.raises(SwitchError, match=f"large: cannot be made ready .{error}"):
+        model.switch("large")
+    assert model.active.name == "medium" and len(model.records) == 2
+    np.testing.assert_array_equal(answer(model, images), answers["medium"])
+    model.switch("large")
+    np.testing.assert_array_equal(answer(model, images), answers["large"])
+
+
+def test_where_even_going_back_fails_callers_are_told_and_a_later_switch_heals(
+    make_switcher: Make, monkeypatch: pytest.MonkeyPatch, answers: Answers, images: np.ndarray
+) -> None:
+    model = make_switcher(overlap=False)
+
+    def fail(*_: Any) -> None:
+        raise MemoryError("none left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(switcher, "build_optimised_session", fail)
+        with pytest.raises(SwitchError, match=r"large: .*going back failed too: medium: .*none left"):
+            model.switch("large")
+        with pytest.raises(SwitchError, match="going back failed too"):
+            answer(model, images)
+    model.switch("medium")
+    np.testing.assert_array_equal(answer(model, images), answers["medium"])
+
+
+def test_requests_from_many_threads_while_switching(
+    make_switcher: Make, answers: Answers, images: np.ndarray
+) -> None:
+    model = make_switcher()
+    stop = threading.Event()
+    inputs = [images + np.float32(index) for index in range(4)]
+    wanted = []
+    for name in answers:
+        model.switch(name)
+        wanted.append([answer(model, one) for one in inputs])
+
+    def serve(index: int) -> int:
+        count = 0
+        while not stop.is_set():
+            got = answer(model, inputs[index])
+            assert any(np.array_equal(got, want[index]) for want in wanted)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as pool:
+        serving = [pool.submit(serve, index) for index in range(4)]
+        for step in range(60):
+            model.switch(("small", "large", "medium")[step % 3])
+        stop.set()
+        assert min(future.result() for future in serving) > 0
+    assert len(model.records) >= 60
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_request_inside_finishes_on_the_session_it_began_with(
+    make_switcher: Make, answers: Answers, images: np.ndarray, overlap: bool
+) -> None:
+    model = make_switcher(overlap=overlap)
+    model.switch("large"), model.switch("medium")
+    began, go_on = threading.Event(), threading.Event()
+    real = model.session
+
+    class Slow:
+        def run(self, *arguments: Any) -> Any:
+            began.set()
+            assert go_on.wait(30)
+            return real.run(*arguments)
+
+    model._serving.session = Slow()
+    with ThreadPoolExecutor(2) as pool:
+        inside = pool.submit(answer, model, images)
+        assert began.wait(30)
+        switching = pool.submit(model.switch, "large")
+        if overlap:
+            assert switching.result(30).active == "large"
+            np.testing.assert_array_equal(answer(model, images), answers["large"])
+        else:
+            time.sleep(0.05)
+            assert not switching.done()  # the old one is not released under the request
+        go_on.set()
+        np.testing.assert_array_equal(inside.result(30), answers["medium"])
+        assert switching.result(30).active == "large"
+
+
+def test_the_old_session_and_its_memory_go(make_switcher: Make) -> None:
+    model = make_switcher()
+    old = weakref.ref(model.session)
+    assert old() is not None
+    model.switch("large")
+    assert old() is None
+
+
+def test_a_held_session_keeps_its_memory(make_switcher: Make, answers: Answers, images: np.ndarray) -> None:
+    model = make_switcher()
+    held = model.session
+    model.switch("large")
+    for _ in range(5):
+        model.switch("smaller"), model.switch("larger")
+    model.close()
+    np.testing.assert_array_equal(held.run(None, {"input": images})[0], answers["medium"])
+
+
+def test_closing_is_final_and_may_be_repeated(make_switcher: Make, images: np.ndarray) -> None:
+    with make_switcher() as model:
+        answer(model, images)
+    model.close()
+    for call in (lambda: answer(model, images), lambda: model.switch("large"), model.get_providers):
+        with pytest.raises(ClosedError, match="the switcher is closed"):
+            call()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_is_told(make_switcher: Make, images: np.ndarray) -> None:
+    model = make_switcher()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            try:
+                answer(model, images)
+            except ClosedError as error:
+                os.write(writer, str(error).encode())
+            model.close()
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        message = pipe.read()
+    os.waitpid(child, 0)
+    assert message == "the switcher belongs to the process that made it: make another in a forked child"
+    assert answer(model, images).shape == (2, 5)
+
+
+def test_session_options_reach_every_session_and_stay_as_they_were(
+    portfolio_path: Path, tmp_path: Path
+) -> None:
+    given = ort.SessionOptions()
+    given.intra_op_num_threads = 1
+    given.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    with ModelSwitcher(portfolio_path, given, ["CPUExecutionProvider"], cache=tmp_path) as model:
+        model.switch("large")
+        options = model.session.get_session_options()
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+        assert options.intra_op_num_threads == 1
+    assert given.optimized_model_filepath == ""
+    assert given.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+def test_session_options_may_be_made_by_a_function(
+    make_switcher: Make, answers: Answers, images: np.ndarray
+) -> None:
+    made = []
+
+    def make() -> ort.SessionOptions:
+        made.append(ort.SessionOptions())
+        made[-1].intra_op_num_threads = 1
+        return made[-1]
+
+    model = make_switcher(sess_options=make)
+    np.testing.assert_array_equal(answer(model, images), answers["medium"])
+    assert len(made) >= 2
+
+
+def test_without_optimisation_no_graph_is_optimised(
+    make_switcher: Make, answers: Answers, images: np.ndarray, tmp_path: Path
+) -> None:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model = make_switcher(sess_options=options, cache=tmp_path / "unused")
+    np.testing.assert_allclose(answer(model, images), answers["medium"], rtol=1e-5, atol=1e-6)
+    assert not (tmp_path / "unused").exists()
+
+
+def test_a_portfolio_opens_by_path_or_bytes_too(
+    make_switcher: Make, portfolio_path: Path, images: np.ndarray
+) -> None:
+    for source in (str(portfolio_path), portfolio_path.read_bytes(), Portfolio.open(portfolio_path)):
+        assert answer(make_switcher(source), images).shape == (2, 5)
+
+
+def test_an_explicit_start(make_switcher: Make) -> None:
+    assert make_switcher(start="large").active.name == "large"
+
+
+def test_the_arrays_behind_a_session_outlive_it(make_switcher: Make) -> None:
+    memory = make_switcher().session.onnx_shift_memory
+    assert {type(item) for item in memory} == {ort.OrtValue, np.ndarray}
+    assert session.EXTERNAL_FILE.is_file()
