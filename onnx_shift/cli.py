@@ -328,8 +328,6 @@ def profile(
 
     Speed-ups are against the dense model with its BatchNorm fused, so fusion never counts as one.
     """
-    from datetime import datetime, timezone
-
     from onnx_shift.evaluation import labelled_images
     from onnx_shift.files import write_text
     from onnx_shift.onnx_pruner.profiling import CPU, Settings
@@ -461,10 +459,51 @@ def _inspect_portfolio(file: Path, as_json: bool) -> None:
 
 
 def _inspect_model(file: Path, as_json: bool) -> None:
-    raise OnnxShiftError(f"{file}: no portfolio")
+    from onnx_shift.model_view import layer_table, model_lines, model_summary
+
+    summary = model_summary(file)
+    if as_json:
+        print_json(summary)
+        return
+    out.print(layer_table(summary))
+    for line in model_lines(summary):
+        out.print(line, highlight=False)
 
 
 # --- replay, report and demo -----------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for everything it writes.", metavar="DIR")
+    ] = Path("demo"),
+    levels: Annotated[
+        int | None, typer.Option(help="Sparsity levels: ratios 2, 4 … 2^N (default 8).", min=1, max=8)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, for programs.")] = False,
+) -> None:
+    """Run the whole path on real handwritten digits: train, prune, measure, pack and switch. Takes minutes.
+
+    Stopped half-way, the same command goes on with the training it finds.
+    """
+    from onnx_shift.demo import demo_lines, run_demo
+    from onnx_shift.tables import demo_table
+
+    figures = run_demo(output, log, date=_today(), levels=levels)
+    if as_json:
+        print_json(figures)
+        return
+    out.print(demo_table(figures))
+    for line in demo_lines(figures, output):
+        out.print(line, highlight=False)
+
+
+def _today() -> str:
+    from datetime import datetime, timezone
+
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d")
+
 
 
 def main() -> NoReturn:

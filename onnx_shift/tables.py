@@ -60,6 +60,36 @@ def size_table(profile: Entry) -> Table:
     )
 
 
+def demo_table(figures: Entry) -> Table:
+    """The demo's variants: what each costs and gains, and whether it is in the portfolio."""
+    rows = []
+    for name, entry in figures["profile"]["variants"].items():
+        batch = next(iter(entry["latency_ms"]))
+        reason = figures["dropped"].get(name)
+        rows.append(
+            (
+                name,
+                entry
+                | {
+                    "latency": show_latency(entry["latency_ms"][batch]),
+                    "faster": f"{entry['speedup'][batch]['median']:.2f}×",
+                    "packed": "" if reason else "✓",
+                },
+            )
+        )
+    return _table(
+        rows,
+        ("ratio", "ratio", "{:.0f}".format),
+        ("accuracy", "accuracy", show_share),
+        ("params", "parameters", show_count),
+        ("file", "file_bytes", show_bytes),
+        ("deflated", "deflated_bytes", show_bytes),
+        ("ms", "latency", str),
+        ("speed-up", "faster", str),
+        ("packed", "packed", str),
+    )
+
+
 def speed_table(profile: Entry) -> Table:
     """One row per variant and batch size: latency percentiles, throughput, speed-up over the baseline."""
     rows: list[tuple[str, Entry]] = []

@@ -1,0 +1,227 @@
+"""The whole path on real data: train, export, prune, verify, profile, choose, pack, switch, report.
+
+Everything is written below one folder and can be looked at, or used, afterwards. The same folder given again
+goes on from the training it holds.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.files import write_text
+from onnx_shift.steps import Steps
+
+PRESET = "digits"
+LARGEST_DIFFERENCE = 1e-4  # of the output's scale
+_SETTINGS = {"batches": (1, 16), "seconds": 0.6, "attempts": 2}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the demo writes."""
+
+    folder: Path
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def pruned(self) -> Path:
+        return self.folder / "pruned"
+
+    @property
+    def profile(self) -> Path:
+        return self.folder / "profile.json"
+
+    @property
+    def portfolio(self) -> Path:
+        return self.folder / "portfolio.zip"
+
+    @property
+    def timeline(self) -> Path:
+        return self.folder / "timeline.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def picture(self) -> Path:
+        return self.folder / "demo.png"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "demo.json"
+
+
+def run_demo(folder: Path, log: Console, *, date: str, levels: int | None = None) -> dict[str, Any]:
+    """Run the whole path below `folder` and return its figures, which are also written to demo.json.
+
+    `levels` fewer than the preset's make it shorter. Raises OnnxShiftError when a pruned model does not
+    equal its sparse one: larger difference than 1e-4 of the output's scale, or an image classified otherwise.
+    """
+    files = Files(folder)
+    try:
+        files.pruned.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OnnxShiftError(f"{folder}: cannot be written ({error.strerror})") from error
+    with Steps(log) as steps:
+        sparse = _train(files, steps, levels)
+        equality = _prune(files, sparse, steps)
+        profile, dropped = _profile_and_pack(files, sparse, steps, date)
+        memory = _memory(files, [name for name in profile["variants"] if name not in dropped], steps)
+        _replay(files, steps)
+        figures = {
+            "format": 1,
+            "machine": profile["machine"],
+            "equality": equality,
+            "profile": profile,
+            "dropped": dropped,
+            "memory": memory,
+            "seconds": steps.seconds,
+        }
+        write_text(files.figures, json.dumps(figures, indent=2) + "\n")
+        with steps.step("Writing the report"):
+            _report(files)
+    return figures
+
+
+def _train(files: Files, steps: Steps, levels: int | None) -> list[Path]:
+    from onnx_shift.exporter.progress import describe, time_left
+    from onnx_shift.exporter.recipe import PRESETS
+    from onnx_shift.exporter.rounds import Progress, train
+
+    recipe = PRESETS[PRESET] if levels is None else replace(PRESETS[PRESET], levels=levels)
+    with steps.step("Training sparse networks") as advance:
+
+        def show(progress: Progress) -> None:
+            advance(progress.done, f"{describe(progress)}  {time_left(progress.seconds_left)}")
+
+        run = train(recipe, files.run, progress=show)
+    return [level.onnx for level in run.levels]
+
+
+def _prune(files: Files, sparse: Sequence[Path], steps: Steps) -> dict[str, Any]:
+    """Prune every level and hold it against its original: outputs on random inputs, classes of all images."""
+    from onnx_shift.evaluation import labelled_images
+    from onnx_shift.onnx_pruner import prune
+    from onnx_shift.onnx_pruner.save import save
+
+    images = np.concatenate([pixels for pixels, _ in labelled_images(PRESET, sparse[0])()])
+    differences = []
+    with steps.step("Pruning, checking equality") as advance:
+        for number, path in enumerate(sparse):
+            advance(number / len(sparse), path.stem)
+            result = prune(path)
+            pruned = files.pruned / path.name
+            save(result, pruned, path)
+            report = json.dumps(result.report.to_dict(), indent=2) + "\n"
+            write_text(pruned.with_suffix(".json"), report)
+            differences.append(result.report.largest_difference or 0.0)
+            changed = int((_classes(path, images) != _classes(pruned, images)).sum())
+            if changed or differences[-1] > LARGEST_DIFFERENCE:
+                raise OnnxShiftError(
+                    f"{pruned}: does not equal {path}: largest difference {differences[-1]:.1e} of the "
+                    f"output's scale, {changed} of {len(images)} test images classified otherwise"
+                )
+    return {
+        "models": len(sparse),
+        "largest_difference": max(differences),
+        "images": len(images),
+        "changed": 0,
+    }
+
+
+def _classes(model: Path, images: NDArray[Any]) -> NDArray[np.int64]:
+    from onnx_shift.onnx_pruner.sessions import open_session
+
+    session = open_session(model, ["CPUExecutionProvider"], 1)
+    answer: NDArray[np.int64] = session.run(None, {session.get_inputs()[0].name: images})[0].argmax(axis=1)
+    return answer
+
+
+def _profile_and_pack(
+    files: Files, sparse: Sequence[Path], steps: Steps, date: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    from onnx_shift.evaluation import labelled_images
+    from onnx_shift.onnx_pruner.packing import pack
+    from onnx_shift.onnx_pruner.profiling import Settings, profile
+
+    models = [files.pruned / path.name for path in sparse]
+    with steps.step("Measuring side by side") as advance:
+        done = iter(range(1000))
+        found = profile(
+            models,
+            dense=models[0],
+            data=labelled_images(PRESET, models[0]),
+            settings=Settings(**_SETTINGS),
+            date=date,
+            progress=lambda doing: advance(min(0.99, next(done) / (3 * len(models) + 3)), doing),
+        )
+    write_text(files.profile, json.dumps(found, indent=2) + "\n")
+    with steps.step("Packing the best variants"):
+        dropped = pack(models, files.portfolio, profile=found)
+    return found, dropped
+
+
+def _memory(files: Files, kept: Sequence[str], steps: Steps) -> dict[str, Any]:
+    """Resident memory of the portfolio with each variant active, and of all their sessions open at once."""
+    from onnx_shift.onnx_pruner.resident import measure_portfolio, measure_sessions
+
+    with steps.step("Measuring memory"):
+        together = measure_sessions([files.pruned / f"{name}.onnx" for name in kept])
+        switched = measure_portfolio(files.portfolio)
+    return {
+        "all_sessions_mb": None if together is None else round(together.resident_bytes / 1e6, 2),
+        "portfolio_mb": {name: round(found.resident_bytes / 1e6, 2) for name, found in switched.items()},
+    }
+
+
+def _replay(files: Files, steps: Steps) -> None:
+    pass
+
+
+def _report(files: Files) -> None:
+    pass
+
+
+def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:
+    """What the demo found, in sentences, and what to do next."""
+    files = Files(folder)
+    profile, dropped = figures["profile"], figures["dropped"]
+    kept = [name for name in profile["variants"] if name not in dropped]
+    equality, memory = figures["equality"], figures["memory"]
+    switches = [profile["variants"][name]["switch_ms"] for name in kept]
+    lines = [
+        f"Equal: {equality['models']} pruned models differ from their sparse ones by at most "
+        f"{equality['largest_difference']:.0e} of the output's scale, and classify all "
+        f"{equality['images']} test images alike.",
+    ]
+    if all(cost is not None for cost in switches):
+        lines.append(f"Switching: {min(switches):.1f} to {max(switches):.1f} ms from one variant to another.")
+    if memory["portfolio_mb"]:
+        least, most = min(memory["portfolio_mb"].values()), max(memory["portfolio_mb"].values())
+        lines.append(
+            f"Memory: {least:.1f} to {most:.1f} MB with the portfolio and one variant active, "
+            f"{memory['all_sessions_mb']:.1f} MB with a session of each of the {len(kept)} variants open."
+        )
+    lines += [
+        "",
+        f"Look:  {files.report}  (open it in a browser)",
+        f'Use:   {files.portfolio}  with  ModelSwitcher(Portfolio.open("{files.portfolio}"))',
+        "",
+        "Next:",
+        f"  onnx-shift inspect {files.portfolio}",
+        f"  onnx-shift prune {files.run / 'level-03.onnx'} --explain -o /tmp/pruned.onnx",
+        "  onnx-shift prune your-sparse-model.onnx",
+        "  onnx-shift train --help",
+    ]
+    return lines
