@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as collective
 from torch import Tensor, nn
 
 from onnx_shift.errors import OnnxShiftError
@@ -72,29 +72,48 @@ def join(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of every process's tensor; the gradient is summed likewise."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        summed = tensor.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].contiguous().clone()
+        dist.all_reduce(summed)
+        return summed
+
+
+def _sum_over_processes(tensor: Tensor) -> Tensor:
+    summed: Tensor = _SumOverProcesses.apply(tensor)  # type: ignore[no-untyped-call]
+    return summed
+
+
 class GlobalBatchNorm(nn.BatchNorm2d):
     """BatchNorm2d whose statistics in training are those of the batch over all processes, on any device."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        count = torch.tensor([input.numel() // input.shape[1]], dtype=input.dtype, device=input.device)
-        sums: Tensor = collective.all_reduce(  # type: ignore[no-untyped-call]
-            torch.cat([input.sum(dim=(0, 2, 3)), count])
-        )
-        total = sums[-1]
-        mean = sums[:-1] / total
-        centred = input - mean.view(1, -1, 1, 1)
-        squares = centred.square().sum(dim=(0, 2, 3))
-        variance: Tensor = collective.all_reduce(squares) / total  # type: ignore[no-untyped-call]
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
+        x = input.float()
+        count = torch.tensor([x.numel() // x.shape[1]], dtype=x.dtype, device=x.device)
+        sums = _sum_over_processes(torch.cat([x.sum(dim=(0, 2, 3)), count]))
+        total = sums[-1].detach()
+        mean = sums[:-1] / total
+        centred = x - mean.view(1, -1, 1, 1)
+        variance = _sum_over_processes(centred.square().sum(dim=(0, 2, 3))) / total
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * total / (total - 1), self.momentum)
             self.num_batches_tracked.add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
 
 
 def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
@@ -107,5 +126,6 @@ def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
             setattr(model, name, synchronised)
         return
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
+        plain = type(module) is nn.BatchNorm2d and module.affine and module.track_running_stats
+        if plain and module.momentum is not None:
             module.__class__ = GlobalBatchNorm

@@ -235,7 +235,7 @@ class _Session:
     def _before_step(self, round_: int, step: int) -> None:
         if round_ == 0 and step == self.rewind_step and self.world.leads:
             save_checkpoint(self.folder.rewind, {"step": step, "model": self.trainer.model.state_dict()})
-        if self.progress is not None:
+        if self.progress is not None and self.world.leads:
             self.progress(self._report(round_, step))
 
     def _finish(self, round_: int, accuracy: float) -> None:

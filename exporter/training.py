@@ -118,9 +118,7 @@ class Trainer:
         if world.size > 1:
             synchronise_batchnorm(self.model, device)
             devices = [device] if device.type == "cuda" else None
-            self.runner = nn.parallel.DistributedDataParallel(
-                self.model, device_ids=devices, broadcast_buffers=False
-            )
+            self.runner = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
         if recipe.compile:
             self.runner = torch.compile(self.runner)
         self.steps_per_epoch = -(-len(train) // recipe.batch_size)
