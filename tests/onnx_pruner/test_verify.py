@@ -65,6 +65,17 @@ def test_a_changed_weight_is_found_in_every_runtime(runtime: str) -> None:
     assert runtime in result.reason
 
 
+def test_the_very_same_model_is_run_but_once_per_input() -> None:
+    model = conv_model()
+    result = compare(model, model)
+    assert (result.equal, result.largest_difference, result.weak, result.runtimes[0].inputs) == (
+        True,
+        0,
+        False,
+        3,
+    )
+
+
 def test_rounding_is_allowed_and_just_above_it_is_not() -> None:
     assert compare(conv_model(), conv_model(1e-4)).equal
     assert not compare(conv_model(), conv_model(1e-2)).equal
