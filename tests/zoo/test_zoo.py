@@ -21,8 +21,8 @@ OPSETS = (11, 13, 17, 18)
 NEW_ONLY = {"all_convolutional": 13, "autoencoder": 13}
 #: Exact, but not yet smaller.
 OPEN = {
-    "conditioned", "group_normalised", "high_resolution", "non_local", "quantised", "retina", "shared_weights",
-    "siamese", "vision_transformer",
+    "conditioned", "group_normalised", "high_resolution", "non_local", "quantised", "retina",
+    "shared_weights", "siamese", "vision_transformer",
 }  # fmt: skip
 INJECTIONS: dict[str, Callable[[onnx.ModelProto, int], onnx.ModelProto]] = {
     "scattered": zeros.inject,
