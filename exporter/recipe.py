@@ -249,6 +249,8 @@ def check(recipe: Recipe) -> Recipe:
         raise RecipeError(f"--levels {recipe.levels}: at most 24, a ratio of 2^24")
     if not 0 < recipe.prune_share < 1:
         raise RecipeError(f"--prune-share {recipe.prune_share}: must lie between 0 and 1")
+    if recipe.min_accuracy is not None and not 0 <= recipe.min_accuracy <= 1:
+        raise RecipeError(f"--min-accuracy {recipe.min_accuracy}: must lie between 0 and 1")
     return recipe
 
 

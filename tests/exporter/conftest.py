@@ -1,0 +1,45 @@
+"""A recipe and images so small that a whole run takes a second."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from numpy.random import default_rng
+
+from onnx_shift.exporter.data import Dataset, Split
+from onnx_shift.exporter.recipe import Recipe, override, preset
+from onnx_shift.exporter.rounds import Run, train
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_data() -> Dataset:
+    """96 training and 32 test images of 8x8 pixels, of four classes that differ in brightness."""
+    rng = default_rng(0)
+    labels = rng.integers(0, 4, 128)
+    images = (labels[:, None, None, None] * 50 + rng.integers(0, 60, (128, 1, 8, 8))).astype("uint8")
+    names = ("dark", "dim", "light", "bright")
+    return Dataset("tiny", Split(images[:96], labels[:96]), Split(images[96:], labels[96:]), names)
+
+
+@pytest.fixture
+def tiny_recipe() -> Recipe:
+    """Three levels of two epochs of three batches; rewinds to the second batch."""
+    return override(
+        preset("digits"), levels=2, epochs=2, batch_size=32, width=0.5, rewind_steps=1, weight_decay=1e-4
+    )
+
+
+@pytest.fixture
+def run(tiny_data: Dataset, tmp_path: Path) -> Callable[..., Run]:
+    """Train a recipe on the tiny images into the test's folder."""
+
+    def start(recipe: Recipe, folder: str = "run", **options: object) -> Run:
+        return train(recipe, tmp_path / folder, device="cpu", dataset=tiny_data, **options)
+
+    return start

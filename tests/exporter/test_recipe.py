@@ -1,0 +1,106 @@
+"""Presets as published, overriding, storing, and the rounds that end each level."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from onnx_shift.exporter.recipe import (
+    PRESETS,
+    Recipe,
+    RecipeError,
+    check,
+    load_recipe,
+    override,
+    preset,
+    rounds_of_levels,
+)
+from onnx_shift.exporter.schedule import learning_rate
+
+
+def test_vgg16_is_the_published_recipe() -> None:
+    recipe = PRESETS["vgg16-cifar10"]
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (160, 128, 0.1)
+    assert (recipe.milestones, recipe.decay) == ((80, 120), 0.1)
+    assert (recipe.momentum, recipe.weight_decay, recipe.warmup_epochs) == (0.9, 1e-4, 0)
+    assert (recipe.prune_share, recipe.rewind_steps, recipe.exclude) == (0.2, 2000, ("fc.weight",))
+    assert (recipe.augmentation, recipe.crop_padding) == ("flip-crop", 4)
+
+
+def test_resnet50_on_tiny_imagenet_is_the_published_recipe() -> None:
+    recipe = PRESETS["resnet50-tinyimagenet"]
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (200, 256, 0.2)
+    assert (recipe.milestones, recipe.warmup_epochs, recipe.exclude) == ((100, 150), 5, ())
+    assert (recipe.crop_scale, recipe.crop_ratio) == ((0.1, 1.0), (0.8, 1.25))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_sound_and_survives_storing(name: str, tmp_path: Path) -> None:
+    recipe = check(preset(name))
+    path = tmp_path / "recipe.json"
+    path.write_text(recipe.to_json())
+    assert load_recipe(path) == recipe == preset(str(path))
+    assert len(rounds_of_levels(recipe, iterative=True)) == recipe.levels + 1
+
+
+def test_a_fifth_per_round_meets_the_ratios_at_the_papers_rounds() -> None:
+    rounds = rounds_of_levels(PRESETS["vgg16-cifar10"], iterative=True)
+    assert rounds == (0, 3, 6, 9, 12, 16, 19, 22, 25)
+    assert rounds_of_levels(PRESETS["digits"], iterative=True) == tuple(range(9))
+    assert rounds_of_levels(PRESETS["vgg16-cifar10"], iterative=False) == tuple(range(9))
+    with pytest.raises(RecipeError, match="--prune-share 0.9"):
+        rounds_of_levels(replace(PRESETS["digits"], prune_share=0.9), iterative=True)
+
+
+def test_other_epochs_move_milestones_warmup_and_rewinding() -> None:
+    recipe = override(PRESETS["vgg16-cifar10"], epochs=16)
+    assert (recipe.milestones, recipe.rewind_steps) == ((8, 12), 200)
+    assert override(PRESETS["resnet50-tinyimagenet"], epochs=100).warmup_epochs == 2.5
+    assert override(PRESETS["vgg16-cifar10"], epochs=16, rewind_steps=7).rewind_steps == 7
+
+
+def test_the_hash_changes_with_every_field_but_levels() -> None:
+    recipe = PRESETS["digits"]
+    assert replace(recipe, levels=3).hash == recipe.hash
+    assert len({recipe.hash, replace(recipe, seed=1).hash, replace(recipe, method="snip").hash}) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "--epochs 0: must be above 0"),
+        ({"levels": -1}, "--levels -1: must not be negative"),
+        ({"levels": 40}, "--levels 40: at most 24"),
+        ({"schedule": "triangle"}, "--schedule triangle: choose one of milestones, one-cycle"),
+        ({"prune_share": 1.0}, "--prune-share 1.0: must lie between 0 and 1"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan: must be above 0"),
+        ({"min_accuracy": 84.0}, "--min-accuracy 84.0: must lie between 0 and 1"),
+    ],
+)
+def test_senseless_options_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        override(Recipe(), **change)
+
+
+def test_unknown_presets_and_foreign_json_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="vgg99: no such preset; choose one of vgg16-cifar10"):
+        preset("vgg99")
+    path = tmp_path / "other.json"
+    for text in ('{"speed": 3}', "[1, 2]", "{"):
+        path.write_text(text)
+        with pytest.raises(RecipeError, match=r"other\.json: not a recipe of this version"):
+            preset(str(path))
+
+
+def test_learning_rate_warms_up_and_falls_at_milestones() -> None:
+    recipe = Recipe(epochs=10, learning_rate=1.0, warmup_epochs=2, milestones=(5, 8), decay=0.1)
+    rates = [round(learning_rate(recipe, step, 10), 6) for step in (0, 10, 20, 49, 50, 79, 80, 99)]
+    assert rates == [0.0, 0.5, 1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
+
+
+def test_one_cycle_rises_for_a_quarter_and_ends_near_zero() -> None:
+    recipe = Recipe(epochs=10, learning_rate=1.0, schedule="one-cycle")
+    rates = [learning_rate(recipe, step, 10) for step in range(100)]
+    assert rates.index(max(rates)) == 25
+    assert max(rates) == 1.0
+    assert rates[-1] < 0.001 < rates[0] < 0.05

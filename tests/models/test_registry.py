@@ -1,0 +1,93 @@
+"""Every model of the table: output shape, size as published, and RepVGG's merged form equal to its trained form."""
+
+import pytest
+import torch
+
+from onnx_shift.models.registry import MODELS, ModelError, build, check_output, initialise
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_maps_images_to_class_scores(name: str) -> None:
+    model = build(name, num_classes=7, in_channels=1, width=0.125)
+    check_output(model, (1, 32, 32), 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "parameters"),
+    [
+        ("vgg16", 10, 14_728_266),  # 14.72 M in the paper
+        ("resnet20-cifar", 10, 272_474),
+        ("resnet50", 1000, 25_557_032),
+        ("resnet50", 200, 23_917_832),  # 23.9 M with the 200-way head
+        ("mobilenet-v2", 1000, 3_504_872),
+    ],
+)
+def test_sizes_are_the_published_ones(name: str, classes: int, parameters: int) -> None:
+    with torch.device("meta"):
+        assert _parameters(build(name, num_classes=classes, in_channels=3)) == parameters
+
+
+def test_repvgg_merges_to_an_equal_network_of_the_published_size() -> None:
+    torch.manual_seed(0)
+    model = build("repvgg-a0-cifar", num_classes=5, in_channels=3, width=0.125)
+    initialise(model, uniform_batchnorm=True)
+    model.train()
+    with torch.no_grad():
+        model(torch.randn(8, 3, 16, 16))  # running statistics that are not the initial ones
+        model.eval()
+        images = torch.randn(4, 3, 16, 16)
+        merged = model.merged()
+        assert torch.allclose(merged.eval()(images), model(images), atol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in merged.modules())
+    full = build("repvgg-a0", num_classes=1000, in_channels=3)
+    assert round(_parameters(full.merged()) / 1e6, 2) == 8.31  # 8.30 M in the paper counts no biases
+
+
+def test_width_multiplies_channels() -> None:
+    quarter = build("vgg16", num_classes=10, in_channels=3, width=0.25)
+    assert quarter.get_parameter("layers.0.conv.weight").shape == (16, 3, 3, 3)
+    assert quarter.get_parameter("fc.weight").shape == (10, 128)
+
+
+def test_initialise_draws_gamma_between_zero_and_one() -> None:
+    torch.manual_seed(0)
+    model = build("vgg11", num_classes=10, in_channels=3)
+    initialise(model, uniform_batchnorm=True)
+    gamma = model.get_parameter("layers.10.bn.weight")
+    assert 0 <= gamma.min() < 0.05
+    assert 0.95 < gamma.max() <= 1
+    assert abs(float(model.get_parameter("layers.10.conv.weight").detach().std()) - (2 / (512 * 9)) ** 0.5) < 1e-3
+
+
+def test_a_foreign_factory_gets_the_arguments_it_takes(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    (tmp_path / "their_models.py").write_text(
+        "import torch\n"
+        "def net(num_classes, in_channels):\n"
+        "    return torch.nn.Sequential(torch.nn.Conv2d(in_channels, num_classes, 8), torch.nn.Flatten())\n"
+        "number = 3\n"
+        "def broken(): raise ValueError('no such depth')\n"
+        "def text(): return 'a model'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    check_output(build("their_models:net", num_classes=4, in_channels=2), (2, 8, 8), 4)
+    for name, message in [
+        ("their_models:nothing", "cannot be imported"),
+        ("their_models:number", "is not callable"),
+        ("their_models:broken", "the factory failed .no such depth."),
+        ("their_models:text", "returned str, not a torch module"),
+        ("vgg17", "unknown; choose one of vgg11"),
+    ]:
+        with pytest.raises(ModelError, match=message):
+            build(name, num_classes=4, in_channels=2)
+
+
+def test_a_head_of_another_size_than_the_data_is_refused() -> None:
+    model = build("vgg-digits", num_classes=10, in_channels=1)
+    with pytest.raises(ModelError, match=r"output is \(2, 10\) for two images, but the data has 12 classes"):
+        check_output(model, (1, 8, 8), 12)
+    with pytest.raises(ModelError, match="cannot take images of shape"):
+        check_output(model, (3, 8, 8), 10)
