@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from onnx_shift.onnx_pruner.analysis import Analysis, analyse
+from onnx_shift.onnx_pruner.analysis import Analysis, analyse, with_shared_weights_tied
 from onnx_shift.onnx_pruner.apply import apply
 from onnx_shift.onnx_pruner.constants import Constants
 from onnx_shift.onnx_pruner.explain import kept_although_free
@@ -52,8 +52,8 @@ def prune(
     with clock("analyse"):
         analysis = analyse(network, constants, fused)
     with clock("plan"):
-        plan = make_plan(analysis, align)
-        smallest = plan if align == 1 else make_plan(analysis, 1)
+        analysis, plan = _best_plan(analysis, align)
+        smallest = plan if align == 1 else _best_plan(analysis, 1)[1]
     with clock("apply"):
         weights = apply(network, constants, analysis, plan, fused)
     alive = {t.name for node in network.graph.nodes for t in node.outputs}
@@ -99,6 +99,17 @@ def prune(
         with clock("verify"):
             report = _verified(source, pruned, report)
     return PruneResult(pruned, replace(report, seconds=dict(clock.seconds)))
+
+
+def _best_plan(analysis: Analysis, align: int) -> tuple[Analysis, Plan]:
+    """The plan that leaves fewer parameters: each layer for itself, or those that share a weight alike."""
+    plan = make_plan(analysis, align)
+    tied = with_shared_weights_tied(analysis)
+    if tied is None:
+        return analysis, plan
+    other = make_plan(tied, align)
+    apart, alike = planned_parameters(analysis, plan), planned_parameters(tied, other)
+    return (tied, other) if alike < apart else (analysis, plan)
 
 
 class _Clock:
@@ -159,7 +170,7 @@ def _verified(source: Source, pruned: onnx.ModelProto, report: PruneReport) -> P
     """Compare outputs; raises PruneError when they differ."""
     from onnx_shift.onnx_pruner.verify import compare
 
-    outcome = compare(source.model, pruned)
+    outcome = compare(source.model, pruned, names=(source.name, "the pruned model"))
     if not outcome.equal:
         detail = f"largest difference {outcome.largest_difference:.1e} of the output scale"
         reason = outcome.reason or f"{detail}, tolerance {outcome.tolerance:.1e}"
