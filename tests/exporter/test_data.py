@@ -26,7 +26,11 @@ def _write(path: Path, columns: dict[str, list[object]], features: datasets.Feat
 
 
 FEATURES = datasets.Features(
-    {"id": datasets.Value("int64"), "picture": datasets.Image(), "kind": datasets.ClassLabel(names=["no", "yes"])}
+    {
+        "id": datasets.Value("int64"),
+        "picture": datasets.Image(),
+        "kind": datasets.ClassLabel(names=["no", "yes"]),
+    }
 )
 
 
@@ -95,7 +99,7 @@ def test_mixed_images_are_refused_or_brought_to_one_size(tmp_path: Path) -> None
     columns = _columns(5)
     columns["picture"][3] = _png(200, size=(10, 6), mode="L")
     path = str(_write(tmp_path / "train.parquet", columns, FEATURES))
-    with pytest.raises(DataError, match="image [0-4] is L 10x6, image 0 RGB 8x8; --image-size"):
+    with pytest.raises(DataError, match=r"image [0-4] is L 10x6, image 0 RGB 8x8; --image-size"):
         open_dataset(path)
     assert open_dataset(path, image_size=6).image_shape == (3, 6, 6)
 
@@ -160,7 +164,9 @@ def test_first_images_cuts_the_training_split_alone() -> None:
     assert (len(data.train), len(data.test)) == (100, 359)
 
 
-@pytest.mark.skipif(not (SHARED / "tiny-imagenet-subset").exists(), reason="shared data are not on this machine")
+@pytest.mark.skipif(
+    not (SHARED / "tiny-imagenet-subset").exists(), reason="shared data are not on this machine"
+)
 def test_tiny_imagenet_opens_like_the_hubs() -> None:
     data = open_dataset(str(SHARED / "tiny-imagenet-subset"), image_size=64)
     assert (len(data.train), len(data.test), len(data.class_names)) == (2000, 400, 200)

@@ -48,7 +48,7 @@ def test_a_fifth_per_round_meets_the_ratios_at_the_papers_rounds() -> None:
     assert rounds == (0, 3, 6, 9, 12, 16, 19, 22, 25)
     assert rounds_of_levels(PRESETS["digits"], iterative=True) == tuple(range(9))
     assert rounds_of_levels(PRESETS["vgg16-cifar10"], iterative=False) == tuple(range(9))
-    with pytest.raises(RecipeError, match="--prune-share 0.9"):
+    with pytest.raises(RecipeError, match=r"--prune-share 0\.9"):
         rounds_of_levels(replace(PRESETS["digits"], prune_share=0.9), iterative=True)
 
 

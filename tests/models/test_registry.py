@@ -1,4 +1,4 @@
-"""Every model of the table: output shape, size as published, and RepVGG's merged form equal to its trained form."""
+"""Every model of the table: output shape, size as published, RepVGG merged equal to RepVGG trained."""
 
 import pytest
 import torch
@@ -60,7 +60,10 @@ def test_initialise_draws_gamma_between_zero_and_one() -> None:
     gamma = model.get_parameter("layers.10.bn.weight")
     assert 0 <= gamma.min() < 0.05
     assert 0.95 < gamma.max() <= 1
-    assert abs(float(model.get_parameter("layers.10.conv.weight").detach().std()) - (2 / (512 * 9)) ** 0.5) < 1e-3
+    assert (
+        abs(float(model.get_parameter("layers.10.conv.weight").detach().std()) - (2 / (512 * 9)) ** 0.5)
+        < 1e-3
+    )
 
 
 def test_a_foreign_factory_gets_the_arguments_it_takes(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

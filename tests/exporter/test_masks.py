@@ -1,0 +1,82 @@
+"""Masks: exact counts, shrinking alone, deterministic ties; and the zeros they make."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from onnx_shift.exporter.masks import (
+    MaskError,
+    apply_mask,
+    count_all,
+    count_kept,
+    full_mask,
+    keep_after_round,
+    prunable_weights,
+    select,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), levels=st.integers(0, 6), distinct=st.integers(1, 40))
+def test_counts_are_exact_and_masks_only_shrink(seed: int, levels: int, distinct: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = {
+        name: torch.randint(0, distinct, shape, generator=generator).float()
+        for name, shape in {"a": (5, 3), "b": (7,), "c": (2, 3, 2)}.items()
+    }
+    mask = {name: torch.ones_like(score, dtype=torch.bool) for name, score in scores.items()}
+    keep = count_all(mask)
+    for _ in range(levels):
+        keep = keep_after_round(keep, 0.5)
+        smaller = select(scores, mask, keep)
+        assert count_kept(smaller) == keep
+        assert all(not (smaller[name] & ~mask[name]).any() for name in mask)
+        if 0 < keep < count_kept(mask):
+            kept = torch.cat([scores[name][smaller[name]] for name in mask])
+            removed = torch.cat([scores[name][mask[name] & ~smaller[name]] for name in mask])
+            assert kept.min() >= removed.max()
+        mask = smaller
+
+
+def test_ties_go_to_the_earlier_weight() -> None:
+    scores = {"a": torch.tensor([1.0, 2.0, 1.0]), "b": torch.tensor([1.0, 3.0])}
+    mask = {name: torch.ones_like(score, dtype=torch.bool) for name, score in scores.items()}
+    chosen = select(scores, mask, 3)
+    assert chosen["a"].tolist() == [True, True, False]
+    assert chosen["b"].tolist() == [False, True]
+
+
+def test_rounds_remove_the_share_rounded_up() -> None:
+    remaining = 14_715_584  # the prunable weights of VGG-16
+    counts = [remaining := keep_after_round(remaining, 0.2) for _ in range(25)]
+    assert counts[0] == 11_772_467
+    assert round(14_715_584 / counts[2], 2) == 1.95
+    assert round(14_715_584 / counts[24]) == 265
+    assert keep_after_round(1, 0.5) == 0
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(MaskError, match="layer: scores are not numbers"):
+        select({"layer": torch.tensor([1.0, float("nan")])}, {"layer": torch.tensor([True, True])}, 1)
+
+
+def test_prunable_weights_are_those_of_convolutions_and_linear_layers() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ConvTranspose2d(2, 1, 2), nn.Linear(4, 4))
+    assert prunable_weights(model) == ("0.weight", "2.weight", "3.weight")
+    assert prunable_weights(model, ["3.*"]) == ("0.weight", "2.weight")
+    with pytest.raises(MaskError, match=r"--exclude fc: matches none of the weights 0\.weight, 2\.weight"):
+        prunable_weights(model, ["fc"])
+    with pytest.raises(MaskError, match="no convolution or linear weight"):
+        prunable_weights(nn.Sequential(nn.BatchNorm2d(2)))
+
+
+def test_removed_weights_become_positive_zero() -> None:
+    model = nn.Linear(4, 4)
+    nn.init.constant_(model.weight, -1.0)
+    mask = full_mask(model, ["weight"])
+    mask["weight"][0] = False
+    apply_mask(model, mask)
+    assert not torch.signbit(model.weight[0]).any()
+    assert (model.weight[1:] == -1).all()

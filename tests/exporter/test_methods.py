@@ -1,0 +1,205 @@
+"""Every method: its formula on a network small enough to compute, and what it promises about masks."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from onnx_shift.exporter.masks import count_all, count_kept, full_mask, prunable_weights
+from onnx_shift.exporter.methods import METHODS, find_method, next_mask
+from onnx_shift.exporter.recipe import Recipe, RecipeError
+from onnx_shift.exporter.saliency import grasp, snip, synflow
+from onnx_shift.exporter.scoring import Method, Scoring
+from onnx_shift.exporter.structure import positions, tied_weights
+from onnx_shift.models.registry import build, initialise
+
+
+def _scoring(model: nn.Module, shape: tuple[int, int, int], recipe: Recipe | None = None) -> Scoring:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(16, *shape, generator=generator)
+    labels = torch.randint(0, 4, (16,), generator=generator)
+    return Scoring(
+        model=model,
+        mask=full_mask(model, prunable_weights(model)),
+        recipe=recipe or Recipe(batch_size=8, levels=3),
+        round=1,
+        image_shape=shape,
+        batches=lambda count: [(images, labels)] * count,
+        redraw=lambda: initialise(model, uniform_batchnorm=False),
+        generator=torch.Generator().manual_seed(1),
+    )
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    model = build("resnet20-cifar", num_classes=4, in_channels=1, width=0.25)
+    initialise(model, uniform_batchnorm=True)
+    return model
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_meets_its_count_within_the_mask_before(name: str, network: nn.Module) -> None:
+    method = METHODS[name]
+    scoring = _scoring(network, (1, 8, 8))
+    start = {layer: kept.clone() for layer, kept in scoring.mask.items()}
+    start["blocks.0.conv1.weight"][0] = False
+    total = count_kept(start)
+    mask = next_mask(method, replace(scoring, mask=start), total // 4)
+    assert all(not (mask[layer] & ~start[layer]).any() for layer in mask)
+    if method.reshape is None:
+        assert count_kept(mask) == total // 4
+    else:
+        assert total // 4 <= count_kept(mask) < total
+
+
+@pytest.mark.parametrize("name", ["random", "snip", "synflow", "ntk-sap"])
+def test_a_method_chooses_the_same_again(name: str, network: nn.Module) -> None:
+    masks = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        model = build("resnet20-cifar", num_classes=4, in_channels=1, width=0.25)
+        initialise(model, uniform_batchnorm=True)
+        masks.append(next_mask(METHODS[name], _scoring(model, (1, 8, 8)), 500))
+    assert all(torch.equal(masks[0][layer], masks[1][layer]) for layer in masks[0])
+
+
+def _linear() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(9, 4))
+
+
+def test_snip_is_the_weight_times_its_gradient() -> None:
+    model = _linear()
+    scoring = _scoring(model, (1, 3, 3))
+    (images, labels), *_ = scoring.batches(1)
+    weight = model[1].weight
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(images), labels), weight)
+    assert torch.allclose(snip(scoring)["1.weight"], 8 * (weight * gradient).abs().detach(), rtol=1e-4)
+
+
+def test_grasp_predicts_the_change_of_the_gradients_norm() -> None:
+    model = _linear().double()
+    scoring = _scoring(model, (1, 3, 3))
+    ((images, labels),) = scoring.batches(1)
+    scoring = replace(scoring, batches=lambda count: [(images.double(), labels)])
+    score = grasp(scoring)["1.weight"]
+
+    def norm() -> torch.Tensor:
+        loss = F.cross_entropy(model(images.double()) / 200.0, labels)
+        return torch.autograd.grad(loss, model[1].weight)[0].square().sum()
+
+    before = norm()
+    with torch.no_grad():
+        model[1].weight[2, 5] *= 1 - 1e-4
+    change = (norm() - before) / -1e-4  # removing it wholly, to first order; the norm counts both ways
+    assert torch.allclose(change, 2 * score[2, 5], rtol=1e-3)
+
+
+def test_synflow_conserves_its_sum_from_layer_to_layer() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 5, bias=False), nn.ReLU(), nn.Linear(5, 3, bias=False))
+    scores = synflow(_scoring(model, (1, 3, 3)))
+    assert torch.allclose(scores["1.weight"].sum(), scores["3.weight"].sum())
+    expected = model[3].weight.abs().sum(0)[:, None] * model[1].weight.abs()
+    assert torch.allclose(scores["1.weight"], expected.double(), rtol=1e-5)
+
+
+def test_synflow_never_empties_a_layer() -> None:
+    torch.manual_seed(0)
+    model = build("vgg11", num_classes=4, in_channels=1, width=0.125)
+    initialise(model, uniform_batchnorm=True)
+    scoring = _scoring(model, (1, 32, 32))
+    mask = next_mask(METHODS["synflow"], scoring, count_all(scoring.mask) // 1000)
+    assert min(int(kept.sum()) for kept in mask.values()) > 0
+
+
+def test_cost_ranking_spares_weights_that_are_applied_rarely() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
+    )
+    nn.init.constant_(model[0].weight, 1.0)
+    nn.init.constant_(model[3].weight, 0.2)
+    assert positions(model, (1, 8, 8)) == {"0.weight": 64, "3.weight": 1}
+    kept = {}
+    for rank in ("magnitude", "cost"):
+        scoring = _scoring(model, (1, 8, 8), Recipe(rank=rank, levels=3))
+        mask = next_mask(METHODS["imp"], scoring, 16)
+        kept[rank] = {name: int(part.sum()) for name, part in mask.items()}
+    assert kept == {"magnitude": {"0.weight": 16, "3.weight": 0}, "cost": {"0.weight": 0, "3.weight": 16}}
+
+
+def test_channels_joined_by_an_add_are_tied() -> None:
+    groups = tied_weights(build("resnet20-cifar", num_classes=4, in_channels=1, width=0.25))
+    stream = next(group for group in groups if "conv.weight" in group)
+    assert stream == ("conv.weight", *(f"blocks.{block}.conv2.weight" for block in range(3)))
+    assert ("blocks.0.conv1.weight",) in groups
+    assert all("fc.weight" not in group for group in groups)
+
+
+def test_depthwise_convolutions_are_tied_to_their_input() -> None:
+    groups = tied_weights(build("mobilenet-v2-cifar", num_classes=4, in_channels=3, width=0.25))
+    assert ("features.3.conv.0.weight", "features.3.conv.2.weight") not in groups
+    assert any(
+        "features.4.conv.0.weight" in group and "features.4.conv.3.weight" in group for group in groups
+    )
+
+
+def test_refill_keeps_whole_channels_as_many_as_the_survivors_fill() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 4),
+    )
+    with torch.no_grad():
+        for channel in range(4):
+            model[0].weight[channel] = 1.0 + channel
+            model[2].weight[channel] = 0.01 * (4 - channel)
+        model[5].weight.fill_(0.001)
+    scoring = _scoring(model, (1, 8, 8))
+    mask = next_mask(METHODS["refill"], scoring, 36 + 20)
+    channels = [mask[name].flatten(1).any(dim=1).tolist() for name in ("0.weight", "2.weight")]
+    assert channels == [[True] * 4, [True, False, False, False]]  # 20 survivors of 36 per channel
+    assert mask["2.weight"][0].all()
+    assert not mask["5.weight"].any()  # the class scores are never refilled
+    wide = next_mask(METHODS["refill"], replace(scoring, recipe=Recipe(levels=3, refill_widen=3.0)), 56)
+    assert wide["2.weight"].flatten(1).any(dim=1).tolist() == [True, True, False, False]
+    late = next_mask(METHODS["refill"], replace(scoring, recipe=Recipe(levels=3, refill_from=2)), 56)
+    assert count_kept(late) == 56
+
+
+def test_refill_empties_a_residual_stream_as_one(network: nn.Module) -> None:
+    scoring = _scoring(network, (1, 8, 8))
+    mask = next_mask(METHODS["refill"], scoring, count_all(scoring.mask) // 8)
+    stream = ["conv.weight", *(f"blocks.{block}.conv2.weight" for block in range(3))]
+    channels = [mask[name].flatten(1).any(dim=1).tolist() for name in stream]
+    assert channels == [channels[0]] * 4
+    assert 0 < sum(channels[0]) < 4
+
+
+def test_a_foreign_method_is_one_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "import torch\n"
+        "from onnx_shift.exporter.scoring import Method\n"
+        "def last(scoring):\n"
+        "    return {n: torch.arange(m.numel()).view(m.shape) for n, m in scoring.mask.items()}\n"
+        "method = Method(last, 'initial')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    method = find_method("theirs:method")
+    scoring = _scoring(_linear(), (1, 3, 3))
+    assert isinstance(method, Method)
+    assert next_mask(method, scoring, 3)["1.weight"].flatten().nonzero().flatten().tolist() == [33, 34, 35]
+    for name, message in [
+        ("theirs:last", "is not a Method"),
+        ("theirs:none", "cannot be imported"),
+        ("fisher", "choose one of imp, refill, one-shot, random, snip, grasp, synflow, ntk-sap"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            find_method(name)

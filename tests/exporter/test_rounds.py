@@ -1,0 +1,329 @@
+"""Whole runs: lottery-ticket rules, going on after any interruption, refusals that leave the folder sound."""
+
+import csv
+import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint
+from onnx_shift.exporter.data import Dataset
+from onnx_shift.exporter.recipe import Recipe, load_recipe, override
+from onnx_shift.exporter.rounds import Progress, Run, train
+from onnx_shift.exporter.training import Place, Trainer, TrainingError
+
+Start = Callable[..., Run]
+
+
+def _weights(folder: Path, round_: int) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = load_checkpoint(folder / f"checkpoints/round-{round_:02d}.pt")["model"]
+    return weights
+
+
+def _same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_leaves_what_it_promises(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
+    result = run(tiny_recipe, tensorboard=True)
+    assert [(level.level, level.round, level.kept) for level in result.levels] == [
+        (0, 0, 61_380),
+        (1, 1, 30_690),
+        (2, 2, 15_345),
+    ]
+    assert [level.ratio for level in result.levels] == [1, 2, 4]
+    folder = tmp_path / "run"
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["round"], row["epoch"]) for row in rows] == [
+        (str(r), str(e)) for r in range(3) for e in (1, 2)
+    ]
+    assert rows[5]["ratio"] == "4.0"
+    assert float(rows[5]["test_accuracy"]) == result.levels[2].accuracy
+    with (folder / "levels.csv").open() as file:
+        assert [row["onnx"] for row in csv.DictReader(file)] == [f"level-0{level}.onnx" for level in range(3)]
+    assert len(list((folder / "tensorboard").iterdir())) == 1
+    assert not (folder / "checkpoints" / "last.pt").exists()
+    metadata = {entry.key: entry.value for entry in onnx.load(folder / "level-02.onnx").metadata_props}
+    assert metadata["onnx_shift.ratio"] == "4"
+    assert metadata["onnx_shift.level"] == "2"
+    assert float(metadata["onnx_shift.accuracy"]) == result.levels[2].accuracy
+    assert json.loads(metadata["onnx_shift.class_names"]) == ["dark", "dim", "light", "bright"]
+    assert metadata["onnx_shift.recipe_hash"] == tiny_recipe.hash
+
+
+def test_every_level_starts_from_the_survivors_of_the_rewind_checkpoint_bit_for_bit(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: dict[int, dict[str, torch.Tensor]] = {}
+    masks: dict[int, dict[str, torch.Tensor]] = {}
+    run_epoch = Trainer.run_epoch
+
+    def spy(trainer: Trainer, place: Place, before_step: Callable[[int], None]) -> float:
+        if place.round not in starts:
+            starts[place.round] = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+            masks[place.round] = trainer.mask
+        return run_epoch(trainer, place, before_step)
+
+    monkeypatch.setattr(Trainer, "run_epoch", spy)
+    run(override(tiny_recipe, levels=3))
+    rewind = load_checkpoint(tmp_path / "run/checkpoints/rewind.pt")
+    assert rewind["step"] == 1
+    assert not _same(rewind["model"], starts[0])
+    for round_ in (1, 2, 3):
+        for name, value in rewind["model"].items():
+            kept = masks[round_].get(name)
+            expected = value if kept is None else torch.where(kept, value, torch.zeros_like(value))
+            assert torch.equal(starts[round_][name], expected)
+            if kept is not None:
+                assert not (kept & ~masks[round_ - 1][name]).any()
+                after = _weights(tmp_path / "run", round_)[name]
+                assert (after[~kept] == 0).all()
+                assert not torch.signbit(after[~kept]).any()
+
+
+def test_magnitude_is_ranked_over_all_layers(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
+    run(tiny_recipe)
+    dense = _weights(tmp_path / "run", 0)
+    mask = load_checkpoint(tmp_path / "run/checkpoints/round-01.pt")["mask"]
+    assert "fc.weight" not in mask
+    kept = torch.cat([dense[name][kept].abs() for name, kept in mask.items()])
+    removed = torch.cat([dense[name][~kept].abs() for name, kept in mask.items()])
+    assert kept.min() >= removed.max()
+
+
+@pytest.mark.parametrize("method", ["one-shot", "random", "snip"])
+def test_one_shot_methods_choose_every_level_from_the_same_weights(
+    method: str, tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    result = run(override(tiny_recipe, method=method))
+    assert [level.kept for level in result.levels] == [61_380, 30_690, 15_345]
+    step = load_checkpoint(tmp_path / "run/checkpoints/rewind.pt")["step"]
+    assert step == (1 if method == "one-shot" else 0)  # pruning at initialisation rewinds nowhere
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def _stop_at(batch: int) -> Callable[[Progress], None]:
+    seen = 0
+
+    def count(progress: Progress) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == batch:
+            raise _StoppedError
+
+    return count
+
+
+@pytest.mark.parametrize("augmentation", ["shift", "resized-crop"])
+def test_a_run_stopped_anywhere_ends_bit_identical(
+    augmentation: str, tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    recipe = override(tiny_recipe, levels=1, augmentation=augmentation)
+    whole = run(recipe, "whole")
+    for batch in (1, 2, 4, 6, 7, 9, 11):
+        with pytest.raises(_StoppedError):
+            run(recipe, f"stopped-{batch}", progress=_stop_at(batch))
+        resumed = run(recipe, f"stopped-{batch}")
+        assert [level.accuracy for level in resumed.levels] == [level.accuracy for level in whole.levels]
+        for round_ in (0, 1):
+            assert _same(
+                _weights(tmp_path / "whole", round_), _weights(tmp_path / f"stopped-{batch}", round_)
+            )
+        assert (tmp_path / "whole/level-01.onnx").read_bytes() == (
+            tmp_path / f"stopped-{batch}/level-01.onnx"
+        ).read_bytes()
+
+
+def test_at_most_one_epoch_is_lost(tiny_recipe: Recipe, run: Start) -> None:
+    recipe = override(tiny_recipe, levels=0, epochs=4)
+    with pytest.raises(_StoppedError):
+        run(recipe, progress=_stop_at(3 * 3 + 2))  # in the last of four epochs of three batches
+    places: list[int] = []
+    run(recipe, progress=lambda progress: places.append(progress.epoch))
+    assert places == [4, 4, 4]
+
+
+KILLED = """
+import os, signal, sys
+from onnx_shift.exporter import override, preset, train
+import torch
+torch.set_num_threads(1)
+recipe = override(preset("digits"), levels=1, epochs=2, batch_size=256, width=0.25)
+seen = 0
+def count(progress):
+    global seen
+    seen += 1
+    if seen == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+train(recipe, sys.argv[1], device="cpu", progress=count)
+"""
+
+
+def test_sigkill_then_the_same_command_ends_bit_identical(tmp_path: Path) -> None:
+    def start(folder: str, batch: int) -> int:
+        command = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(batch)]
+        return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
+
+    assert start("whole", 0) == 0
+    assert start("killed", 8) == -signal.SIGKILL
+    (tmp_path / "killed/checkpoints/.last.pt.stray.tmp").write_bytes(b"what the kill left half-written")
+    assert start("killed", 0) == 0
+    assert _same(_weights(tmp_path / "whole", 1), _weights(tmp_path / "killed", 1))
+    assert not list((tmp_path / "killed").rglob("*.tmp"))
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
+    recipe = override(tiny_recipe, levels=1)
+    run(recipe, "whole")
+    with pytest.raises(_StoppedError):
+        run(recipe, progress=_stop_at(5))
+    before = (tmp_path / "run/checkpoints/last.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OnnxShiftError, match=r"round-00\.pt: cannot be written"):
+            run(recipe)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "run/checkpoints/last.pt").read_bytes() == before
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+    run(recipe)
+    assert _same(_weights(tmp_path / "whole", 1), _weights(tmp_path / "run", 1))
+
+
+def test_a_damaged_checkpoint_is_named_and_can_be_deleted(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    recipe = override(tiny_recipe, levels=1)
+    with pytest.raises(_StoppedError):
+        run(recipe, progress=_stop_at(5))
+    last = tmp_path / "run/checkpoints/last.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    last.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a usable checkpoint"):
+        run(recipe)
+    last.write_bytes(content[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a usable checkpoint"):
+        run(recipe)
+    last.unlink()
+    assert len(run(recipe).levels) == 2
+
+
+def test_a_folder_of_another_recipe_is_refused_but_more_levels_are_not(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    run(override(tiny_recipe, levels=1))
+    before = (tmp_path / "run/level-01.onnx").stat().st_mtime_ns
+    with pytest.raises(
+        CheckpointError, match=r"another recipe \(seed 0 there, 7 here\); choose another folder"
+    ):
+        run(override(tiny_recipe, levels=1, seed=7))
+    assert [level.kept for level in run(tiny_recipe).levels] == [61_380, 30_690, 15_345]
+    assert (tmp_path / "run/level-01.onnx").stat().st_mtime_ns == before
+
+
+def test_two_processes_cannot_train_in_one_folder(tiny_recipe: Recipe, run: Start) -> None:
+    def again(progress: Progress) -> None:
+        with pytest.raises(OnnxShiftError, match="another process is training in this folder"):
+            run(tiny_recipe)
+        raise _StoppedError
+
+    with pytest.raises(_StoppedError):
+        run(tiny_recipe, progress=again)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_folder(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=r"not a number any more in round 0 before step .*below 1e\+30"):
+        run(override(tiny_recipe, learning_rate=1e30))
+    assert (tmp_path / "run/recipe.json").exists()
+    assert not (tmp_path / "run/checkpoints/last.pt").exists()
+
+
+def test_it_stops_when_the_accuracy_cannot_be_reached(
+    tiny_recipe: Recipe, run: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = iter([0.7, 0.9, 0.8, 0.6])
+    monkeypatch.setattr(Trainer, "evaluate", lambda trainer: next(measured))
+    result = run(override(tiny_recipe, levels=4, min_accuracy=0.85, evaluate_every=0))
+    assert [level.accuracy for level in result.levels] == [
+        0.7,
+        0.9,
+        0.8,
+    ]  # the dense model alone proves nothing
+    assert result.stopped == "level 2 reached 80.00%, below --min-accuracy 85.00%, and accuracy falls"
+
+
+def test_seeds_make_runs_differ_and_nothing_else_does(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    recipe = override(tiny_recipe, levels=0)
+    for name, seed in (("one", 1), ("again", 1), ("two", 2)):
+        torch.manual_seed(seed * len(name))  # the caller's own chance must not matter
+        run(override(recipe, seed=seed), name)
+    assert _same(_weights(tmp_path / "one", 0), _weights(tmp_path / "again", 0))
+    assert not _same(_weights(tmp_path / "one", 0), _weights(tmp_path / "two", 0))
+
+
+def test_progress_tells_the_place_and_the_time_left(tiny_recipe: Recipe, run: Start) -> None:
+    seen: list[Progress] = []
+    run(tiny_recipe, progress=seen.append)
+    assert len(seen) == 6 + 5 + 5  # later rounds begin at the rewind step
+    assert [progress.done for progress in seen] == [step / 16 for step in range(16)]
+    assert seen[0].seconds_left is None
+    assert seen[-1].seconds_left is not None
+    assert 0 < seen[-1].seconds_left < 60
+    assert (seen[-1].round, seen[-1].epoch, seen[-1].ratio) == (2, 2, 4)
+
+
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"channels_last": False}, {"nesterov": True}])
+def test_precision_and_memory_order_are_options(
+    options: dict[str, object], tiny_recipe: Recipe, run: Start
+) -> None:
+    result = run(override(tiny_recipe, levels=1, epochs=6, **options))
+    assert result.levels[1].accuracy > 0.5  # four classes told apart by brightness
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it loads its compiler
+def test_compiled_training_agrees_with_plain(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
+    recipe = override(tiny_recipe, levels=0, epochs=1, learning_rate=1e-3)
+    run(recipe, "plain")
+    run(replace(recipe, compile=True), "compiled")
+    plain, compiled = _weights(tmp_path / "plain", 0), _weights(tmp_path / "compiled", 0)
+    assert max(float((plain[name] - compiled[name]).abs().max()) for name in plain) < 1e-4
+
+
+def test_a_device_that_is_not_there_is_refused(
+    tiny_recipe: Recipe, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    for device in ("cuda:7", "abacus"):
+        with pytest.raises(TrainingError, match=f"--device {device}: not there"):
+            train(tiny_recipe, tmp_path / "run", device=device, dataset=tiny_data)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(OnnxShiftError, match="run: cannot be made"):
+        run(tiny_recipe)
+
+
+def test_the_stored_recipe_runs_again(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
+    run(override(tiny_recipe, levels=1))
+    run(load_recipe(tmp_path / "run/recipe.json"), "again")
+    assert _same(_weights(tmp_path / "run", 1), _weights(tmp_path / "again", 1))
