@@ -2,7 +2,7 @@
 
 A variant is dropped for the first of these reasons that holds, and the reason is kept in words:
 it classifies no better than guessing; it is slower than the dense model; another is at least as good in every
-metric and better in one (Pareto); another is as good within `TOLERANCE` in every metric (near-duplicate).
+metric and better in one (Pareto); another is as good in every metric within its tolerance (near-duplicate).
 Where more than `max_variants` remain, those stay that lie furthest apart.
 """
 
@@ -41,7 +41,7 @@ def _latency(entry: Entry) -> float | None:
 
 
 def _bytes(value: float) -> str:
-    return f"{value / 1e6:.3g} MB" if value >= 1e5 else f"{value / 1e3:.3g} kB"
+    return f"{value / 1e6:.3g} MB" if value >= 1e6 else f"{value / 1e3:.3g} kB"
 
 
 METRICS: Mapping[str, Metric] = {
@@ -118,8 +118,8 @@ def select(
                 dropped[name] = why
     if len(dropped) == len(names):
         raise SelectionError(f"no variant is worth keeping ({names[0]}: {dropped[names[0]]}); see --keep-all")
-    _drop_dominated(names, values, metrics, dropped)
-    _drop_near_duplicates(names, values, metrics, dropped)
+    _drop_dominated(names, values, dropped)
+    _drop_near_duplicates(names, values, dropped)
     kept = _rest(names, dropped)
     if max_variants is not None and len(kept) > max_variants:
         chosen = _furthest_apart(kept, values, max_variants)
@@ -177,23 +177,21 @@ def _dominates(one: Values, other: Values) -> bool:
     )
 
 
-def _drop_dominated(
-    names: Sequence[str], values: Mapping[str, Values], metrics: Sequence[str], dropped: dict[str, str]
-) -> None:
+def _drop_dominated(names: Sequence[str], values: Mapping[str, Values], dropped: dict[str, str]) -> None:
     rest = _rest(names, dropped)
     front = [name for name in rest if not any(_dominates(values[other], values[name]) for other in rest)]
     for name in rest:
         better = next((other for other in front if _dominates(values[other], values[name])), None)
         if better is not None:
-            dropped[name] = f"{better} is nowhere worse: {_against(better, name, values, metrics)}"
+            dropped[name] = f"{better} is nowhere worse ({_figures(values[better])})"
 
 
 def _drop_near_duplicates(
-    names: Sequence[str], values: Mapping[str, Values], metrics: Sequence[str], dropped: dict[str, str]
+    names: Sequence[str], values: Mapping[str, Values], dropped: dict[str, str]
 ) -> None:
     """Drop what another variant replaces within the tolerances; that other one then has to stay."""
     needed: set[str] = set()
-    for name in sorted(_rest(names, dropped), key=lambda name: values[name][metrics[-1]], reverse=True):
+    for name in sorted(_rest(names, dropped), key=lambda name: list(values[name].values())[-1], reverse=True):
         stand_in = next(
             (
                 other
@@ -204,10 +202,7 @@ def _drop_near_duplicates(
         )
         if stand_in is not None:
             needed.add(stand_in)
-            dropped[name] = (
-                f"near-duplicate of {stand_in}: {_against(stand_in, name, values, metrics)}, within "
-                f"{_tolerances(metrics)}"
-            )
+            dropped[name] = f"near-duplicate of {stand_in} ({_figures(values[stand_in])})"
 
 
 def _replaces(one: Values, other: Values) -> bool:
@@ -219,19 +214,8 @@ def _allowance(metric: str, value: float) -> float:
     return how.tolerance if how.absolute else how.tolerance * abs(value)
 
 
-def _against(one: str, other: str, values: Mapping[str, Values], metrics: Sequence[str]) -> str:
-    def shown(name: str, metric: str) -> str:
-        return METRICS[metric].show(abs(values[name][metric]))
-
-    return ", ".join(f"{metric} {shown(one, metric)} against {shown(other, metric)}" for metric in metrics)
-
-
-def _tolerances(metrics: Sequence[str]) -> str:
-    def shown(metric: str) -> str:
-        how = METRICS[metric]
-        return f"{how.tolerance * 100:g} points" if how.absolute else f"{how.tolerance:.0%}"
-
-    return ", ".join(f"{shown(metric)} of {metric}" for metric in metrics)
+def _figures(values: Values) -> str:
+    return ", ".join(METRICS[metric].show(abs(value)) for metric, value in values.items())
 
 
 def _furthest_apart(names: Sequence[str], values: Mapping[str, Values], count: int) -> set[str]:

@@ -347,10 +347,9 @@ def profile(
         images = labelled_images(
             data, models[0], _numbers("--mean", mean), _numbers("--std", std), image_size
         )
-    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     with log.status("measuring ...") as status:
         found = measure(
-            models, dense=dense, data=images, settings=settings, date=date, progress=status.update
+            models, dense=dense, data=images, settings=settings, date=_today(), progress=status.update
         )
     if output is not None:
         write_text(output, json.dumps(found, indent=2) + "\n")
@@ -471,6 +470,30 @@ def _inspect_model(file: Path, as_json: bool) -> None:
 
 
 # --- replay, report and demo -----------------------------------------------------------------------------------
+
+
+@app.command()
+def report(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with profile.json and what else there is, or a portfolio.", metavar="RUN_OR_PORTFOLIO"
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The page to write.", metavar="REPORT.html")
+    ] = Path("report.html"),
+) -> None:
+    """Write one HTML page with charts and tables: what each variant costs and gains, what was removed, and why.
+
+    The page loads nothing from the network: send it, or open it anywhere.
+    """
+    from onnx_shift.files import write_text
+    from onnx_shift.page import render_page
+    from onnx_shift.report import gather_evidence
+
+    write_text(output, render_page(gather_evidence(source)))
+    out.print(f"wrote {output}", highlight=False)
 
 
 @app.command()

@@ -20,7 +20,6 @@ from onnx_shift.steps import Steps
 
 PRESET = "digits"
 LARGEST_DIFFERENCE = 1e-4  # of the output's scale
-_SETTINGS = {"batches": (1, 16), "seconds": 0.6, "attempts": 2}
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def _profile_and_pack(
             models,
             dense=models[0],
             data=labelled_images(PRESET, models[0]),
-            settings=Settings(**_SETTINGS),
+            settings=Settings(batches=(1, 16), seconds=0.6, attempts=2),
             date=date,
             progress=lambda doing: advance(min(0.99, next(done) / (3 * len(models) + 3)), doing),
         )
@@ -190,7 +189,10 @@ def _replay(files: Files, steps: Steps) -> None:
 
 
 def _report(files: Files) -> None:
-    pass
+    from onnx_shift.page import render_page
+    from onnx_shift.report import gather_evidence
+
+    write_text(files.report, render_page(gather_evidence(files.folder)))
 
 
 def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:

@@ -1,0 +1,198 @@
+"""Charts as inline SVG: no library, no network, colours from the page's style sheet so that themes work.
+
+Every mark that carries a figure can be focused and is labelled in words; the page's script shows the same
+words as a tooltip. Coordinates are those of the viewBox; the page scales the drawing.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+_Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 46
+
+
+@dataclass(frozen=True)
+class Point:
+    """One mark of a scatter chart. `kind` is a class of the style sheet: kept, dropped or dense."""
+
+    name: str
+    x: float
+    y: float
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through (x, y), drawn as steps where `steps`; `kind` is a class of the style sheet."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    kind: str
+    steps: bool = False
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How values become positions: `low`..`high`, logarithmic or not, and the ticks to label."""
+
+    title: str
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+    logarithmic: bool = False
+
+    def share(self, value: float) -> float:
+        if self.logarithmic:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+def cost_axis(title: str, values: Sequence[float], show: Callable[[float], str]) -> Axis:
+    """An axis for positive costs: logarithmic where they span more than a factor of 6."""
+    low, high = min(values), max(values)
+    if high / low <= 6:
+        return linear_axis(title, [0.0, high], show)
+    low, high = low / 1.25, high * 1.25
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    digits = (1, 2, 5) if high / low < 300 else (1,)
+    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+    return Axis(title, low, high, [(tick, show(tick)) for tick in ticks if low <= tick <= high], True)
+
+
+def linear_axis(title: str, values: Sequence[float], show: Callable[[float], str]) -> Axis:
+    """An axis from just below the smallest to just above the largest value, with round ticks."""
+    low, high = min(values), max(values)
+    if high == low:
+        high = low + (abs(low) or 1)
+    step = 10 ** math.floor(math.log10((high - low) / 4))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 7)
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    count = round((high - low) / step)
+    return Axis(title, low, high, [(low + n * step, show(low + n * step)) for n in range(count + 1)])
+
+
+def scatter(
+    title: str, x: Axis, y: Axis, points: Sequence[Point], front: Sequence[tuple[float, float]]
+) -> str:
+    """Points, named where kept, over the step line of the Pareto front."""
+    frame = _Frame(x, y, 460, 330)
+    marks = [frame.steps(sorted(front), "front", close=True)]
+    places = [frame.place(point.x, point.y) for point in points]
+    taken: list[_Box] = [(left - 7, top - 7, left + 7, top + 7) for left, top in places]
+    for point in sorted(points, key=lambda point: point.kind == "dropped", reverse=True):
+        left, top = frame.place(point.x, point.y)
+        words = escape(point.words, quote=True)
+        label = ""
+        if point.kind != "dropped":
+            label = _label(point.name, left, top, frame, taken)
+        marks.append(
+            f'<g class="point {point.kind}" tabindex="0" role="img" aria-label="{words}" data-tip="{words}">'
+            f"{_shape(point.kind, left, top)}{label}</g>"
+        )
+    return frame.svg(title, marks)
+
+
+def lines(
+    title: str, x: Axis, y: Axis, series: Sequence[Line], marks: Sequence[tuple[float, str]] = ()
+) -> str:
+    """Lines over a common axis; `marks` are moments in words, drawn as ticks on the lower edge."""
+    frame = _Frame(x, y, 760, 250)
+    drawn = []
+    for moment, words in marks:
+        left, bottom = frame.place(moment, y.low)
+        label = escape(words, quote=True)
+        drawn.append(
+            f'<g class="moment" tabindex="0" role="img" aria-label="{label}" data-tip="{label}">'
+            f'<line x1="{left:.1f}" x2="{left:.1f}" y1="{_TOP}" y2="{bottom:.1f}"/>'
+            f'<circle cx="{left:.1f}" cy="{bottom:.1f}" r="5"/></g>'
+        )
+    drawn += [(frame.steps if line.steps else frame.polyline)(line.points, line.kind) for line in series]
+    return frame.svg(title, drawn)
+
+
+class _Frame:
+    """The plotting area between two axes."""
+
+    def __init__(self, x: Axis, y: Axis, width: int, height: int) -> None:
+        self.x, self.y, self.width, self.height = x, y, width, height
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        return (
+            _LEFT + self.x.share(x) * (self.width - _LEFT - _RIGHT),
+            self.height - _BOTTOM - self.y.share(y) * (self.height - _TOP - _BOTTOM),
+        )
+
+    def polyline(self, points: Sequence[tuple[float, float]], kind: str) -> str:
+        placed = (self.place(*point) for point in points)
+        path = " ".join(f"{left:.1f},{top:.1f}" for left, top in placed)
+        return f'<polyline class="line {kind}" points="{path}"/>'
+
+    def steps(self, points: Sequence[tuple[float, float]], kind: str, close: bool = False) -> str:
+        corners: list[tuple[float, float]] = []
+        for point in points:
+            if corners:
+                corners.append((point[0], corners[-1][1]))
+            corners.append(point)
+        if close and corners:  # what costs more than the last point is no better
+            corners.append((self.x.high, corners[-1][1]))
+        return self.polyline(corners, kind)
+
+    def svg(self, title: str, marks: Sequence[str]) -> str:
+        bottom, right = self.height - _BOTTOM, self.width - _RIGHT
+        parts = []
+        for value, text in self.x.ticks:
+            left, _ = self.place(value, self.y.low)
+            parts.append(f'<line class="grid" x1="{left:.1f}" x2="{left:.1f}" y1="{_TOP}" y2="{bottom}"/>')
+            parts.append(_text("tick", left, bottom + 17, "middle", text))
+        for value, text in self.y.ticks:
+            _, top = self.place(self.x.low, value)
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{top:.1f}" y2="{top:.1f}"/>')
+            parts.append(_text("tick", _LEFT - 7, top + 4, "end", text))
+        parts.append(_text("axis", right, self.height - 8, "end", self.x.title))
+        label = escape(title, quote=True)
+        opening = f'<svg viewBox="0 0 {self.width} {self.height}" role="group" aria-label="{label}">'
+        return "".join([opening, *parts, *marks, "</svg>"])
+
+
+def _text(kind: str, x: float, y: float, anchor: str, text: str) -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _shape(kind: str, left: float, top: float) -> str:
+    if kind == "dense":
+        size = 7
+        corners = [(left, top - size), (left + size, top), (left, top + size), (left - size, top)]
+        return f'<polygon points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in corners)}"/>'
+    return f'<circle cx="{left:.1f}" cy="{top:.1f}" r="{6 if kind == "kept" else 5}"/>'
+
+
+def _label(name: str, left: float, top: float, frame: _Frame, taken: list[_Box]) -> str:
+    """The name beside its point, wherever it covers neither a point nor another name; else nothing."""
+    width = 7.2 * len(name)
+    for x, y, anchor in (
+        (left + 11, top + 13, "start"),
+        (left - 11, top - 6, "end"),
+        (left + 11, top + 4, "start"),
+        (left - 11, top + 4, "end"),
+        (left, top + 23, "middle"),
+        (left, top - 13, "middle"),
+        (left + 11, top - 6, "start"),
+        (left - 11, top + 17, "end"),
+        (left - 11, top - 20, "end"),
+        (left + 11, top + 27, "start"),
+    ):
+        start = x - width * {"start": 0, "middle": 0.5, "end": 1}[anchor]
+        box = (start, y - 11, start + width, y + 4)
+        inside = start > _LEFT and box[2] < frame.width and box[1] > _TOP and box[3] < frame.height - _BOTTOM
+        if inside and not any(_overlap(box, other) for other in taken):
+            taken.append(box)
+            return _text("name", x, y, anchor, name)
+    return ""
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -1,0 +1,263 @@
+"""The HTML report: what it says, and that it works in a real browser."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from onnx_shift.charts import Axis, cost_axis, linear_axis
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.page import Evidence, Layer, Pruning, render_page
+from onnx_shift.report import gather_evidence
+
+
+def _entry(accuracy: float, latency: float, size: int, noisy: bool = False) -> dict[str, Any]:
+    figures = {"p50": latency, "p95": latency, "p99": latency, "spread": 0.01, "calls": 120, "noisy": noisy}
+    return {
+        "ratio": round(10 / latency, 2),
+        "accuracy": accuracy,
+        "parameters": size // 4,
+        "file_bytes": size,
+        "deflated_bytes": size // 2,
+        "memory_mb": 1.5,
+        "switch_ms": 2.0,
+        "latency_ms": {"1": figures},
+        "speedup": {"1": {"median": 10 / latency, "low": 9 / latency, "high": 11 / latency}},
+    }
+
+
+PROFILE: dict[str, Any] = {
+    "format": 1,
+    "machine": {
+        "processor": "A <processor>", "cores": 2, "onnxruntime": "1.32", "threads": 1, "date": "2024-05-06",
+        "providers": ["CPUExecutionProvider"],
+    },
+    "dense": "dense",
+    "baseline": {"name": "dense, BatchNorm fused"},
+    "variants": {
+        "dense": _entry(0.95, 10.0, 4_000_000),
+        "half": _entry(0.93, 6.0, 900_000),
+        "worse": _entry(0.90, 7.0, 950_000, noisy=True),
+        "tiny": _entry(0.85, 2.0, 30_000),
+    },
+}  # fmt: skip
+EVIDENCE = Evidence(
+    title="A & B",
+    profile=PROFILE,
+    dropped={"worse": "half is nowhere worse"},
+    optimal=("dense", "half", "tiny"),
+    prunings={
+        "half": Pruning([Layer("conv,1", 64, 40), Layer("gone", 32, 0)], ["t: 2 channel(s), tied"]),
+        "tiny": Pruning([Layer("conv,1", 64, 8), Layer("gone", 32, 4)]),
+    },
+    missing=["nothing else"],
+)
+
+
+class Links(HTMLParser):
+    """Collects the CSV downloads and whatever would be fetched."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.csv: dict[str, list[list[str]]] = {}
+        self.fetched: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        target = found.get("href") or found.get("src") or ""
+        if "download" in found:
+            text = unquote(target.partition(",")[2])
+            self.csv[str(found["download"])] = list(csv.reader(io.StringIO(text)))
+        elif target and not target.startswith(("#", "data:")):
+            self.fetched.append(target)
+
+
+def test_page_fetches_nothing_and_escapes_what_it_shows() -> None:
+    page = render_page(EVIDENCE)
+    assert Links(page).fetched == []
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "A &lt;processor&gt;" in page
+    assert "<title>A &amp; B</title>" in page
+
+
+def test_every_figure_can_be_downloaded_as_a_table() -> None:
+    tables = Links(render_page(EVIDENCE)).csv
+    assert set(tables) == {"accuracy-latency.csv", "accuracy-size.csv", "variants.csv", "layers.csv"}
+    assert tables["accuracy-size.csv"][2] == ["half", "0.93", "900000"]
+    assert tables["layers.csv"][1:3] == [["half", "conv,1", "64", "40"], ["half", "gone", "32", "0"]]
+    variants = {
+        row[0]: dict(zip(tables["variants.csv"][0], row, strict=True)) for row in tables["variants.csv"]
+    }
+    assert variants["worse"]["verdict"] == "left out: half is nowhere worse"
+    assert variants["tiny"]["speedup"] == "5"
+
+
+def test_pareto_front_of_each_figure_leaves_out_what_another_point_beats() -> None:
+    page = render_page(EVIDENCE)
+    fronts = [part.split('"')[0] for part in page.split('class="line front" points="')[1:]]
+    corners = [len(front.split()) for front in fronts if "22,8" not in front]
+    assert corners == [6, 6]  # three points: a corner between two, and the line to the right edge
+
+
+def test_words_of_a_point_name_its_figures_and_why_it_was_left_out() -> None:
+    page = render_page(EVIDENCE)
+    assert 'aria-label="half: 93.00% accurate, 900 kB, 6 ms at batch 1"' in page
+    assert "worse: 90.00% accurate, 950 kB, ~7 ms at batch 1\nleft out: half is nowhere worse" in page
+
+
+@pytest.mark.parametrize(
+    ("axis", "labels"),
+    [
+        (cost_axis("", [1.0, 4.0], "{:g}".format), ["0", "1", "2", "3", "4"]),
+        (cost_axis("", [9.0, 150.0], "{:g}".format), ["10", "20", "50", "100"]),
+        (cost_axis("", [1.0, 10_000.0], "{:g}".format), ["1", "10", "100", "1000", "10000"]),
+        (
+            linear_axis("", [0.93, 0.99], "{:.2f}".format),
+            ["0.93", "0.94", "0.95", "0.96", "0.97", "0.98", "0.99"],
+        ),
+        (linear_axis("", [0.5, 0.5], "{:.1f}".format), ["0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]),
+    ],
+)
+def test_axes_have_round_ticks_and_hold_all_values(axis: Axis, labels: list[str]) -> None:
+    assert [label for _, label in axis.ticks] == labels
+    assert all(-1e-9 <= axis.share(value) <= 1 + 1e-9 for value, _ in axis.ticks)
+
+
+def test_folder_is_searched_for_profile_and_pruning_reports(tmp_path: Path) -> None:
+    (tmp_path / "profile.json").write_text(json.dumps(PROFILE))
+    (tmp_path / "pruned").mkdir()
+    rows = [
+        ("Conv", [8, 3, 3, 3], [4, 3, 3, 3], 216),
+        ("ConvTranspose", [8, 6, 2, 2], [4, 5, 2, 2], 192),
+        ("Gemm", [12, 7], [6, 7], 84 + 7),  # its bias tells that the second axis counts outputs
+        ("MatMul", [7, 5], [], 35),
+    ]
+    keys = ("name", "op", "before", "after", "parameters_before")
+    layers = [dict(zip(keys, (row[0], *row), strict=True)) for row in rows]
+    kept = [{"tensor": "t", "channels": [1, 2], "reason": "tied to x"}]
+    report = {
+        "source": "/a/half.onnx",
+        "layers": layers,
+        "kept": kept,
+        "notes": [],
+        "parameters_after_align_1": 1,
+    }
+    (tmp_path / "pruned" / "half.json").write_text(json.dumps(report))
+    (tmp_path / "broken.json").write_text("{")
+    found = gather_evidence(tmp_path)
+    assert found.profile == PROFILE
+    assert found.dropped == {"worse": "half is nowhere worse (93.00%, 6 ms, 900 kB)"}
+    assert [(layer.before, layer.after) for layer in found.prunings["half"].layers] == [
+        (8, 4),
+        (6, 5),
+        (7, 7),
+        (5, 0),
+    ]
+    assert found.prunings["half"].kept == ["t: 2 channel(s), tied to x"]
+    assert [line.split(":")[0] for line in found.missing] == ["switching under load"]
+
+
+def test_nothing_to_show_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OnnxShiftError, match="holds no profile, pruning report or time line"):
+        gather_evidence(tmp_path)
+    with pytest.raises(OnnxShiftError, match=r"no\.zip"):
+        gather_evidence(tmp_path / "no.zip")
+
+
+# --- in a browser ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("Chromium and its driver are not installed (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield window
+    window.quit()
+
+
+@pytest.fixture
+def page(browser: Any, tmp_path: Path) -> Any:
+    path = tmp_path / "report.html"
+    path.write_text(render_page(EVIDENCE))
+    browser.set_window_size(1200, 900)
+    browser.get(path.as_uri())
+    return browser
+
+
+def test_browser_shows_the_page_without_a_word_on_the_console(page: Any) -> None:
+    assert page.title == "A & B"
+    assert page.get_log("browser") == []
+    assert len(page.find_elements("css selector", "svg[role=group]")) == 2
+
+
+def test_tooltip_comes_with_keyboard_focus_and_goes_with_escape(page: Any) -> None:
+    tip = page.find_element("id", "tip")
+    assert not tip.is_displayed()
+    page.execute_script("document.querySelector('.point.kept').focus()")
+    assert tip.text.startswith("half: 93.00% accurate")
+    page.switch_to.active_element.send_keys("\ue00c")
+    assert not tip.is_displayed()
+
+
+def test_variant_choice_shows_its_layers_alone(page: Any) -> None:
+    def shown() -> list[str]:
+        panels = page.find_elements("css selector", "[data-panel=layers]")
+        return [panel.get_attribute("aria-label") for panel in panels if panel.is_displayed()]
+
+    assert shown() == ["tiny"]
+    page.find_element("css selector", "#variant").send_keys("half")
+    assert shown() == ["half"]
+
+
+def test_theme_button_turns_the_colours(page: Any) -> None:
+    def paper() -> str:
+        return str(page.execute_script("return getComputedStyle(document.body).backgroundColor"))
+
+    before = paper()
+    page.find_element("id", "theme").click()
+    assert paper() != before
+    page.find_element("id", "theme").click()
+    assert paper() == before
+
+
+def test_theme_follows_the_system(page: Any) -> None:
+    papers = []
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        papers.append(page.execute_script("return getComputedStyle(document.body).backgroundColor"))
+    assert papers == ["rgb(251, 251, 250)", "rgb(20, 23, 27)"]
+
+
+def test_nothing_sticks_out_on_a_phone(page: Any) -> None:
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    widths = page.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert widths == [360, 360]
+
+
+def test_every_interactive_part_has_a_name(page: Any) -> None:
+    nameless = page.execute_script(
+        """return [...document.querySelectorAll("a, button, select, summary, [tabindex]")].filter(part =>
+        !(part.getAttribute("aria-label") || part.textContent.trim() || part.labels?.length)).length"""
+    )
+    assert nameless == 0
