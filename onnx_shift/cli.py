@@ -5,6 +5,7 @@ needs no torch.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -477,7 +478,8 @@ def report(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder with profile.json and what else there is, or a portfolio.", metavar="RUN_OR_PORTFOLIO"
+            help="A folder with profile.json and what else there is, or a portfolio.",
+            metavar="RUN_OR_PORTFOLIO",
         ),
     ],
     output: Annotated[
@@ -528,14 +530,26 @@ def _today() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%d")
 
 
-
 def main() -> NoReturn:
     """Run the command line. Exit status: 0 done, 1 an expected refusal, 2 wrong usage, 130 interrupted."""
     try:
         app()
     except OnnxShiftError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)
+        _fail(str(error))
     except BrokenPipeError:
         sys.exit(1)
+    except MemoryError:
+        _fail(f"{' '.join(sys.argv[1:])}: out of memory")
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours is told in one line as well
+        if os.environ.get("ONNX_SHIFT_TRACEBACK"):
+            raise
+        _fail(
+            f"{' '.join(sys.argv[1:])}: a defect of onnx-shift ({type(error).__name__}: {error}); "
+            "please report it with what ONNX_SHIFT_TRACEBACK=1 shows"
+        )
     sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(1)
