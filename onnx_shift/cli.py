@@ -540,7 +540,7 @@ def main() -> NoReturn:
         sys.exit(1)
     except MemoryError:
         _fail(f"{' '.join(sys.argv[1:])}: out of memory")
-    except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours is told in one line as well
+    except Exception as error:  # the last resort: a defect of ours is told in one line as well
         if os.environ.get("ONNX_SHIFT_TRACEBACK"):
             raise
         _fail(
