@@ -10,7 +10,7 @@ What the plan may rely on, and what `apply` keeps true:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -72,7 +72,8 @@ def analyse(network: Network, constants: Constants, fused: Fused) -> Analysis:
             need[part] = np.maximum(need[part], level)
         for index, reason in effects[number].pins.items():
             reasons[number, ops[number].name(index)] = reason
-    classes = _classes(ops, effects, first, total)
+    left, right = _tied_pairs(ops, effects, first)
+    classes = components(left, right, total)
     return Analysis(tuple(ops), tuple(effects), channels, first, classes, need, reader, reasons)
 
 
@@ -84,7 +85,7 @@ def _forward(
     for node in network.graph.nodes:
         if all(constants.is_constant(t.name) for t in node.outputs if t.name) and node.outputs:
             continue
-        op = Op(
+        op = Op.of(
             node,
             network,
             constants,
@@ -118,8 +119,8 @@ def _needs(
     """(tensor, need per channel): what this node needs of its inputs, given what is needed of its outputs."""
     found = []
     if effect.held is not None:
-        part = slice(first[op.node.outputs[0].name], first[op.node.outputs[0].name] + len(effect.held[0]))
-        found.append((op.node.outputs[0].name, np.where(effect.held[0], NEEDED, FREE).astype(np.uint8)))
+        part = slice(first[op.output], first[op.output] + len(effect.held[0]))
+        found.append((op.output, np.where(effect.held[0], NEEDED, FREE).astype(np.uint8)))
         need[part] = np.maximum(need[part], found[-1][1])
     for index in effect.pins:
         name = op.name(index)
@@ -127,7 +128,7 @@ def _needs(
     live: dict[int, Mask] = {}
     for o, facts in enumerate(effect.outputs):
         if facts is not None:
-            start = first[op.node.outputs[o].name]
+            start = first[op.output_names[o]]
             live[o] = (need[start : start + facts.count] > FREE) & ~facts.constant
     if effect.linear is not None:
         source = op.channels(effect.linear.input)
@@ -146,27 +147,66 @@ def _linear_needs(linear: Linear, live: Mask, source: Channels) -> NDArray[np.ui
     read = (linear.kernel & live.reshape(groups, outputs, 1)).any(axis=1).reshape(-1)
     constant = source.constant & (source.value != 0)
     level = np.where(read & ~source.constant, NEEDED, FREE)
-    if linear.padded or not linear.exact:
-        mergeable = groups == 1 and linear.exact
+    if not linear.folds:
+        mergeable = groups == 1 and linear.plain_weight
         level = np.where(read & constant, MERGEABLE if mergeable else NEEDED, level)
     return level.astype(np.uint8)
 
 
-def _classes(ops: list[Op], effects: list[Effect], first: Mapping[str, int], total: int) -> Index:
-    """Number the classes of tied channels: connected components, by letting the smallest number spread."""
+def _tied_pairs(ops: list[Op], effects: list[Effect], first: Mapping[str, int]) -> tuple[Index, Index]:
     left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for op, effect in zip(ops, effects, strict=True):
         for tie in effect.ties:
             left.append(first[op.name(tie.input)] + tie.source)
-            right.append(first[op.node.outputs[tie.output].name] + tie.target)
-    a, b = np.concatenate(left), np.concatenate(right)
+            right.append(first[op.output_names[tie.output]] + tie.target)
+    return np.concatenate(left), np.concatenate(right)
+
+
+def components(left: Index, right: Index, total: int) -> Index:
+    """Number the connected components of `total` things joined in pairs, by letting the smallest number spread."""
     label = np.arange(total)
     while True:
         before = label.copy()
-        low = np.minimum(label[a], label[b])
-        np.minimum.at(label, label[a], low)
-        np.minimum.at(label, label[b], low)
+        low = np.minimum(label[left], label[right])
+        np.minimum.at(label, label[left], low)
+        np.minimum.at(label, label[right], low)
         while not np.array_equal(label, label[label]):
             label = label[label]
         if np.array_equal(before, label):
             return np.asarray(np.unique(label, return_inverse=True)[1])
+
+
+def with_shared_weights_tied(analysis: Analysis) -> Analysis | None:
+    """The same facts with the layers that share a weight tied, so that it is sliced alike for all of them.
+
+    None when no weight is shared. Such a layer takes up no constants through another channel: that would change it.
+    """
+    sharing: dict[str, list[Op]] = {}
+    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+        if effect.linear is not None:
+            sharing.setdefault(op.constants.root(op.name(effect.linear.weight)), []).append(op)
+    groups = [ops for ops in sharing.values() if len(ops) > 1]
+    if not groups:
+        return None
+    need = analysis.need.copy()
+    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for ops in groups:
+        inputs = [op.name(1 if op.constants.is_constant(op.name(0)) else 0) for op in ops]
+        outputs = [op.output for op in ops]
+        for names in (inputs, outputs):
+            numbers = [_range(analysis, name) for name in names if name in analysis.channels]
+            if len(numbers) < len(names) or len({len(n) for n in numbers}) > 1:
+                for n in numbers:
+                    need[n] = NEEDED
+                continue
+            for n in numbers:
+                need[n[need[n] == MERGEABLE]] = NEEDED
+                left.append(analysis.classes[numbers[0]])
+                right.append(analysis.classes[n])
+    count = int(analysis.classes.max(initial=-1)) + 1
+    joined = components(np.concatenate(left), np.concatenate(right), count)
+    return replace(analysis, need=need, classes=joined[analysis.classes])
+
+
+def _range(analysis: Analysis, name: str) -> Index:
+    return np.arange(analysis.numbers(name).start, analysis.numbers(name).stop)

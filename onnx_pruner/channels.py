@@ -87,11 +87,17 @@ class Linear:
     kernel: Mask
     input_first: bool
     padded: bool
-    exact: bool = True  # weights may be rewritten: false for quantised ones, which are only sliced
+    plain_weight: bool = True  # may be rewritten: a quantised one is only sliced
+    plain_bias: bool = True  # likewise
     scale: Values | None = None
     shift: Values | None = None
     gain: float = 1.0  # Gemm's alpha
     bias_gain: float = 1.0  # Gemm's beta
+
+    @property
+    def folds(self) -> bool:
+        """Whether a constant input may move into the bias."""
+        return self.plain_bias and not self.padded
 
     @property
     def groups(self) -> int:
@@ -133,10 +139,28 @@ class Op:
     """One node as a rule sees it: attributes, shapes, constant inputs, and the channels of its other inputs."""
 
     node: gs.Node
+    input_names: tuple[str, ...]  # as they were: rewriting the node changes nothing here
+    output_names: tuple[str, ...]
     network: Network
     constants: "Constants"
     known: Mapping[str, Channels | None]
     batch_norm: tuple[Values, Values] | None = None  # scale and shift folded into this node
+
+    @staticmethod
+    def of(
+        node: gs.Node,
+        network: Network,
+        constants: "Constants",
+        known: Mapping[str, Channels | None],
+        batch_norm: tuple[Values, Values] | None = None,
+    ) -> "Op":
+        inputs, outputs = (tuple(t.name for t in tensors) for tensors in (node.inputs, node.outputs))
+        return Op(node, inputs, outputs, network, constants, known, batch_norm)
+
+    @property
+    def output(self) -> str:
+        """The name of the first output."""
+        return self.output_names[0] if self.output_names else ""
 
     @property
     def type(self) -> str:
@@ -149,20 +173,20 @@ class Op:
     @property
     def inputs(self) -> range:
         """Indices of the inputs that are present."""
-        return range(len(self.node.inputs))
+        return range(len(self.input_names))
 
     def has(self, index: int) -> bool:
-        return index < len(self.node.inputs) and bool(self.node.inputs[index].name)
+        return index < len(self.input_names) and bool(self.input_names[index])
 
     def name(self, index: int) -> str:
-        return str(self.node.inputs[index].name)
+        return self.input_names[index]
 
     def shape(self, index: int) -> Shape | None:
         return self.network.shapes.get(self.name(index)) if self.has(index) else None
 
     def output_shape(self, index: int = 0) -> Shape | None:
         return (
-            self.network.shapes.get(self.node.outputs[index].name) if index < len(self.node.outputs) else None
+            self.network.shapes.get(self.output_names[index]) if index < len(self.output_names) else None
         )
 
     def size(self, index: int, axis: int) -> Dimension:
@@ -193,5 +217,5 @@ class Op:
 
 def pin_all(op: Op, reason: str) -> Effect:
     """The operator needs every channel of every input, and its outputs have no channels that could be cut."""
-    outputs: tuple[Channels | None, ...] = (None,) * len(op.node.outputs)
+    outputs: tuple[Channels | None, ...] = (None,) * len(op.output_names)
     return Effect(outputs, pins={i: reason for i in op.inputs if op.channels(i) is not None})

@@ -1,5 +1,6 @@
 """Values of tensors that do not depend on the graph's inputs, evaluated when first asked for, never twice."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,35 @@ class Constants:
                 self._fixed[name] = fixed
         return self._fixed[name]
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a constant."""
+        array = self.get(name)
+        return () if array is None else array.shape
+
+    def is_dequantised(self, name: str) -> bool:
+        """Whether a constant comes out of a DequantizeLinear, directly or through nodes that only move it."""
+        node = self.producers.get(name)
+        while node is not None and node.op in ("Identity", "Transpose"):
+            node = self.producers.get(node.inputs[0].name)
+        return node is not None and node.op == "DequantizeLinear"
+
+    def root(self, name: str) -> str:
+        """The constant that a name stands for, Identity nodes left out: exporters share equal weights that way."""
+        node = self.producers.get(name)
+        while node is not None and node.op == "Identity" and self.is_constant(name):
+            name = str(node.inputs[0].name)
+            node = self.producers.get(name)
+        return name
+
+    def readers(self) -> Counter[str]:
+        """How many inputs of nodes read each tensor, a constant behind Identity counted as itself."""
+        return Counter(
+            self.root(tensor.name)
+            for node in self._network.graph.nodes
+            if node.op != "Identity" or not self.is_constant(node.outputs[0].name)
+            for tensor in node.inputs
+        )
+
     def is_initializer(self, name: str) -> bool:
         return name in self._initializers
 
@@ -82,6 +112,8 @@ class Constants:
                 np.zeros(1, np.float32) if fill is None else np.asarray(_attribute_array(fill)).reshape(-1)
             )
             return np.broadcast_to(scalar[0], tuple(int(size) for size in first))
+        if node.op == "DequantizeLinear" and first is not None and (found := dequantised(node, values)) is not None:
+            return found
         return self._reference(node, values, name)
 
     def _shape(self, node: gs.Node) -> Array:
@@ -98,6 +130,18 @@ class Constants:
         for tensor, value in zip(node.outputs, results, strict=False):
             self._values[tensor.name] = value if value is None or value.size <= LARGEST_ELEMENTS else None
         return self._values.get(name)
+
+
+def dequantised(node: gs.Node, values: list[Array | None]) -> Array | None:
+    """DequantizeLinear per tensor or per axis: (x − zero point) · scale; None when it works on blocks."""
+    x, scale = values[0], values[1]
+    zero = values[2] if len(values) > 2 else None
+    if x is None or scale is None or node.attrs.get("block_size", 0) or scale.ndim > 1:
+        return None
+    spread = (1,) * x.ndim if scale.size == 1 else tuple(
+        -1 if k == node.attrs.get("axis", 1) % x.ndim else 1 for k in range(x.ndim))  # fmt: skip
+    offset = 0 if zero is None else zero.astype(np.int32).reshape(spread)
+    return np.asarray((x.astype(np.int32) - offset).astype(scale.dtype) * scale.reshape(spread))
 
 
 def _to_array(tensor: onnx.TensorProto) -> Array:

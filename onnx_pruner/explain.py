@@ -17,7 +17,7 @@ def kept_although_free(analysis: Analysis, plan: Plan) -> tuple[Kept, ...]:
     starts = np.asarray([analysis.first[name] for name in names])
     found = []
     for op, effect in zip(analysis.ops, analysis.effects, strict=True):
-        name = op.node.outputs[0].name if op.node.outputs else ""
+        name = op.output
         if effect.linear is None or name not in analysis.channels:
             continue
         numbers = analysis.numbers(name)
@@ -45,5 +45,5 @@ def _reason(analysis: Analysis, number: int, names: list[str], starts: np.ndarra
         return f"{tied}joined from a tensor whose channels cannot be told apart"
     op = analysis.ops[reader]
     why = analysis.reasons.get((reader, tensor))
-    node = op.node.name or op.node.outputs[0].name
+    node = op.node.name or op.output
     return f"{tied}read by {op.type} {node!r}" + (f" ({why})" if why else "")

@@ -32,10 +32,7 @@ def fuse(network: Network, constants: Constants) -> Fused:
     """Edit the graph's node list in place; nothing else is touched."""
     fused = Fused()
     readers = _readers(network)
-    users: dict[str, int] = {}
-    for node in network.graph.nodes:
-        for tensor in node.inputs:
-            users[tensor.name] = users.get(tensor.name, 0) + 1
+    users = constants.readers()
     gone: set[int] = set()
     for node in network.graph.nodes:
         if node.op == "BatchNormalization" and _fold(node, network, constants, fused, readers, users):
@@ -76,14 +73,14 @@ def _fold(
     layer = constants.producers.get(name)
     if layer is None or layer.op not in FOLDABLE or not _sole_reader(name, network, readers):
         return False
-    affine = batch_norm_affine(Op(node, network, constants, {}))
+    affine = batch_norm_affine(Op.of(node, network, constants, {}))
     weight = constants.get(layer.inputs[1].name)
     bias = layer.inputs[2].name if len(layer.inputs) > 2 else ""
     if (
         affine is None
         or weight is None
         or (bias and constants.get(bias) is None)
-        or users[layer.inputs[1].name] > 1
+        or users[constants.root(layer.inputs[1].name)] > 1
     ):
         return False
     if not all(np.isfinite(part).all() for part in affine) or len(affine[0]) != _outputs(layer, weight):

@@ -8,6 +8,7 @@ import onnx
 
 from onnx_shift.onnx_pruner.analysis import Analysis
 from onnx_shift.onnx_pruner.channels import Linear, Mask, Op
+from onnx_shift.onnx_pruner.layers import shape_after
 from onnx_shift.onnx_pruner.plan import Plan
 from onnx_shift.onnx_pruner.report import LayerChange
 
@@ -41,18 +42,7 @@ def parameter_count(model: onnx.ModelProto) -> int:
 def _kept(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:
     groups, outputs, inputs = linear.kernel.shape
     keep_in = plan.keep.get(op.name(linear.input), np.ones(groups * inputs, np.bool_))
-    return keep_in, plan.keep.get(op.node.outputs[0].name, np.ones(groups * outputs, np.bool_))
-
-
-def _shape_after(op: Op, linear: Linear, plan: Plan) -> tuple[int, ...]:
-    weight = op.shape(linear.weight) or ()
-    groups, outputs, inputs = linear.kernel.shape
-    keep_in, keep_out = _kept(op, linear, plan)
-    rows, columns = keep_out.reshape(groups, -1).sum(axis=1), keep_in.reshape(groups, -1).sum(axis=1)
-    alive = int(((rows > 0) | (columns > 0)).sum())
-    most_out, most_in = int(rows.max(initial=0)), int(columns.max(initial=0))
-    leading = (alive * most_in, most_out) if linear.input_first else (alive * most_out, most_in)
-    return (*leading, *(int(size) for size in weight[2:] if isinstance(size, int)))
+    return keep_in, plan.keep.get(op.output, np.ones(groups * outputs, np.bool_))
 
 
 def _positions(op: Op, linear: Linear) -> int | None:
@@ -78,15 +68,17 @@ def layer_changes(analysis: Analysis, plan: Plan, alive: Collection[str]) -> tup
         linear = effect.linear
         if linear is None:
             continue
-        before = tuple(int(size) for size in op.shape(linear.weight) or () if isinstance(size, int))
-        stays = op.node.outputs[0].name in alive
-        after = _shape_after(op, linear, plan) if stays else ()
+        weight = op.constant(linear.weight)
+        assert weight is not None
+        before = weight.shape
+        stays = op.output in alive
+        after = shape_after(linear, before, *_kept(op, linear, plan)) if stays else ()
         bias = op.constant(linear.bias) if linear.bias is not None else None
         outputs = int(_kept(op, linear, plan)[1].sum())
         positions = _positions(op, linear)
         found.append(
             LayerChange(
-                name=op.node.name or op.node.outputs[0].name,
+                name=op.node.name or op.output,
                 op=op.type,
                 before=before,
                 after=after,
@@ -106,16 +98,31 @@ def total_macs(layers: Collection[LayerChange], after: bool) -> int | None:
     return None if any(count is None for count in counts) else sum(count or 0 for count in counts)
 
 
-def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str]) -> int:
-    """Parameters of layers and per-channel operands under a plan: the difference of two plans is exact."""
-    total = sum(layer.parameters_after for layer in layer_changes(analysis, plan, alive))
+def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str] | None = None) -> int:
+    """Parameters of layers and per-channel operands under a plan; the difference of two plans is exact.
+
+    A weight that several layers slice alike is counted once. `alive`: names computed after, all if not given.
+    """
+    sizes: dict[tuple[object, ...], int] = {}
     for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+        linear, name = effect.linear, op.output
+        if alive is not None and name not in alive:
+            continue
+        if linear is not None:
+            keep_in, keep_out = _kept(op, linear, plan)
+            weight = op.constant(linear.weight)
+            assert weight is not None
+            standing = plan.representative.get(op.name(linear.input)) if linear.padded else None
+            own = name if linear.scale is not None or standing is not None else ""
+            key = (op.constants.root(op.name(linear.weight)), own, keep_in.tobytes(), keep_out.tobytes())
+            sizes[key] = prod(shape_after(linear, weight.shape, keep_in, keep_out))
+            if linear.bias is not None and (op.has(linear.bias) or linear.shift is not None):
+                sizes["bias", op.constants.root(op.name(linear.bias)) if op.has(linear.bias) else name, *key[1:]] = int(keep_out.sum())
         for operand in effect.operands:
-            name = op.node.outputs[operand.output].name
-            shape = op.shape(operand.index) or ()
-            if name in alive and all(isinstance(size, int) for size in shape) and operand.array is None:
-                mask = plan.keep[name]
-                size = int(shape[operand.axis] or 0)
-                part = mask[operand.start : operand.start + size]
-                total += prod(int(s or 0) for s in shape) // max(size, 1) * int(part.sum())
-    return total
+            array = op.constant(operand.index) if operand.array is None else operand.array
+            assert array is not None
+            size = array.shape[operand.axis]
+            part = plan.keep[op.output_names[operand.output]][operand.start : operand.start + size]
+            key = ("operand", op.constants.root(op.name(operand.index)), part.tobytes())
+            sizes[key] = array.size // max(size, 1) * int(part.sum())
+    return sum(sizes.values())

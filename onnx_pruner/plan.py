@@ -95,7 +95,7 @@ class _Planner:
             for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
                 linear = effect.linear
                 if linear is not None and linear.groups > 1 and not effect.ties:
-                    self._even_groups(op.name(0), op.node.outputs[0].name, linear.groups)
+                    self._even_groups(op.name(0), op.output, linear.groups)
             if align > 1:
                 for name in self._at_convolutions():
                     kept = self._kept(name)
@@ -107,7 +107,7 @@ class _Planner:
         names = {}
         for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
             if effect.linear is not None and op.type in ("Conv", "ConvTranspose"):
-                names.update(dict.fromkeys((op.name(0), op.node.outputs[0].name)))
+                names.update(dict.fromkeys((op.name(0), op.output)))
         return [name for name in names if name in self.members]
 
     def _kept(self, name: str) -> int:

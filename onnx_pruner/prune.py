@@ -57,7 +57,6 @@ def prune(
     with clock("apply"):
         weights = apply(network, constants, analysis, plan, fused)
     alive = {t.name for node in network.graph.nodes for t in node.outputs}
-    alive |= {node.outputs[0].name.removesuffix("_unbiased") for node in network.graph.nodes if node.outputs}
     unchanged = not (
         plan.cuts_anything or fused.batch_norms or weights.written or len(network.graph.nodes) < nodes_before
     )
@@ -131,7 +130,7 @@ def _layer_outputs(analysis: Analysis) -> list:  # type: ignore[type-arg]
 
 def _removed(analysis: Analysis, plan: Plan) -> int:
     names = [
-        op.node.outputs[0].name
+        op.output
         for op, e in zip(analysis.ops, analysis.effects, strict=True)
         if e.linear is not None
     ]

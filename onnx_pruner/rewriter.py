@@ -54,7 +54,7 @@ class Rewriter:
         return self.keep[self.op.name(index)]
 
     def keep_out(self, output: int) -> Mask:
-        return self.keep[self.node.outputs[output].name]
+        return self.keep[self.op.output_names[output]]
 
     def kept(self, output: int) -> int:
         """How many channels of an output stay."""
@@ -69,7 +69,7 @@ class Rewriter:
 
     def set_input(self, index: int, array: Array) -> None:
         """Give input `index` a new constant, in a copy of its own."""
-        old = self.op.name(index) if self.op.has(index) else f"{self.node.outputs[0].name}_{index}"
+        old = self.op.name(index) if self.op.has(index) else f"{self.op.output}_{index}"
         while len(self.node.inputs) <= index:
             self.node.inputs.append(gs.Variable.empty())
         self.node.inputs[index] = self.weights.add(old, array)

@@ -81,7 +81,7 @@ def elementwise(op: Op) -> Effect:
     """Output channel c is computed from channel c of every operand; operands broadcast as numpy's do."""
     shape, carriers = op.output_shape(), [i for i in op.inputs if op.channels(i) is not None]
     if not carriers:
-        return Effect((None,) * len(op.node.outputs))
+        return Effect((None,) * len(op.output_names))
     wide = [i for i in carriers if _channels(op, i).count > 1] or carriers
     axes = {_channels(op, i).axis - (op.rank(i) or 0) for i in wide}
     if shape is None or len(axes) != 1 or any(op.rank(i) is None for i in op.inputs if op.has(i)):

@@ -41,9 +41,9 @@ def _linear(op: Op, linear: Linear, axis: int, count: int | None = None) -> Effe
     channels = op.channels(linear.input)
     if channels is None:
         channels = Channels.varying(1, groups * inputs)
-    blocking = ~channels.constant | (channels.value != 0 if linear.padded or not linear.exact else False)
+    blocking = ~channels.constant | (channels.value != 0 if not linear.folds else False)
     reached = (linear.kernel & blocking.reshape(groups, 1, inputs)).any(axis=2).reshape(-1)
-    value = bias_vector(op, linear, bias)
+    value = bias_vector(linear, bias)
     where = np.nonzero(~reached)[0]
     held = ~blocking & (channels.value != 0)
     if len(where) and held.any():
@@ -69,7 +69,7 @@ def folded(linear: Linear, weight: Array, outputs: Array, held: Mask, value: Val
     return np.asarray(total * scale, np.float64)
 
 
-def bias_vector(op: Op, linear: Linear, bias: Array | None) -> Values:
+def bias_vector(linear: Linear, bias: Array | None) -> Values:
     """The bias per output in float64, a folded BatchNormalization included."""
     count = linear.kernel.shape[0] * linear.kernel.shape[1]
     value = np.zeros(count)
@@ -91,10 +91,12 @@ def _kernel(op: Op, index: int, groups: int, input_first: bool) -> Mask | None:
     return mask
 
 
-def _exact(op: Op, *indices: int) -> bool:
-    """Whether these constant inputs may be rewritten: they are plain floats, not the output of DequantizeLinear."""
-    producers = [op.constants.producers.get(op.name(i)) for i in indices if op.has(i)]
-    return not any(node is not None and node.op == "DequantizeLinear" for node in producers)
+def _plain(op: Op, weight: int, bias: int | None = None) -> tuple[bool, bool]:
+    """Whether weight and bias may be rewritten: what comes out of a DequantizeLinear is only sliced."""
+    quantised = op.constants.is_dequantised(op.name(weight))
+    if bias is None or not op.has(bias):
+        return not quantised, not quantised
+    return not quantised, not op.constants.is_dequantised(op.name(bias))
 
 
 def _is_padded(op: Op) -> bool:
@@ -111,7 +113,7 @@ def convolution(op: Op) -> Effect:
     if op.has(2) and op.constant(2) is None:
         return pin_all(op, "a bias that is computed from the input")
     scale, shift = op.batch_norm or (None, None)
-    linear = Linear(0, 1, 2, kernel, transposed, transposed or _is_padded(op), _exact(op, 1, 2), scale, shift)
+    linear = Linear(0, 1, 2, kernel, transposed, transposed or _is_padded(op), *_plain(op, 1, 2), scale, shift)
     effect = _linear(op, linear, 1)
     channels = op.channels(0)
     if groups == 1 or channels is None or kernel.shape[2] > 1:
@@ -135,7 +137,7 @@ def gemm(op: Op) -> Effect:
     if alpha == 0:
         kernel = np.zeros_like(kernel)
     scale, shift = op.batch_norm or (None, None)
-    linear = Linear(0, 1, 2, kernel, not op.attr("transB", 0), False, _exact(op, 1, 2), scale, shift, alpha,
+    linear = Linear(0, 1, 2, kernel, not op.attr("transB", 0), False, *_plain(op, 1, 2), scale, shift, alpha,
                     op.attr("beta", 1.0))  # fmt: skip
     return _linear(op, linear, 1)
 
@@ -157,7 +159,7 @@ def matmul(op: Op) -> Effect:
     if kernel is None:
         return pin_all(op, "weights that are not a plain matrix")
     scale, shift = op.batch_norm or (None, None)
-    linear = Linear(data, weight, None, kernel, not left, False, _exact(op, weight), scale, shift)
+    linear = Linear(data, weight, None, kernel, not left, False, *_plain(op, weight), scale, shift)
     return _linear(op, linear, contracted)
 
 
@@ -166,7 +168,7 @@ def batch_normalization(op: Op) -> Effect:
     channels = op.channels(0)
     affine = batch_norm_affine(op)
     if channels is None:
-        return Effect((None,) * len(op.node.outputs))
+        return Effect((None,) * len(op.output_names))
     if affine is None or channels.axis != 1 or len(affine[0]) != channels.count:
         return pin_all(op, "a BatchNormalization with computed parameters, or in training mode")
     scale, shift = affine

@@ -20,7 +20,7 @@ def reduction(op: Op) -> Effect:
     """Reductions and ArgMax: along other axes than the channels' each channel is reduced alone."""
     channels, rank = op.channels(0), op.rank(0)
     if channels is None or rank is None:
-        return Effect((None,) * len(op.node.outputs))
+        return Effect((None,) * len(op.output_names))
     if "axis" in op.node.attrs or op.type.startswith("Arg"):
         axes: list[int] | None = [op.attr("axis", 0)]
     else:
@@ -40,7 +40,7 @@ def along_axis(op: Op) -> Effect:
     """Softmax and its kin, LpNormalization, TopK, CumSum: they mix what lies on one axis."""
     channels, rank = op.channels(0), op.rank(0)
     if channels is None or rank is None:
-        return Effect((None,) * len(op.node.outputs))
+        return Effect((None,) * len(op.output_names))
     flattened = op.opset < 13 and op.type in ("Softmax", "LogSoftmax", "Hardmax")
     axis: int | None = op.attr("axis", 1 if flattened else -1)
     if op.type == "CumSum":
@@ -56,8 +56,8 @@ def layer_normalization(op: Op) -> Effect:
     """LayerNormalization and RMSNormalization mix the axes from `axis` on."""
     channels, rank = op.channels(0), op.rank(0)
     if channels is None or rank is None:
-        return Effect((None,) * len(op.node.outputs))
-    if channels.axis >= op.attr("axis", -1) % rank or len(op.node.outputs) > 1:
+        return Effect((None,) * len(op.output_names))
+    if channels.axis >= op.attr("axis", -1) % rank or len(op.output_names) > 1:
         return pin_all(op, f"{op.type} along the channels")
     return carry(op, lets=NONE)
 

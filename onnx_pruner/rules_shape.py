@@ -45,7 +45,7 @@ def through(
 def carry(op: Op, axis: int | None = None, lets: str = UNCHANGED, index: int = 0) -> Effect:
     """Each output carries the channels of input `index` unchanged in number and order, on `axis`."""
     channels = op.channels(index)
-    outputs = len(op.node.outputs)
+    outputs = len(op.output_names)
     if channels is None:
         return Effect((None,) * outputs)
     out = channels.moved(channels.axis if axis is None else axis)
@@ -189,11 +189,11 @@ def split(op: Op) -> Effect:
     """Split on the channel axis hands each output its share; on another axis it ties them."""
     channels, rank = op.channels(0), op.rank(0)
     if channels is None or rank is None:
-        return Effect((None,) * len(op.node.outputs)) if channels is None else pin_all(op, "unknown shape")
+        return Effect((None,) * len(op.output_names)) if channels is None else pin_all(op, "unknown shape")
     axis = op.attr("axis", 0) % rank
     if axis != channels.axis:
         return carry(op)
-    sizes = [(op.output_shape(o) or (None,) * rank)[axis] for o in range(len(op.node.outputs))]
+    sizes = [(op.output_shape(o) or (None,) * rank)[axis] for o in range(len(op.output_names))]
     if any(not isinstance(size, int) for size in sizes) or sum(cast(list[int], sizes)) != channels.count:
         return pin_all(op, "unknown sizes of a Split")
     bounds = np.cumsum([0, *cast(list[int], sizes)])

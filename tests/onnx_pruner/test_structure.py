@@ -389,8 +389,13 @@ def test_same_weight_in_two_layers(exact: Exact) -> None:
     pruned = exact(
         text, {"w": weight(4, 4, 1, 1, dead=(2,)), "b": bias(4, _2=-1), "w3": weight(4, 4, 1, 1, seed=1)}
     )
-    assert pruned.weight("a") == (3, 4, 1, 1)
-    assert pruned.weight("c") == (3, 3, 1, 1)
+    # one weight of 4×4 is smaller than one of 3×4 and another of 3×3
+    assert pruned.weight("a") == pruned.weight("c") == (4, 4, 1, 1)
+    assert len([t for t in pruned.model.graph.initializer if len(t.dims) == 4]) == 2
+    weights = {"w": weight(4, 4, 1, 1, dead=(0, 2, 3), unread=(0, 2, 3)), "b": np.zeros(4, np.float32), "w3": weight(4, 4, 1, 1)}
+    pruned = exact(text, weights)
+    assert pruned.weight("a") == (1, 4, 1, 1)
+    assert pruned.weight("c") == (1, 1, 1, 1)
 
 
 def test_weights_behind_other_nodes(exact: Exact) -> None:
