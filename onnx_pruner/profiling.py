@@ -154,7 +154,7 @@ def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings |
 def machine(settings: Settings, date: str | None) -> dict[str, Any]:
     """Return where and with what was measured: processor, versions, providers, threads, date."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
@@ -285,7 +285,8 @@ def _check_providers(providers: Sequence[str]) -> None:
             raise ProfileError(f"provider {provider}: not in this onnxruntime, which has {', '.join(known)}")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of this machine's processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -335,6 +335,8 @@ def profile(
     from onnx_shift.onnx_pruner.profiling import profile as measure
     from onnx_shift.tables import profile_notes, size_table, speed_table
 
+    if output is not None and not output.parent.is_dir():
+        raise OnnxShiftError(f"{output}: cannot be written ({output.parent} is no folder)")
     settings = Settings(
         batches=batch or [1],
         providers=provider or [CPU],

@@ -50,7 +50,8 @@ def folded_table(name: str, columns: Sequence[Column], rows: Sequence[Any]) -> s
 
 def download(name: str, columns: Sequence[Column], rows: Sequence[Any]) -> str:
     """Return a link that saves the rows as `name`.csv; the figures are in the link, nothing is fetched."""
-    lines = [[column.key for column in columns], *([column.read(row) for column in columns] for row in rows)]
+    lines: list[list[Cell]] = [[column.key for column in columns]]
+    lines += [[column.read(row) for column in columns] for row in rows]
     text = "\r\n".join(",".join(_csv(cell) for cell in line) for line in lines) + "\r\n"
     return (
         f'<a class="download" download="{name}.csv" href="data:text/csv;charset=utf-8,{quote(text)}">'

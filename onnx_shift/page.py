@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from onnx_shift.charts import Axis, Line, Point, cost_axis, linear_axis, lines, scatter
+from onnx_shift.charts import Axis, Point, cost_axis, linear_axis, scatter
 from onnx_shift.markup import Column, download, folded_table, table
 from onnx_shift.tables import show_bytes, show_count, show_latency, show_share
 

@@ -1,0 +1,130 @@
+"""Run the benchmarks: `python -m benchmarks [NAME ...] [--again] [--list]`.
+
+Results go to docs/results/. What was measured on this machine with this very code is not measured again unless
+`--again`; an interrupted run goes on with the first that is missing. Exit status 1 when a figure misses its
+target in targets.toml or a benchmark fails.
+"""
+
+import argparse
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import pkgutil
+import platform
+import sys
+import time
+import traceback
+from datetime import datetime, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from benchmarks import results
+
+WORK = results.ROOT / ".bench"
+_CODE = ("exporter", "models", "onnx_pruner", "onnx_shift", "runtime")
+_VERSIONS = ("onnxruntime", "onnx", "numpy", "torch")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all)")
+    parser.add_argument("--again", action="store_true", help="measure even what is up to date")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks and stop")
+    arguments = parser.parse_args()
+    modules = find_benchmarks()
+    if arguments.list:
+        for name, module in modules.items():
+            sys.stdout.write(f"{name:20} {module.MINUTES:4g} min  {module.TITLE}\n")
+        return 0
+    unknown = [name for name in arguments.names if name not in modules]
+    if unknown:
+        sys.stderr.write(f"error: no benchmark {unknown[0]}; there are {', '.join(modules)}\n")
+        return 1
+    chosen = {name: modules[name] for name in arguments.names} if arguments.names else modules
+    failures = [failure for name, module in chosen.items() for failure in run(name, module, arguments.again)]
+    results.write_all()
+    for failure in failures:
+        sys.stderr.write(f"error: {failure}\n")
+    return 1 if failures else 0
+
+
+def find_benchmarks() -> dict[str, ModuleType]:
+    """Return the modules of this folder that define a benchmark, cheapest first."""
+    found = {}
+    for entry in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        module = importlib.import_module(f"benchmarks.{entry.name}") if entry.name != "__main__" else None
+        if hasattr(module, "TITLE"):
+            found[entry.name] = module
+    return dict(sorted(found.items(), key=lambda item: item[1].MINUTES))
+
+
+def run(name: str, module: ModuleType, again: bool) -> list[str]:
+    """Measure one benchmark unless it is up to date, write its results, and return what is wrong with them."""
+    output = results.RESULTS / f"{name}.json"
+    machine = describe_machine()
+    key = {"code": hash_code(module), "machine": machine}
+    result = json.loads(output.read_text()) if output.exists() else {}
+    if again or result.get("key") != key["code"] or result.get("machine") != machine:
+        sys.stdout.write(f"{name}: {module.TITLE} (about {module.MINUTES:g} minutes) ...\n")
+        started = time.monotonic()
+        try:
+            measured = module.measure(WORK / name)
+        except Exception as error:  # noqa: BLE001  one failed benchmark must not keep the others from running
+            traceback.print_exc()
+            return [f"{name}: {type(error).__name__}: {error}"]
+        result = {
+            "title": module.TITLE,
+            "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+            "minutes": round((time.monotonic() - started) / 60, 2),
+            "machine": machine,
+            "key": key["code"],
+            "rows": measured["rows"],
+            "figures": measured["figures"],
+            "notes": measured.get("notes", []),
+        }
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result, indent=1) + "\n")
+        draw(module, result, output.with_suffix(".png"))
+    sys.stdout.write(results.markdown_table(result["rows"]))
+    checks = results.check_targets(result["figures"], results.read_targets().get(name, {}))
+    for _, text in checks:
+        sys.stdout.write(f"  {text}\n")
+    return [f"{name}: {text}" for met, text in checks if not met]
+
+
+def draw(module: ModuleType, result: dict[str, Any], path: Path) -> None:
+    """Write the benchmark's picture, where it has one."""
+    if hasattr(module, "draw"):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        module.draw(result, figure)
+        figure.savefig(path, dpi=110)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, cores and versions: figures of another machine are not up to date here."""
+    from onnx_shift.onnx_pruner.profiling import processor
+
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+    }
+
+
+def hash_code(module: ModuleType) -> str:
+    """Return a digest of the package's sources and of the benchmark itself."""
+    files = [path for folder in _CODE for path in sorted((results.ROOT / folder).glob("*.py"))]
+    digest = hashlib.sha256()
+    for path in [*files, Path(str(module.__file__))]:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
