@@ -29,7 +29,8 @@ def train_command(
     quiet: bool,
 ) -> list[dict[str, Any]]:
     """Run what the options ask for; returns the finished runs, JSON-ready."""
-    recipe = override(_base(preset, output, changes), **changes)
+    given = {key: value for key, value in changes.items() if value not in (None, [], ())}  # not asked for
+    recipe = override(_base(preset, output, given), **given)
     folder = output or Path("runs") / recipe.preset
     runs = []
     for replicate in range(replicates):

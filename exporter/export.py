@@ -8,6 +8,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,14 @@ class ExportError(OnnxShiftError):
 def export_onnx(
     model: nn.Module, path: Path, *, shape: tuple[int, int, int], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write `model` (on the CPU) to `path`: input "input" (N, C, H, W) of `shape`, output "logits", any N.
+    """Write `to_onnx` of the model to `path`, atomically."""
+    write_bytes(path, to_onnx(model, shape=shape, metadata=metadata))
+
+
+def to_onnx(
+    model: nn.Module, *, shape: tuple[int, int, int], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """`model` (on the CPU) as an ONNX file: input "input" (N, C, H, W) of `shape`, output "logits", any N.
 
     A model with a method `merged` is exported as what that returns (RepVGG). Metadata keys get the prefix
     "onnx_shift.". Raises ExportError when the model cannot be traced or the ONNX file's outputs differ.
@@ -50,9 +58,9 @@ def export_onnx(
     for key, value in (metadata or {}).items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = f"onnx_shift.{key}", value
-    content = proto.SerializeToString()
+    content: bytes = proto.SerializeToString()
     _compare(network, content, shape)
-    write_bytes(path, content)
+    return content
 
 
 def _trace(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
@@ -61,7 +69,7 @@ def _trace(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     previous = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # it announces its own deprecation on every call
             torch.onnx.export(
                 network,
@@ -99,6 +107,11 @@ def _compare(network: nn.Module, content: bytes, shape: tuple[int, int, int]) ->
         raise ExportError(
             f"onnxruntime does not run the exported model ({str(error).splitlines()[0]})"
         ) from error
+    if found.shape != expected.shape:
+        raise ExportError(
+            f"the exported model gives {found.shape} for three images, not {expected.shape}: "
+            "its code freezes the batch size"
+        )
     scale = float(np.abs(expected).max()) or 1.0
     difference = float(np.abs(found - expected).max()) / scale
     if not difference <= TOLERANCE:

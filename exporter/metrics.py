@@ -38,8 +38,10 @@ class Metrics:
         if self._board is not None:
             self._board.add_scalar("levels/accuracy", row["accuracy"], row["level"])
 
-    def close(self) -> None:
-        """Let go of the TensorBoard file."""
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._board is not None:
             self._board.close()
 

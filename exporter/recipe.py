@@ -217,6 +217,7 @@ def override(recipe: Recipe, **changes: Any) -> Recipe:
     themselves.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
+    changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
     if "epochs" in changes and changes["epochs"] != recipe.epochs:
         factor = changes["epochs"] / recipe.epochs
         changes.setdefault("milestones", tuple(milestone * factor for milestone in recipe.milestones))

@@ -9,6 +9,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from onnx_shift.exporter.augmentation import Draws
 from onnx_shift.exporter.checkpoint import load_checkpoint, save_checkpoint
 from onnx_shift.exporter.data import Dataset, Normalisation, first_images, open_dataset
 from onnx_shift.exporter.distributed import World, join
-from onnx_shift.exporter.export import export_checkpoint
+from onnx_shift.exporter.export import export_checkpoint, to_onnx
 from onnx_shift.exporter.masks import (
     Mask,
     count_all,
@@ -99,9 +100,7 @@ def train(
     with join(chosen_device) as world:
         if chosen_device.type == "cuda" and world.size > 1:
             chosen_device = torch.device("cuda", world.local_rank)
-        if world.leads:
-            folder.claim(recipe)
-        world.wait()
+        folder.refuse_other(recipe)
         data = dataset or open_dataset(
             recipe.data,
             image_column=recipe.image_column,
@@ -110,11 +109,11 @@ def train(
         )
         if recipe.train_images is not None:
             data = first_images(data, recipe.train_images)
-        session = _Session(recipe, folder, data, chosen_device, world, progress, level_done, tensorboard)
-        if not world.leads:
-            return session.run()
-        with folder.lock():
-            return session.run()
+        session = _Session(recipe, folder, data, chosen_device, world, progress, level_done)
+        with folder.claim(recipe) if world.leads else nullcontext():
+            world.wait()
+            with Metrics(folder.path, tensorboard=tensorboard and world.leads) as metrics:
+                return session.run(metrics)
 
 
 class _Session:
@@ -129,24 +128,25 @@ class _Session:
         world: World,
         progress: Callable[[Progress], None] | None,
         level_done: Callable[[Level], None] | None,
-        tensorboard: bool,
     ) -> None:
         self.recipe, self.folder, self.data, self.world = recipe, folder, data, world
         self.progress, self.level_done = progress, level_done
         self.method: Method = find_method(recipe.method)
         self.level_rounds = rounds_of_levels(recipe, iterative=self.method.iterative)
-        self.normalisation = (
-            Normalisation(recipe.mean, recipe.std) if recipe.mean and recipe.std else data.measure()
-        )
+        channels = data.image_shape[0]
+        stated = Normalisation(recipe.mean or (), recipe.std or ())
+        fits = len(stated.mean) == len(stated.std) == channels
+        self.normalisation = stated if fits else data.measure()
         torch.manual_seed(derive_seed(recipe.seed, "initial"))
         model = build(
             recipe.model,
             num_classes=len(data.class_names),
-            in_channels=data.image_shape[0],
+            in_channels=channels,
             width=recipe.width,
         )
         self._initialise(model)
         check_output(model, data.image_shape, len(data.class_names))
+        to_onnx(model, shape=data.image_shape)  # what cannot be exported is refused before hours of training
         self.prunable = prunable_weights(model, recipe.exclude)
         train_images = Images(data.train, self.normalisation, recipe, device)
         test_images = Images(data.test, self.normalisation, recipe, device)
@@ -155,7 +155,6 @@ class _Session:
         self.rewind_step = 0 if self.method.source == "initial" else recipe.rewind_steps
         self.total_steps = recipe.epochs * self.trainer.steps_per_epoch
         self.rewind_step = min(self.rewind_step, self.total_steps - 1)
-        self.metrics = Metrics(folder.path, tensorboard=tensorboard and world.leads)
         self.history: list[dict[str, Any]] = []
         self.ratio = 1.0
         self.clock = Clock(self._steps_until(self.level_rounds[-1], self.total_steps))
@@ -166,7 +165,9 @@ class _Session:
 
     # --- the run ---
 
-    def run(self) -> Run:
+    def run(self, metrics: Metrics) -> Run:
+        """Train what is left to train; returns the finished levels."""
+        self.metrics = metrics
         levels: list[Level] = []
         stopped = ""
         finished = self._finished_rounds()
@@ -178,7 +179,6 @@ class _Session:
                 stopped = self._hopeless(levels)
                 if stopped:
                     break
-        self.metrics.close()
         return Run(self.folder.path, self.recipe, tuple(levels), stopped)
 
     def _finished_rounds(self) -> int:

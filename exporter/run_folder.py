@@ -49,39 +49,45 @@ class RunFolder:
         """The ONNX file of a level."""
         return self.path / f"level-{number:02d}.onnx"
 
-    def claim(self, recipe: Recipe) -> None:
-        """Make the folder this recipe's: write the recipe, or compare it with the one there.
+    def refuse_other(self, recipe: Recipe) -> None:
+        """Raise CheckpointError, naming what differs, when the folder holds a run of another recipe.
 
-        More levels than before may be asked for. Raises CheckpointError naming the first field that differs.
+        More levels than before may be asked for.
         """
-        if self.recipe.exists():
-            stored = load_recipe(self.recipe)
-            if stored.hash != recipe.hash:
-                differences = [
-                    f"{field} {getattr(stored, field)!r} there, {getattr(recipe, field)!r} here"
-                    for field in recipe.__dataclass_fields__
-                    if field != "levels" and getattr(stored, field) != getattr(recipe, field)
-                ]
-                raise CheckpointError(
-                    f"{self.path}: holds a run of another recipe ({'; '.join(differences)}); "
-                    "choose another folder with -o"
-                )
-            for stray in self.path.rglob(".*.tmp"):  # what a killed process was writing
-                stray.unlink(missing_ok=True)
-        try:
-            self.last.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OnnxShiftError(f"{self.path}: cannot be made ({error.strerror})") from error
-        write_text(self.recipe, recipe.to_json())
+        if not self.recipe.exists():
+            return
+        stored = load_recipe(self.recipe)
+        if stored.hash == recipe.hash:
+            return
+        differences = [
+            f"{field} {getattr(stored, field)!r} there, {getattr(recipe, field)!r} here"
+            for field in recipe.__dataclass_fields__
+            if field != "levels" and getattr(stored, field) != getattr(recipe, field)
+        ]
+        raise CheckpointError(
+            f"{self.path}: holds a run of another recipe ({'; '.join(differences)}); "
+            "choose another folder with -o"
+        )
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for this process; raises OnnxShiftError when another one trains in it."""
-        with (self.path / ".lock").open("w") as file:
+    def claim(self, recipe: Recipe) -> Iterator[None]:
+        """Make the folder and hold it for this process, with the recipe stored in it.
+
+        Raises OnnxShiftError when it cannot be made or another process trains in it.
+        """
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise OnnxShiftError(f"{self.path}: cannot be made ({error.strerror})") from error
+        with lock:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise OnnxShiftError(f"{self.path}: another process is training in this folder") from error
+            for stray in self.path.rglob(".*.tmp"):  # what a killed process was writing
+                stray.unlink(missing_ok=True)
+            write_text(self.recipe, recipe.to_json())
             yield
 
 

@@ -14,7 +14,7 @@ from onnx_shift.exporter.masks import WEIGHTED
 
 
 def positions(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Per weight, at how many positions of one image its layer is applied: multiply–accumulates per weight."""
+    """Per weight, at how many positions of one image its layer is applied: its multiply–accumulates."""
     found: dict[str, int] = {}
     hooks = []
     for name, module in model.named_modules():

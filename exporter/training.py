@@ -1,4 +1,4 @@
-"""One model, its optimiser and the images, on one device: an epoch of training, and measuring the accuracy."""
+"""One model, its optimiser and the images on one device: training an epoch, measuring the accuracy."""
 
 import hashlib
 from collections.abc import Callable, Iterator

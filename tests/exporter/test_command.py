@@ -1,0 +1,124 @@
+"""`onnx-shift train` and `export` as a user types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from onnx_shift.cli import app
+from onnx_shift.errors import OnnxShiftError
+
+SMALL = ("--levels", "1", "--epochs", "1", "--width", "0.25", "--device", "cpu", "--no-tensorboard")
+
+
+def _invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _refusal(*arguments: object) -> str:
+    result = _invoke(*arguments)
+    assert isinstance(result.exception, OnnxShiftError), result.output
+    return str(result.exception)
+
+
+def test_train_prints_a_line_per_level_and_export_repeats_a_level(tmp_path: Path) -> None:
+    result = _invoke("train", "digits", "-o", tmp_path / "run", *SMALL)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(str(tmp_path / "run/level-00.onnx"))
+    assert "dense" in lines[0]
+    assert "ratio 2" in lines[1]
+    assert json.loads((tmp_path / "run/recipe.json").read_text())["exclude"] == ["fc.weight"]
+    again = tmp_path / "again.onnx"
+    result = _invoke("export", tmp_path / "run/checkpoints/round-01.pt", "-o", again)
+    assert result.stdout.strip() == f"{again}: round 1 of a digits run"
+    assert again.read_bytes() == (tmp_path / "run/level-01.onnx").read_bytes()
+    result = _invoke("train", "-o", tmp_path / "run", "--levels", "2", "--device", "cpu", "--json")
+    levels = json.loads(result.stdout)[0]["levels"]
+    assert [level["level"] for level in levels] == [0, 1, 2]
+    assert levels[2]["onnx"] == str(tmp_path / "run/level-02.onnx")
+
+
+def test_replicates_differ_by_their_seed(tmp_path: Path) -> None:
+    options = (*SMALL, "--levels", "0", "--seed", "3", "--replicates", "2", "--json")
+    result = _invoke("train", "digits", "-o", tmp_path, *options)
+    assert [Path(run["folder"]).name for run in json.loads(result.stdout)] == ["seed-3", "seed-4"]
+    seeds = {
+        entry.value
+        for seed in (3, 4)
+        for entry in onnx.load(tmp_path / f"seed-{seed}/level-00.onnx").metadata_props
+        if entry.key == "onnx_shift.seed"
+    }
+    assert seeds == {"3", "4"}
+
+
+def test_any_module_on_any_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_nets.py").write_text(
+        "from torch import nn\n"
+        "def small(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Conv2d(in_channels, 8, 3), nn.ReLU(), nn.Flatten(), "
+        "nn.Linear(288, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    options = (
+        "--model",
+        "my_nets:small",
+        "--data",
+        "digits",
+        "--levels",
+        "1",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+    )
+    result = _invoke(
+        "train", *options, "--augmentation", "none", "--no-tensorboard", "--learning-rate", "0.01"
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "runs/custom/level-01.onnx").exists()
+
+
+def test_refusals_are_one_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert _refusal("train", "vgg99").startswith("vgg99: no such preset; choose one of")
+    assert _refusal("train", "-o", run) == "name a PRESET, or both --model and --data"
+    assert _refusal("train", "digits", "-o", run, "--method", "magic").startswith(
+        "--method magic: choose one of"
+    )
+    assert _refusal("train", "digits", "-o", run, "--exclude", "nope").startswith(
+        "--exclude nope: matches none"
+    )
+    assert "unknown; choose one of" in _refusal(
+        "train", "digits", "-o", tmp_path / "other", "--model", "vgg17"
+    )
+    assert not run.exists()
+    missing = tmp_path / "missing.pt"
+    assert _refusal("export", missing, "-o", tmp_path / "x.onnx").startswith(f"{missing}: cannot be read")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_interrupting_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "onnx_shift", "train", "digits", "-o", str(tmp_path), "--no-tensorboard"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints/last.pt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == (
+        f"interrupted; the same command goes on from the last finished epoch in {tmp_path}"
+    )
+    assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["round"] == 0

@@ -1,0 +1,81 @@
+"""Two processes under torchrun compute what one does, batch statistics and uneven batches included."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from onnx_shift.exporter.checkpoint import load_checkpoint
+from onnx_shift.exporter.distributed import GlobalBatchNorm, World, synchronise_batchnorm
+from onnx_shift.models.registry import build
+
+OPTIONS = {
+    "--levels": 1,
+    "--epochs": 1,
+    "--train-images": 299,
+    "--batch-size": 100,
+    "--learning-rate": 0.001,
+    "--model": "resnet20-cifar",
+    "--width": 0.25,
+    "--device": "cpu",
+}
+
+
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for folder, launcher in (("one", []), ("two", torchrun)):
+        command = [sys.executable, *launcher, "-m", "onnx_shift", "train", "digits", "--no-tensorboard"]
+        for option, value in (OPTIONS | {"-o": tmp_path / folder}).items():
+            command += [option, str(value)]
+        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("level-01.onnx") == 1  # the leading process alone talks
+    for round_ in (0, 1):
+        one, two = (
+            load_checkpoint(tmp_path / folder / f"checkpoints/round-0{round_}.pt")
+            for folder in ("one", "two")
+        )
+        assert all(torch.equal(one["mask"][name], two["mask"][name]) for name in one["mask"])
+        assert abs(one["history"][-1]["loss"] - two["history"][-1]["loss"]) < 1e-5
+        for name, value in one["model"].items():
+            assert torch.allclose(value.float(), two["model"][name].float(), rtol=1e-4, atol=1e-5), name
+
+
+@pytest.mark.parametrize(("start", "stop", "size"), [(0, 128, 2), (256, 299, 4), (0, 3, 3)])
+def test_shares_cover_a_batch_once_and_differ_by_one_image(start: int, stop: int, size: int) -> None:
+    shares = [World(rank, size).share(start, stop) for rank in range(size)]
+    assert [index for share in shares for index in range(share.start, share.stop)] == list(range(start, stop))
+    lengths = [share.stop - share.start for share in shares]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_global_batchnorm_of_one_process_is_batchnorm(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        torch.manual_seed(0)
+        plain = nn.BatchNorm2d(3)
+        ours = GlobalBatchNorm(3)
+        images = torch.randn(5, 3, 4, 4)
+        results = []
+        for norm in (plain, ours):
+            x = images.clone().requires_grad_()
+            out = norm(x)
+            out.pow(3).sum().backward()
+            results.append((out, x.grad, norm.weight.grad, norm.running_var, norm.eval()(images)))
+        for expected, found in zip(*results, strict=True):
+            assert torch.allclose(expected, found, atol=1e-4)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_only_what_can_be_is_synchronised() -> None:
+    model = build("resnet20-cifar", num_classes=4, in_channels=1, width=0.25)
+    model.add_module("odd", nn.BatchNorm2d(4, affine=False))
+    synchronise_batchnorm(model, torch.device("cpu"))
+    kinds = [type(module) for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert kinds.count(GlobalBatchNorm) == 21
+    assert kinds.count(nn.BatchNorm2d) == 1
