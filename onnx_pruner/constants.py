@@ -8,6 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.graph import Array, Network, initializer_of
+from onnx_shift.onnx_pruner.shapes import as_array
 
 LARGEST_ELEMENTS = 1 << 28  # a constant expression may grow this large, not more
 UNSTABLE = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
@@ -91,7 +92,8 @@ class Constants:
         if name in self._initializers:
             return _to_array(self._initializers[name])
         if not name or not self.is_constant(name):
-            return None
+            vector = self._network.vectors.get(name)
+            return None if vector is None else as_array(vector, self._network.types.get(name, onnx.TensorProto.INT64))
         node = self.producers[name]
         if node.op == "Constant":
             return _constant_node(node)

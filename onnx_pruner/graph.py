@@ -27,10 +27,10 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_shift import files
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner.shapes import Dimension, Shape, Vector, infer
 
-Dimension = int | str | None
-Shape = tuple[Dimension, ...]
 Array = NDArray[Any]
+__all__ = ["Array", "Dimension", "Network", "PruneError", "Shape", "Source", "build_model", "open_network", "read_model"]
 
 OLDEST_OPSET = 7  # before it, broadcasting in element-wise operators had other rules
 LARGE_BYTES = 1 << 12  # initializers above this are hidden from shape inference
@@ -51,6 +51,7 @@ class Network:
     opset: int
     shapes: dict[str, Shape]
     types: dict[str, int]
+    vectors: Mapping[str, Vector]  # small integer tensors worked out at run time, as far as they are known
     captured: frozenset[str]
 
     @property
@@ -131,36 +132,23 @@ def open_network(source: Source) -> Network:
         raise PruneError(f"{name}: fails the ONNX checker: {_first_line(error)}") from error
     _check_weights(model, name)
     try:
-        inferred = onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
+        inferred = infer(skeleton)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise PruneError(f"{name}: shapes do not fit together: {_first_line(error)}") from error
-    shapes: dict[str, Shape] = {}
-    types: dict[str, int] = {}
-    graph = inferred.graph
-    for info in (*graph.value_info, *graph.output, *graph.input):
-        if info.type.HasField("tensor_type"):
-            types[info.name] = info.type.tensor_type.elem_type
-            if info.type.tensor_type.HasField("shape"):
-                shapes[info.name] = tuple(_dimension(dim) for dim in info.type.tensor_type.shape.dim)
+    shapes, types = inferred.shapes, inferred.types
     for weight, tensor in initializers.items():
         types[weight] = tensor.data_type
         shapes[weight] = tuple(tensor.dims)
     with quiet_graphsurgeon():
         imported = gs.import_onnx(skeleton)
     captured = frozenset(_captured_names(model.graph))
-    return Network(model, imported, initializers, opset, shapes, types, captured)
+    return Network(model, imported, initializers, opset, shapes, types, inferred.vectors, captured)
 
 
 def _is_large_constant(node: onnx.NodeProto) -> bool:
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
         return False
     return node.attribute[0].name == "value" and node.attribute[0].t.ByteSize() >= LARGE_BYTES
-
-
-def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Dimension:
-    if dim.HasField("dim_value"):
-        return int(dim.dim_value) if dim.dim_value >= 0 else None
-    return str(dim.dim_param) or None
 
 
 def _first_line(error: Exception) -> str:

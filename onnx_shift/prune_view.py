@@ -5,7 +5,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from onnx_shift.onnx_pruner.report import LayerChange, PruneReport
+
+if TYPE_CHECKING:
+    from onnx_shift.onnx_pruner.report import LayerChange, PruneReport
 
 
 def show(report: PruneReport, output: Path, out: Console, explain: bool) -> None:
