@@ -1,14 +1,16 @@
 """A portfolio as people and programs want to see it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from onnx_shift.runtime.portfolio import Portfolio
 from onnx_shift.tables import show_bytes, show_share
 
+if TYPE_CHECKING:
+    from onnx_shift.runtime.portfolio import Portfolio
 
-def portfolio_summary(portfolio: Portfolio) -> dict[str, Any]:
+
+def portfolio_summary(portfolio: "Portfolio") -> dict[str, Any]:
     """Return what `inspect --json` prints of a portfolio."""
     return {
         "inputs": [vars(signature) for signature in portfolio.inputs],
@@ -26,7 +28,7 @@ def portfolio_summary(portfolio: Portfolio) -> dict[str, Any]:
     }
 
 
-def portfolio_table(portfolio: Portfolio) -> Table:
+def portfolio_table(portfolio: "Portfolio") -> Table:
     """Return the variants as a table, smallest first; accuracy where the metadata state it."""
     table = Table(box=None, pad_edge=False)
     for heading in ("variant", "weights", "deflated", "accuracy", "ratio"):
@@ -43,7 +45,7 @@ def portfolio_table(portfolio: Portfolio) -> Table:
     return table
 
 
-def signature_line(portfolio: Portfolio) -> str:
+def signature_line(portfolio: "Portfolio") -> str:
     """Return inputs and outputs in one line."""
     sides = [
         ", ".join(f"{s.name} {s.type}{s.shape}" for s in side)

@@ -1,16 +1,16 @@
 """The terminal report of `onnx-shift prune`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
-
 
 if TYPE_CHECKING:
     from onnx_shift.onnx_pruner.report import LayerChange, PruneReport
 
 
-def show(report: PruneReport, output: Path, out: Console, explain: bool) -> None:
+def show(report: "PruneReport", output: Path, out: Console, explain: bool) -> None:
     """Print what changed: a row per changed layer, totals, and with `explain` why zero or dead channels stayed."""
     if report.unchanged:
         out.print(
@@ -44,7 +44,7 @@ def _table(layers: list[LayerChange]) -> Table:
     return table
 
 
-def _totals(report: PruneReport, out: Console, output: Path) -> None:
+def _totals(report: "PruneReport", out: Console, output: Path) -> None:
     def line(title: str, before: float, after: float, scale: float = 1, digits: int = 0) -> None:
         factor = f"{before / after:.2f}× fewer" if after and before / after >= 1.005 else "unchanged"
         out.print(
@@ -80,7 +80,7 @@ def _totals(report: PruneReport, out: Console, output: Path) -> None:
     out.print(f"wrote {output}", highlight=False)
 
 
-def _reasons(report: PruneReport, out: Console) -> None:
+def _reasons(report: "PruneReport", out: Console) -> None:
     if not report.kept:
         out.print("no zero or dead channel stayed", highlight=False)
         return
