@@ -28,7 +28,7 @@ def show(report: "PruneReport", output: Path, out: Console, explain: bool) -> No
         out.print(f"[dim]note: {note}[/dim]", highlight=False)
 
 
-def _table(layers: list[LayerChange]) -> Table:
+def _table(layers: "list[LayerChange]") -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("layer", overflow="fold")
     table.add_column("")
