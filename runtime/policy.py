@@ -1,8 +1,17 @@
-"""When to switch: policies look at the load and name a variant."""
+"""When to switch: policies look at the load and say where to go.
 
-from dataclasses import dataclass
+A policy of one's own is any object with `interval_s` and `decide`; see `Policy`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
+from onnx_shift.runtime.capacity import Capacities
+from onnx_shift.runtime.memory import free_memory_bytes
 from onnx_shift.runtime.portfolio import Variant
 
 
@@ -12,7 +21,7 @@ class Load:
 
     `arrived` counts a request when it comes, not when it is answered, so that a device that falls behind and
     one that idles look different. `waiting` are those not answered yet, in the application's own queue or
-    inside `run`. `busy_s` is the time in which at least one request was served.
+    inside `run`; `busy_s` is the time in which at least one request was served.
     """
 
     time_s: float
@@ -25,6 +34,12 @@ class Load:
     active: Variant
     variants: tuple[Variant, ...]
 
+    @property
+    def larger(self) -> Variant | None:
+        """The next larger variant, if there is one."""
+        index = self.variants.index(self.active) + 1
+        return self.variants[index] if index < len(self.variants) else None
+
 
 class Policy(Protocol):
     """Anything with these two: `decide` is called every `interval_s` seconds, from one thread.
@@ -32,6 +47,171 @@ class Policy(Protocol):
     It returns "smaller", "larger", a variant's name, or None to stay.
     """
 
-    interval_s: float
+    @property
+    def interval_s(self) -> float: ...
 
     def decide(self, load: Load) -> str | None: ...
+
+
+@dataclass
+class QueriesPerSecond:
+    """The paper's policy: where queries per second fall behind, the next smaller variant; where less load
+    comes, the next larger (section 3.3, module 9). Only neighbours, and no figure has to be known beforehand.
+
+    Falling behind: more than `patience` requests wait, and not fewer than at the last look; or two thirds of
+    that wait and more came in the last quarter of a second than the active variant serves. The next larger
+    variant has to promise to be busy for less than `high` of the time at the load of the last `window_s` (or
+    `window_requests` if these took longer). The two are far apart, so that it rests between (hysteresis);
+    after a step down nothing goes up for `cooldown_s`.
+    """
+
+    interval_s: float = 0.05
+    window_s: float = 0.5
+    window_requests: int = 20
+    high: float = 0.9
+    cooldown_s: float = 0.2
+    patience: int = 6
+    _capacities: Capacities = field(default_factory=Capacities, init=False, repr=False)
+    _looks: deque[Load] = field(default_factory=deque, init=False, repr=False)
+    _waited: int = field(default=0, init=False, repr=False)
+    _no_rise_before_s: float = field(default=float("-inf"), init=False, repr=False)
+
+    def decide(self, load: Load) -> str | None:
+        """Return where to go, or None; see the class."""
+        self._capacities.learn(load)
+        capacity = self._capacities.of(load.active, load.active)
+        window_s = max(self.window_s, self.window_requests / capacity)
+        self._remember(load, window_s)
+        lately = self._rate(window_s / 2)
+        queue = load.waiting / self._most_waiting(capacity)
+        grows = load.waiting >= self._waited
+        self._waited = load.waiting
+        if load.active is not load.variants[0]:
+            behind = (queue > 1 and grows) or (queue > 2 / 3 and lately > capacity)
+            if behind or self._is_too_slow(load, queue):
+                self._no_rise_before_s = load.time_s + self.cooldown_s
+                return self._fall(load, lately)
+        if load.time_s < self._no_rise_before_s or queue > 2 / 3:
+            return None
+        return self._rise(load, max(lately, self._rate(window_s)))
+
+    def _remember(self, load: Load, window_s: float) -> None:
+        self._looks.append(load)
+        while self._looks[0].time_s <= load.time_s - 2 * window_s:
+            self._looks.popleft()
+
+    def _rate(self, window_s: float) -> float:
+        """Return the requests that came per second over the last `window_s`."""
+        recent = [look for look in self._looks if look.time_s > self._looks[-1].time_s - window_s]
+        return sum(look.arrived for look in recent) / sum(look.interval_s for look in recent)
+
+    def _keeps_up(self, variant: Variant, load: Load, rate: float) -> bool:
+        return rate < self.high * self._capacities.of(variant, load.active)
+
+    def _most_waiting(self, capacity: float) -> float:
+        """Return how many requests may wait."""
+        return self.patience
+
+    def _is_too_slow(self, load: Load, queue: float) -> bool:
+        return False
+
+    def _fall(self, load: Load, rate: float) -> str:
+        return "smaller"
+
+    def _rise(self, load: Load, rate: float) -> str | None:
+        larger = load.larger
+        return "larger" if larger is not None and self._keeps_up(larger, load, rate) else None
+
+
+@dataclass
+class LatencyObjective(QueriesPerSecond):
+    """Keeps the 95th percentile of the latency under `p95_ms` with the largest variant that does.
+
+    Watches the load as `QueriesPerSecond` does, with three differences: requests may wait for half of the
+    objective; it goes straight to the largest variant that keeps up with the load; and a variant that exceeds
+    the objective though nothing waits is left alone for `avoid_s`.
+    """
+
+    p95_ms: float = 100.0
+    avoid_s: float = 30.0
+    _latencies_ms: list[float] = field(default_factory=list, init=False, repr=False)
+    _judged: str = field(default="", init=False, repr=False)
+    _avoided: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+
+    def decide(self, load: Load) -> str | None:
+        """Return where to go, or None; see the class."""
+        if load.active.name != self._judged or len(self._latencies_ms) > 1000:
+            self._latencies_ms, self._judged = [], load.active.name
+        if load.waiting <= 1:  # what took long for waiting says nothing of the variant
+            self._latencies_ms.extend(load.latencies_ms)
+        return super().decide(load)
+
+    def _most_waiting(self, capacity: float) -> float:
+        return max(1.0, 0.5 * self.p95_ms / 1e3 * min(capacity, 1e6))
+
+    def _is_too_slow(self, load: Load, queue: float) -> bool:
+        enough = len(self._latencies_ms) >= 20
+        if queue > 0.1 or not enough or np.quantile(self._latencies_ms, 0.95) <= self.p95_ms:
+            return False
+        self._avoided[load.active.name] = load.time_s + self.avoid_s
+        return True
+
+    def _fall(self, load: Load, rate: float) -> str:
+        index = load.variants.index(load.active)
+        return self._largest(load, rate, load.variants[:index])
+
+    def _rise(self, load: Load, rate: float) -> str | None:
+        best = self._largest(load, rate, load.variants)
+        index = [variant.name for variant in load.variants].index(best)
+        return best if index > load.variants.index(load.active) else None
+
+    def _largest(self, load: Load, rate: float, variants: Sequence[Variant]) -> str:
+        """Return the largest of `variants` that keeps up, the smallest where none does."""
+        for variant in reversed(variants):
+            avoided = self._avoided.get(variant.name, float("-inf")) > load.time_s
+            slow = 1e3 / self._capacities.of(variant, load.active) > self.p95_ms
+            if not avoided and not slow and self._keeps_up(variant, load, rate):
+                return variant.name
+        return variants[0].name
+
+
+@dataclass
+class MemoryBudget:
+    """Keeps `keep_free_bytes` of the device's memory free, and takes the largest variant that leaves so much.
+
+    Free is what the system has available, or what the control group of the process may still take, if that is
+    less. A step up needs room for both models at once, as the old one serves until the new one is ready.
+    """
+
+    keep_free_bytes: int
+    interval_s: float = 1.0
+    free_bytes: Callable[[], int] = free_memory_bytes
+
+    def decide(self, load: Load) -> str | None:
+        """Return "smaller", "larger" or None; see the class."""
+        free = self.free_bytes()
+        if free < self.keep_free_bytes:
+            return "smaller"
+        # A tenth on top: the session's own memory, and no step back at once.
+        if load.larger is not None and free > self.keep_free_bytes + 1.1 * load.larger.weight_bytes:
+            return "larger"
+        return None
+
+
+@dataclass
+class Together:
+    """Several policies at once: one that says "smaller" is enough, for "larger" all have to agree."""
+
+    policies: Sequence[Policy]
+
+    @property
+    def interval_s(self) -> float:
+        """The shortest of theirs."""
+        return min(policy.interval_s for policy in self.policies)
+
+    def decide(self, load: Load) -> str | None:
+        """Return "smaller", "larger" or None; see the class."""
+        steps = {policy.decide(load) for policy in self.policies}
+        if "smaller" in steps:
+            return "smaller"
+        return "larger" if steps == {"larger"} else None
