@@ -1,7 +1,6 @@
 """Carry out a plan: the only code that edits the graph, all nodes in one pass (weights of layers: see `layers`)."""
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.analysis import Analysis
@@ -91,7 +90,7 @@ def _skip_neutral(surgery: Surgery, op: Op) -> None:
         written = surgery.weights.written.get(node.inputs[k].name) if len(node.inputs) == 2 else None
         if written is None:
             continue
-        if (onnx.numpy_helper.to_array(written) == value).all():
+        if (written == value).all():
             other = node.inputs[1 - k]
             node.op, node.attrs = "Identity", {}
             node.inputs.clear()

@@ -185,9 +185,7 @@ class Op:
         return self.network.shapes.get(self.name(index)) if self.has(index) else None
 
     def output_shape(self, index: int = 0) -> Shape | None:
-        return (
-            self.network.shapes.get(self.output_names[index]) if index < len(self.output_names) else None
-        )
+        return self.network.shapes.get(self.output_names[index]) if index < len(self.output_names) else None
 
     def size(self, index: int, axis: int) -> Dimension:
         shape = self.shape(index)

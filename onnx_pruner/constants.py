@@ -1,13 +1,14 @@
 """Values of tensors that do not depend on the graph's inputs, evaluated when first asked for, never twice."""
 
 from collections import Counter
+from math import prod
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnx_shift.onnx_pruner.graph import Array, Network, initializer_of
+from onnx_shift.onnx_pruner.graph import Array, Network, PruneError, initializer_of
 from onnx_shift.onnx_pruner.shapes import as_array
 
 LARGEST_ELEMENTS = 1 << 28  # a constant expression may grow this large, not more
@@ -93,7 +94,11 @@ class Constants:
             return _to_array(self._initializers[name])
         if not name or not self.is_constant(name):
             vector = self._network.vectors.get(name)
-            return None if vector is None else as_array(vector, self._network.types.get(name, onnx.TensorProto.INT64))
+            return (
+                None
+                if vector is None
+                else as_array(vector, self._network.types.get(name, onnx.TensorProto.INT64))
+            )
         node = self.producers[name]
         if node.op == "Constant":
             return _constant_node(node)
@@ -114,7 +119,11 @@ class Constants:
                 np.zeros(1, np.float32) if fill is None else np.asarray(_attribute_array(fill)).reshape(-1)
             )
             return np.broadcast_to(scalar[0], tuple(int(size) for size in first))
-        if node.op == "DequantizeLinear" and first is not None and (found := dequantised(node, values)) is not None:
+        if (
+            node.op == "DequantizeLinear"
+            and first is not None
+            and (found := dequantised(node, values)) is not None
+        ):
             return found
         return self._reference(node, values, name)
 
@@ -150,7 +159,12 @@ def _to_array(tensor: onnx.TensorProto) -> Array:
     """A view of the tensor's bytes where the type allows it."""
     if tensor.HasField("raw_data") and tensor.data_type in (1, 7, 10, 11):
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        return np.frombuffer(tensor.raw_data, dtype).reshape(tuple(tensor.dims))
+        values = np.frombuffer(tensor.raw_data, dtype)
+        if values.size != prod(tensor.dims):
+            raise PruneError(
+                f"weight {tensor.name!r} has {values.size} values, not those of {list(tensor.dims)}"
+            )
+        return values.reshape(tuple(tensor.dims))
     return onnx.numpy_helper.to_array(tensor)
 
 

@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import google.protobuf.message
-import numpy as np
 import onnx
 import onnx.checker
 import onnx.external_data_helper
@@ -21,7 +21,6 @@ import onnx.inliner
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
@@ -30,7 +29,7 @@ from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.shapes import Dimension, Shape, Vector, infer
 
 Array = NDArray[Any]
-__all__ = ["Array", "Dimension", "Network", "PruneError", "Shape", "Source", "build_model", "open_network", "read_model"]
+__all__ = ["Array", "Dimension", "Network", "PruneError", "Shape", "Source", "open_network", "read_model"]
 
 OLDEST_OPSET = 7  # before it, broadcasting in element-wise operators had other rules
 LARGE_BYTES = 1 << 12  # initializers above this are hidden from shape inference
@@ -47,12 +46,16 @@ class Network:
 
     source: onnx.ModelProto
     graph: gs.Graph
+    nodes: Mapping[
+        int, tuple[onnx.NodeProto, Mapping[str, Any]]
+    ]  # by id: a node as it was, and its attributes
     initializers: Mapping[str, onnx.TensorProto]  # those of the source, and its large Constant nodes
     opset: int
     shapes: dict[str, Shape]
     types: dict[str, int]
     vectors: Mapping[str, Vector]  # small integer tensors worked out at run time, as far as they are known
     captured: frozenset[str]
+    size_bytes: int  # of graph and weights, without the names of weights
 
     @property
     def outputs(self) -> list[str]:
@@ -64,11 +67,11 @@ class Network:
 
 @dataclass(frozen=True)
 class Source:
-    """A model as it was handed in. `sha256` is that of the file; None for a model in memory."""
+    """A model as it was handed in. `sha256` and `file_bytes` are the file's; None for a model in memory."""
 
     model: onnx.ModelProto
     name: str
-    size_bytes: int
+    file_bytes: int | None
     sha256: str | None
     external_data: bool = False
 
@@ -79,7 +82,7 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Source:
         name = source.graph.name or "model"
         if not source.graph.node and not source.graph.output:
             raise PruneError(f"{name}: the model's graph is empty")
-        return Source(source, name, source.ByteSize(), None)
+        return Source(source, name, None, None)
     path = Path(source)
     if not path.is_file():
         raise PruneError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
@@ -141,14 +144,21 @@ def open_network(source: Source) -> Network:
         shapes[weight] = tuple(tensor.dims)
     with quiet_graphsurgeon():
         imported = gs.import_onnx(skeleton)
-    captured = frozenset(_captured_names(model.graph))
-    return Network(model, imported, initializers, opset, shapes, types, inferred.vectors, captured)
+    captured = frozenset(captured_names(model.graph))
+    originals = {
+        id(node): (proto, dict(node.attrs))
+        for node, proto in zip(imported.nodes, skeleton.graph.node, strict=True)
+    }
+    size_bytes = skeleton.ByteSize() + sum(payload_bytes(tensor) for tensor in initializers.values())
+    return Network(
+        model, imported, originals, initializers, opset, shapes, types, inferred.vectors, captured, size_bytes
+    )
 
 
 def _is_large_constant(node: onnx.NodeProto) -> bool:
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
         return False
-    return node.attribute[0].name == "value" and node.attribute[0].t.ByteSize() >= LARGE_BYTES
+    return node.attribute[0].name == "value" and payload_bytes(node.attribute[0].t) >= LARGE_BYTES
 
 
 def _first_line(error: Exception) -> str:
@@ -157,7 +167,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_weights(model: onnx.ModelProto, name: str) -> None:
-    """Refuse what the checker of the skeleton cannot see: weights of another size than their shape, doubled names."""
+    """Refuse what the checker of the skeleton cannot see."""
     seen: set[str] = set()
     for tensor in model.graph.initializer:
         if tensor.name in seen:
@@ -165,24 +175,18 @@ def _check_weights(model: onnx.ModelProto, name: str) -> None:
         seen.add(tensor.name)
         if any(size < 0 for size in tensor.dims):
             raise PruneError(f"{name}: initializer {tensor.name!r} has a negative dimension")
-        if tensor.ByteSize() < LARGE_BYTES:
-            continue
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise PruneError(f"{name}: the external data of initializer {tensor.name!r} is not loaded")
-        if tensor.HasField("raw_data"):
-            bits = _element_bits(tensor.data_type)
-            if bits and (int(np.prod(tensor.dims, dtype=np.int64)) * bits + 7) // 8 != len(tensor.raw_data):
-                raise PruneError(
-                    f"{name}: initializer {tensor.name!r} does not hold {list(tensor.dims)} values"
-                )
 
 
-def _element_bits(data_type: int) -> int:
+def payload_bytes(tensor: onnx.TensorProto) -> int:
+    """How many bytes the values of a tensor take (asking protobuf would serialise them)."""
+    if tensor.data_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
+        return tensor.ByteSize()
     try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
+        return prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except KeyError:
-        return 0
-    return 0 if "int4" in dtype.name or "int2" in dtype.name or "float4" in dtype.name else dtype.itemsize * 8
+        return tensor.ByteSize()
 
 
 def _without_large_weights(
@@ -195,7 +199,7 @@ def _without_large_weights(
     inputs = {info.name for info in model.graph.input}
     large = dict(constants)
     for tensor in model.graph.initializer:
-        if tensor.ByteSize() >= LARGE_BYTES:
+        if payload_bytes(tensor) >= LARGE_BYTES:
             large[tensor.name] = tensor
         else:
             graph.initializer.append(tensor)
@@ -222,13 +226,13 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _captured_names(graph: onnx.GraphProto) -> Iterator[str]:
+def captured_names(graph: onnx.GraphProto) -> Iterator[str]:
     """Names that bodies of `graph`'s nodes read; a few too many do no harm, they only pin."""
     for node in graph.node:
         for body in subgraphs(node):
             yield from (name for inner in body.node for name in inner.input)
             yield from (info.name for info in body.output)
-            yield from _captured_names(body)
+            yield from captured_names(body)
 
 
 @contextmanager
@@ -240,84 +244,6 @@ def quiet_graphsurgeon() -> Iterator[None]:
         yield
     finally:
         G_LOGGER.severity = before
-
-
-# --- writing ---------------------------------------------------------------------------------------------------
-
-
-def tensor_of(name: str, array: Array) -> onnx.TensorProto:
-    """An initializer; C-contiguous float arrays of the common types are copied once."""
-    if array.dtype.kind in "fiub" and array.dtype.isnative:
-        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        return onnx.TensorProto(name=name, data_type=data_type, dims=array.shape, raw_data=array.tobytes())
-    return onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
-
-
-def build_model(
-    network: Network,
-    written: Mapping[str, onnx.TensorProto],
-    resized: Mapping[str, tuple[int, int]],
-) -> onnx.ModelProto:
-    """A new ModelProto from the edited graph.
-
-    `written` holds new initializers by name, `resized` the (axis, size) of activations whose channel count
-    changed. Everything else about the model (inputs, outputs, metadata, opsets) is taken from the source.
-    """
-    source = network.source
-    model = onnx.ModelProto(
-        ir_version=source.ir_version,
-        opset_import=source.opset_import,
-        producer_name=source.producer_name,
-        producer_version=source.producer_version,
-        domain=source.domain,
-        model_version=source.model_version,
-        doc_string=source.doc_string,
-        metadata_props=source.metadata_props,
-        training_info=source.training_info,
-    )
-    graph = model.graph
-    graph.name = source.graph.name
-    graph.doc_string = source.graph.doc_string
-    graph.metadata_props.extend(source.graph.metadata_props)
-    with quiet_graphsurgeon():
-        graph.node.extend(OnnxExporter.export_node(node) for node in network.graph.nodes)
-    used = {name for node in graph.node for name in node.input}
-    used.update(_captured_names(graph), (info.name for info in source.graph.output))
-    kept: set[str] = set()
-    for name, tensor in network.initializers.items():
-        if name in used and name not in written:
-            added = graph.initializer.add()
-            added.CopyFrom(tensor)
-            added.name = name
-            kept.add(name)
-    for tensor in source.graph.sparse_initializer:
-        if tensor.values.name in used:
-            graph.sparse_initializer.append(tensor)
-            kept.add(tensor.values.name)
-    for name, tensor in written.items():
-        if name in used:
-            graph.initializer.append(tensor)
-    initializers = {tensor.name for tensor in source.graph.initializer}
-    graph.input.extend(
-        info for info in source.graph.input if info.name not in initializers or info.name in kept
-    )
-    listed = {info.name for info in graph.input}
-    if model.ir_version < 4 and any(tensor.name not in listed for tensor in graph.initializer):
-        model.ir_version = 4  # from version 4 an initializer need not be listed as an input
-    graph.output.extend(source.graph.output)
-    made = {name for node in graph.node for name in node.output}
-    for info in source.graph.value_info:
-        if info.name in made:
-            copy = graph.value_info.add()
-            copy.CopyFrom(info)
-            if info.name in resized and copy.type.tensor_type.HasField("shape"):
-                axis, size = resized[info.name]
-                if axis < len(copy.type.tensor_type.shape.dim):
-                    copy.type.tensor_type.shape.dim[axis].dim_value = size
-    for annotation in source.graph.quantization_annotation:
-        if annotation.tensor_name in made | kept:
-            graph.quantization_annotation.append(annotation)
-    return model
 
 
 def initializer_of(tensor: gs.Tensor) -> onnx.TensorProto | None:

@@ -81,7 +81,9 @@ class Surgery:
                     inputs[k] = self.slice(inputs[k], {0: masks[axis]}, alone)
         result = gs.Variable(self.weights.name(node.outputs[0].name))
         attributes = dict(node.attrs)
-        self.made.append(gs.Node(node.op, self.weights.name(f"{result.name}_node"), attributes, inputs, [result]))
+        self.made.append(
+            gs.Node(node.op, self.weights.name(f"{result.name}_node"), attributes, inputs, [result])
+        )
         return result
 
 
@@ -107,7 +109,9 @@ def rewrite_layer(surgery: Surgery, op: Op, linear: Linear, rewriter: Rewriter) 
     keep_in = surgery.plan.keep.get(op.name(linear.input), np.ones(groups * inputs, np.bool_))
     keep_out = surgery.plan.keep[op.output]
     gone = ~keep_in & source.constant & (source.value != 0)
-    standing = surgery.plan.representative.get(op.name(linear.input)) if linear.padded and gone.any() else None
+    standing = (
+        surgery.plan.representative.get(op.name(linear.input)) if linear.padded and gone.any() else None
+    )
     cut = _Cut(keep_in, keep_out, gone, source, standing)
     weight, bias = op.constant(linear.weight), op.constant(linear.bias) if linear.bias is not None else None
     assert weight is not None
@@ -145,7 +149,9 @@ def _new_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Line
         shape = shape_after(linear, weight.shape, cut.keep_in, cut.keep_out)
         if shape == weight.shape and scale is None:
             return tensor
-        return _uniform(surgery, tensor.name, shape, weight.flat[0] * weight.dtype.type(1 if scale is None else scale[0]))
+        return _uniform(
+            surgery, tensor.name, shape, weight.flat[0] * weight.dtype.type(1 if scale is None else scale[0])
+        )
     part = _part(linear, weight, cut)
     rows = (*part.shape[:2], *(1,) * (part.ndim - 2))
     if scale is not None:
@@ -205,7 +211,9 @@ def _uniform(surgery: Surgery, name: str, shape: tuple[int, ...], value: Array) 
     weights = surgery.weights
     fill = gs.Constant(weights.name(f"{name}_value"), np.asarray(value).reshape(1))
     result, sizes = gs.Variable(weights.name(name)), weights.add(f"{name}_shape", np.asarray(shape, np.int64))
-    surgery.made.append(gs.Node("ConstantOfShape", weights.name(f"{name}_node"), {"value": fill}, [sizes], [result]))
+    surgery.made.append(
+        gs.Node("ConstantOfShape", weights.name(f"{name}_node"), {"value": fill}, [sizes], [result])
+    )
     return result
 
 
@@ -220,7 +228,11 @@ def _write_bias(
     value = bias_vector(linear, old)[cut.keep_out]
     if cut.gone.any() and not linear.padded:
         value = value + folded(linear, weight, cut.rows, cut.gone, cut.source.value)
-    same = old is not None and old.size == len(value) and np.array_equal(value, old.reshape(-1).astype(np.float64))
+    same = (
+        old is not None
+        and old.size == len(value)
+        and np.array_equal(value, old.reshape(-1).astype(np.float64))
+    )
     if same or (old is None and not value.any()):
         return
     new = value.astype(weight.dtype)

@@ -117,7 +117,9 @@ def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str] | 
             key = (op.constants.root(op.name(linear.weight)), own, keep_in.tobytes(), keep_out.tobytes())
             sizes[key] = prod(shape_after(linear, weight.shape, keep_in, keep_out))
             if linear.bias is not None and (op.has(linear.bias) or linear.shift is not None):
-                sizes["bias", op.constants.root(op.name(linear.bias)) if op.has(linear.bias) else name, *key[1:]] = int(keep_out.sum())
+                sizes[
+                    "bias", op.constants.root(op.name(linear.bias)) if op.has(linear.bias) else name, *key[1:]
+                ] = int(keep_out.sum())
         for operand in effect.operands:
             array = op.constant(operand.index) if operand.array is None else operand.array
             assert array is not None

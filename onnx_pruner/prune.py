@@ -14,10 +14,11 @@ from onnx_shift.onnx_pruner.apply import apply
 from onnx_shift.onnx_pruner.constants import Constants
 from onnx_shift.onnx_pruner.explain import kept_although_free
 from onnx_shift.onnx_pruner.fuse import fuse
-from onnx_shift.onnx_pruner.graph import PruneError, Source, build_model, open_network, read_model
+from onnx_shift.onnx_pruner.graph import PruneError, Source, open_network, read_model
 from onnx_shift.onnx_pruner.measure import layer_changes, parameter_count, planned_parameters, total_macs
 from onnx_shift.onnx_pruner.plan import Plan, make_plan
 from onnx_shift.onnx_pruner.report import PruneReport
+from onnx_shift.onnx_pruner.write import build_model
 from onnx_shift.version import __version__
 
 
@@ -66,7 +67,9 @@ def prune(
             for name, mask in plan.keep.items()
             if not mask.all()
         }
-        pruned = source.model if unchanged else build_model(network, weights.written, resized)
+        pruned, size_bytes = source.model, network.size_bytes
+        if not unchanged:
+            pruned, size_bytes = build_model(network, weights.written, resized)
     with clock("count"):
         layers = layer_changes(analysis, plan, alive)
         before, after = parameter_count(source.model), parameter_count(pruned)
@@ -81,8 +84,8 @@ def prune(
             parameters_after_align_1=after - spare,
             macs_before=total_macs(layers, after=False),
             macs_after=total_macs(layers, after=True),
-            bytes_before=source.size_bytes,
-            bytes_after=pruned.ByteSize(),
+            bytes_before=source.file_bytes or network.size_bytes,
+            bytes_after=(source.file_bytes or size_bytes) if unchanged else size_bytes,
             batch_norms_fused=len(fused.batch_norms),
             channels_before=sum(facts.count for facts in _layer_outputs(analysis)),
             channels_removed=_removed(analysis, plan),
@@ -129,11 +132,7 @@ def _layer_outputs(analysis: Analysis) -> list:  # type: ignore[type-arg]
 
 
 def _removed(analysis: Analysis, plan: Plan) -> int:
-    names = [
-        op.output
-        for op, e in zip(analysis.ops, analysis.effects, strict=True)
-        if e.linear is not None
-    ]
+    names = [op.output for op, e in zip(analysis.ops, analysis.effects, strict=True) if e.linear is not None]
     return sum(int((~plan.keep[name]).sum()) for name in names if name in plan.keep)
 
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.channels import Index, Mask, Op
-from onnx_shift.onnx_pruner.graph import Array, tensor_of
+from onnx_shift.onnx_pruner.graph import Array
 
 
 @dataclass
@@ -16,7 +15,7 @@ class Weights:
     """Initializers written so far, by name; a name is taken once."""
 
     taken: set[str]
-    written: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    written: dict[str, Array] = field(default_factory=dict)
 
     def name(self, stem: str) -> str:
         """A name that nothing in the graph has yet."""
@@ -29,11 +28,11 @@ class Weights:
 
     def add(self, stem: str, array: Array) -> gs.Variable:
         name = self.name(stem)
-        self.written[name] = tensor_of(name, array)
+        self.written[name] = np.ascontiguousarray(array)
         return gs.Variable(name)
 
     def replace(self, name: str, array: Array) -> None:
-        self.written[name] = tensor_of(name, array)
+        self.written[name] = np.ascontiguousarray(array)
 
 
 @dataclass

@@ -113,7 +113,9 @@ def convolution(op: Op) -> Effect:
     if op.has(2) and op.constant(2) is None:
         return pin_all(op, "a bias that is computed from the input")
     scale, shift = op.batch_norm or (None, None)
-    linear = Linear(0, 1, 2, kernel, transposed, transposed or _is_padded(op), *_plain(op, 1, 2), scale, shift)
+    linear = Linear(
+        0, 1, 2, kernel, transposed, transposed or _is_padded(op), *_plain(op, 1, 2), scale, shift
+    )
     effect = _linear(op, linear, 1)
     channels = op.channels(0)
     if groups == 1 or channels is None or kernel.shape[2] > 1:

@@ -21,9 +21,66 @@ Entry = int | float | bool | str | None  # a number, a symbol, or not known
 LONGEST_VECTOR = 64
 MOST_ROUNDS = 12
 SAME_SHAPE = frozenset(
-    ["BatchNormalization", "Cast", "Clip", "Dropout", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "Mish", "Neg", "PRelu", "Relu", "Reciprocal", "Selu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Tanh", "QuantizeLinear", "DequantizeLinear", "GroupNormalization", "CumSum", "Abs", "Round", "Floor", "Ceil", "Not"]
+    [
+        "BatchNormalization",
+        "Cast",
+        "Clip",
+        "Dropout",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "InstanceNormalization",
+        "LRN",
+        "LayerNormalization",
+        "LeakyRelu",
+        "Log",
+        "LogSoftmax",
+        "Mish",
+        "Neg",
+        "PRelu",
+        "Relu",
+        "Reciprocal",
+        "Selu",
+        "Sigmoid",
+        "Softmax",
+        "Softplus",
+        "Sqrt",
+        "Tanh",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "GroupNormalization",
+        "CumSum",
+        "Abs",
+        "Round",
+        "Floor",
+        "Ceil",
+        "Not",
+    ]
 )
-BROADCASTS = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max", "Sum", "Mean", "Equal", "Greater", "Less", "And", "Or", "Mod"])
+BROADCASTS = frozenset(
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pow",
+        "Where",
+        "Min",
+        "Max",
+        "Sum",
+        "Mean",
+        "Equal",
+        "Greater",
+        "Less",
+        "And",
+        "Or",
+        "Mod",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +180,9 @@ class _Node:
         if value is not None:
             return [int(v) for v in value] if isinstance(value, Sequence) else [int(value)]
         vector = self.vector(index)
-        return [int(v) for v in vector.entries if v is not None] if vector is not None and vector.known else None
+        return (
+            [int(v) for v in vector.entries if v is not None] if vector is not None and vector.known else None
+        )
 
 
 def _complete(graph: onnx.GraphProto, found: Inferred) -> list[str]:
@@ -134,7 +193,11 @@ def _complete(graph: onnx.GraphProto, found: Inferred) -> list[str]:
             continue
         node, name = _Node(proto, found), proto.output[0]
         evaluate = VECTORS.get(proto.op_type)
-        if evaluate is not None and (vector := evaluate(node)) is not None and len(vector.entries) <= LONGEST_VECTOR:
+        if (
+            evaluate is not None
+            and (vector := evaluate(node)) is not None
+            and len(vector.entries) <= LONGEST_VECTOR
+        ):
             found.vectors[name] = vector
             found.shapes.setdefault(name, () if vector.scalar else (len(vector.entries),))
         known = found.shapes.get(name)
@@ -143,7 +206,9 @@ def _complete(graph: onnx.GraphProto, found: Inferred) -> list[str]:
         better = _shape(node)
         if better is None or (known is not None and len(known) != len(better)):
             continue
-        merged = tuple(b if k is None or _invented(k) else k for k, b in zip(known or better, better, strict=True))
+        merged = tuple(
+            b if k is None or _invented(k) else k for k, b in zip(known or better, better, strict=True)
+        )
         merged = tuple(k if b is None else b for k, b in zip(known or better, merged, strict=True))
         if merged != known:
             found.shapes[name] = merged
@@ -179,7 +244,9 @@ def _broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
     for sizes in zip(*padded, strict=True):
         others = {size for size in sizes if size != 1}
         numbers = [size for size in others if isinstance(size, int)]
-        result.append(1 if not others else numbers[0] if numbers else others.pop() if len(others) == 1 else None)
+        result.append(
+            1 if not others else numbers[0] if numbers else others.pop() if len(others) == 1 else None
+        )
     return tuple(result)
 
 
@@ -308,7 +375,11 @@ def _resize(node: _Node) -> Shape | None:
     shape = node.shape(0)
     sizes = _from_vector(3)(node)
     if shape is None or sizes is None or node.attr("axes") is not None or len(sizes) != len(shape):
-        return shape[:2] + (None,) * (len(shape) - 2) if shape is not None and node.attr("axes") is None else None
+        return (
+            shape[:2] + (None,) * (len(shape) - 2)
+            if shape is not None and node.attr("axes") is None
+            else None
+        )
     return sizes
 
 
@@ -383,7 +454,13 @@ def _constant(node: _Node) -> Vector | None:
 
 def _gather(node: _Node) -> Vector | None:
     source, indices = node.vector(0), node.vector(1)
-    if source is None or indices is None or not indices.known or source.scalar or node.attr("axis", 0) not in (0, -1):
+    if (
+        source is None
+        or indices is None
+        or not indices.known
+        or source.scalar
+        or node.attr("axis", 0) not in (0, -1)
+    ):
         return None
     picks = [int(k) for k in indices.entries if k is not None]
     if any(not -len(source.entries) <= k < len(source.entries) for k in picks):
@@ -406,7 +483,9 @@ def _concat_vector(node: _Node) -> Vector | None:
         part, shape = node.vector(k), node.shape(k)
         if part is not None and not part.scalar:
             entries += part.entries
-        elif shape is not None and len(shape) == 1 and isinstance(shape[0], int) and shape[0] <= LONGEST_VECTOR:
+        elif (
+            shape is not None and len(shape) == 1 and isinstance(shape[0], int) and shape[0] <= LONGEST_VECTOR
+        ):
             entries += [None] * shape[0]
         else:
             return None
@@ -418,7 +497,11 @@ def _as_vector(scalar: bool | None) -> Callable[[_Node], Vector | None]:
 
     def rule(node: _Node) -> Vector | None:
         source = node.vector(0)
-        if source is None or (scalar is not None and len(source.entries) != 1) or (scalar is False and not source.scalar):
+        if (
+            source is None
+            or (scalar is not None and len(source.entries) != 1)
+            or (scalar is False and not source.scalar)
+        ):
             return None
         return Vector(source.entries, source.scalar if scalar is None else scalar)
 

@@ -1,0 +1,112 @@
+"""The edited graph as a new ModelProto; what did not change is taken over as it was."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+from onnx_shift.onnx_pruner.graph import Array, Network, captured_names, payload_bytes, quiet_graphsurgeon
+
+
+def build_model(
+    network: Network, written: Mapping[str, Array], resized: Mapping[str, tuple[int, int]]
+) -> tuple[onnx.ModelProto, int]:
+    """The new model and its size in bytes, to within a few.
+
+    `written` holds new initializers by name, `resized` the (axis, size) of activations whose channel count
+    changed. Inputs, outputs, metadata and all else are taken from the source.
+    """
+    source = network.source
+    model = onnx.ModelProto(
+        ir_version=source.ir_version,
+        opset_import=source.opset_import,
+        producer_name=source.producer_name,
+        producer_version=source.producer_version,
+        domain=source.domain,
+        model_version=source.model_version,
+        doc_string=source.doc_string,
+        metadata_props=source.metadata_props,
+        training_info=source.training_info,
+    )
+    graph = model.graph
+    graph.name = source.graph.name
+    graph.doc_string = source.graph.doc_string
+    graph.metadata_props.extend(source.graph.metadata_props)
+    graph.node.extend(_node(network, node) for node in network.graph.nodes)
+    used = {name for node in graph.node for name in node.input}
+    used.update(captured_names(graph), (info.name for info in source.graph.output))
+    graph.output.extend(source.graph.output)
+    made = {name for node in graph.node for name in node.output}
+    for info in source.graph.value_info:
+        if info.name in made:
+            _add_value_info(graph, info, resized.get(info.name))
+    kept = {
+        name: tensor for name, tensor in network.initializers.items() if name in used and name not in written
+    }
+    sparse = [tensor for tensor in source.graph.sparse_initializer if tensor.values.name in used]
+    present = {*kept, *(tensor.values.name for tensor in sparse)}
+    graph.sparse_initializer.extend(sparse)
+    graph.input.extend(
+        info for info in source.graph.input if info.name not in network.initializers or info.name in present
+    )
+    graph.quantization_annotation.extend(
+        annotation
+        for annotation in source.graph.quantization_annotation
+        if annotation.tensor_name in made | present
+    )
+    listed = {info.name for info in graph.input}
+    if model.ir_version < 4 and any(name not in listed for name in (*kept, *(used & written.keys()))):
+        model.ir_version = 4  # from version 4 an initializer need not be listed as an input
+    size_bytes = model.ByteSize()
+    for name, tensor in kept.items():
+        added = graph.initializer.add()
+        added.CopyFrom(tensor)
+        added.name = name
+        size_bytes += payload_bytes(tensor)
+    for name, array in written.items():
+        if name in used:
+            _add_initializer(graph, name, array)
+            size_bytes += array.nbytes
+    return model, size_bytes
+
+
+def _node(network: Network, node: gs.Node) -> onnx.NodeProto:
+    """A node as it was, with its inputs and outputs of now; exported anew if its attributes changed or it is new."""
+    original, attributes = network.nodes.get(id(node), (None, {}))
+    names = [t.name for t in node.inputs], [t.name for t in node.outputs]
+    if original is None or original.op_type != node.op or node.attrs != attributes:
+        with quiet_graphsurgeon():
+            proto = OnnxExporter.export_node(node)
+        if original is not None:
+            proto.doc_string = original.doc_string
+            proto.metadata_props.extend(original.metadata_props)
+        return proto
+    if (list(original.input), list(original.output)) == names:
+        return original
+    proto = onnx.NodeProto()
+    proto.CopyFrom(original)
+    proto.ClearField("input")
+    proto.ClearField("output")
+    proto.input.extend(names[0])
+    proto.output.extend(names[1])
+    return proto
+
+
+def _add_initializer(graph: onnx.GraphProto, name: str, array: Array) -> None:
+    if array.dtype.kind in "fiub" and array.dtype.isnative:
+        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        graph.initializer.add(name=name, data_type=data_type, dims=array.shape, raw_data=array.tobytes())
+    else:
+        graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+
+
+def _add_value_info(
+    graph: onnx.GraphProto, info: onnx.ValueInfoProto, resized: tuple[int, int] | None
+) -> None:
+    added = graph.value_info.add()
+    added.CopyFrom(info)
+    dims = added.type.tensor_type.shape.dim
+    if resized is not None and resized[0] < len(dims):
+        dims[resized[0]].dim_value = resized[1]
