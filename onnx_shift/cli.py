@@ -532,6 +532,71 @@ def _today() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%d")
 
 
+@app.command()
+def replay(
+    portfolio: Annotated[Path, typer.Argument(help="The portfolio to serve from.", metavar="PORTFOLIO.zip")],
+    trace: Annotated[
+        str,
+        typer.Option(
+            help="The load: ramp, step, burst, day, or a CSV file with the columns seconds and load (1: what the "
+            "largest variant can serve) or requests_per_second."
+        ),
+    ] = "day",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for replay.json and replay.png (default: none).", metavar="DIR"),
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(help="latency, qps, or package.module:function of the objective in milliseconds.")
+    ] = "latency",
+    objective: Annotated[
+        float | None,
+        typer.Option(
+            help="95 of 100 requests in so many milliseconds (default: 100, or ten requests of the largest).", min=0
+        ),
+    ] = None,
+    duration: Annotated[float, typer.Option(help="Seconds a built-in trace lasts.", min=1)] = 30,
+    provider: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime execution provider. May be repeated.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads that one inference may use.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the arrival times.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the time line as JSON.")] = False,
+) -> None:
+    """Serve a load from a portfolio while a policy switches, beside the smallest and the largest variant always.
+
+    Requests come when the trace says, whether or not the device keeps up. The trace is served three times, once for
+    each of the three; what a policy that knows the load beforehand would reach is worked out for comparison.
+    """
+    from onnx_shift import timeline as drawing
+    from onnx_shift.files import write_text
+    from onnx_shift.replaying import policy_maker, replay_trace, session_options, timeline_table
+    from onnx_shift.runtime.portfolio import Portfolio
+    from onnx_shift.runtime.replay import replay as serve
+
+    opened, load = Portfolio.open(portfolio), replay_trace(trace, duration)
+    with log.status("timing the variants …") as status:
+        found = serve(
+            opened,
+            load,
+            make_policy=policy_maker(policy),
+            objective_ms=objective,
+            sess_options=session_options(threads),
+            providers=provider,
+            seed=seed,
+            progress=lambda moment: status.update(drawing.moment_line(moment)),
+        )
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(output / "replay.json", json.dumps(found.to_dict(), indent=1) + "\n")
+        drawing.write_timeline_png(found, output / "replay.png")
+        log.print(f"wrote {output / 'replay.json'} and {output / 'replay.png'}", highlight=False)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    out.print(timeline_table(found))
+
+
 def main() -> NoReturn:
     """Run the command line. Exit status: 0 done, 1 an expected refusal, 2 wrong usage, 130 interrupted."""
     try:

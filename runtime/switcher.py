@@ -60,6 +60,7 @@ class SwitchRecord:
     stall_ms: float = 0.0
     bytes: int = 0
     prepare_ms: float = 0.0
+    time_s: float = 0.0
 
     @property
     def changed(self) -> bool:
@@ -255,7 +256,7 @@ class ModelSwitcher:
         serving, record = self._ready(variant)
         began = self._clock()
         exchanged = self._publish(serving)
-        return replace(record, stall_ms=(exchanged - began) * 1e3)
+        return replace(record, stall_ms=(exchanged - began) * 1e3, time_s=exchanged)
 
     def _switch_in_place(self, variant: Variant) -> SwitchRecord:
         previous = self._active
@@ -269,7 +270,7 @@ class ModelSwitcher:
             self._go_back(previous, error)
             raise
         exchanged = self._publish(serving)
-        return replace(record, stall_ms=(exchanged - began) * 1e3)
+        return replace(record, stall_ms=(exchanged - began) * 1e3, time_s=exchanged)
 
     def _go_back(self, previous: Variant, error: SwitchError) -> None:
         try:
@@ -333,7 +334,7 @@ class ModelSwitcher:
         if self._last_shapes is not None:
             session.run(None, {name: np.zeros(*shape) for name, shape in self._last_shapes.items()})
             return
-        guess = _smallest_shapes(self.portfolio.inputs)
+        guess = smallest_shapes(self.portfolio.inputs)
         if guess is not None:
             with suppress(*ORT_ERRORS):  # free dimensions of 1 may not suit the model
                 session.run(None, {name: np.zeros(*shape) for name, shape in guess.items()})
@@ -477,7 +478,7 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _smallest_shapes(inputs: Sequence[Signature]) -> dict[str, _Shape] | None:
+def smallest_shapes(inputs: Sequence[Signature]) -> dict[str, _Shape] | None:
     """Return shape and type of each input, free dimensions 1; None where an input is no numeric tensor."""
     shapes = {}
     for signature in inputs:
