@@ -1,0 +1,218 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnx_shift.runtime import ModelSwitcher, Portfolio, cache
+from onnx_shift.runtime.cache import cache_key
+from onnx_shift.runtime.session import Providers
+
+Make = Callable[..., ModelSwitcher]
+Answers = dict[str, np.ndarray]
+CPU = Providers(("CPUExecutionProvider",), ({},))
+
+
+def answers_of(model: ModelSwitcher, images: np.ndarray) -> Answers:
+    found = {}
+    for variant in model.portfolio:
+        model.switch(variant.name)
+        found[variant.name] = model.run(None, {"input": images})[0]
+    return found
+
+
+def assert_equal(found: Answers, wanted: Answers) -> None:
+    assert found.keys() == wanted.keys()
+    for name, answer in wanted.items():
+        np.testing.assert_array_equal(found[name], answer)
+
+
+def test_a_second_switcher_finds_every_graph_optimised(
+    make_switcher: Make, tmp_path: Path, answers: Answers, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_equal(answers_of(make_switcher(), images), answers)
+    assert len(list((tmp_path / "cache").glob("*.zip"))) == 3
+
+    def fail(*_: object) -> None:
+        raise AssertionError("optimised again")
+
+    monkeypatch.setattr(cache, "optimise", fail)
+    assert_equal(answers_of(make_switcher(), images), answers)
+
+
+def test_only_one_copy_stays_in_memory(make_switcher: Make, portfolio: Portfolio, images: np.ndarray) -> None:
+    before = portfolio.stored_bytes
+    model = make_switcher(portfolio)
+    answers_of(model, images)
+    assert portfolio.stored_bytes < 1.1 * before
+    contents = [model._content(variant)[0] for variant in portfolio]
+    assert portfolio.stored_bytes == sum(content.deflated_bytes for content in contents)
+
+
+def test_switchers_over_one_portfolio_share_what_is_optimised(
+    make_switcher: Make, portfolio: Portfolio, images: np.ndarray
+) -> None:
+    first, second = make_switcher(portfolio), make_switcher(portfolio)
+    answers_of(first, images)
+    held = portfolio.stored_bytes
+    answers_of(second, images)
+    assert portfolio.stored_bytes == held
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other"])
+def test_a_damaged_entry_is_made_anew(
+    make_switcher: Make, tmp_path: Path, answers: Answers, images: np.ndarray, damage: str
+) -> None:
+    make_switcher().close()
+    (entry,) = (tmp_path / "cache").glob("*.zip")
+    raw = bytearray(entry.read_bytes())
+    if damage == "flipped":
+        raw[len(raw) // 2] ^= 1
+    entry.write_bytes({"cut": raw[:-5], "empty": b"", "flipped": raw, "other": b"no zip at all" * 10}[damage])
+    assert_equal(answers_of(make_switcher(), images), answers)
+    assert len(entry.read_bytes()) == len(raw)
+
+
+def test_entries_may_go_while_a_switcher_runs(
+    make_switcher: Make, tmp_path: Path, answers: Answers, images: np.ndarray
+) -> None:
+    model = make_switcher()
+    for entry in (tmp_path / "cache").iterdir():
+        entry.unlink()
+    assert_equal(answers_of(model, images), answers)
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_but_time(
+    make_switcher: Make,
+    tmp_path: Path,
+    answers: Answers,
+    images: np.ndarray,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert_equal(answers_of(make_switcher(cache=tmp_path / "file" / "cache"), images), answers)
+    assert "the optimised graph is not kept" in caplog.text
+
+
+def test_a_graph_that_cannot_be_taken_apart_is_served_as_it_is(
+    make_switcher: Make, answers: Answers, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "optimise", lambda *_: None)
+    model = make_switcher()
+    assert_equal(answers_of(model, images), answers)
+    assert model.portfolio.stored_bytes == sum(variant.deflated_bytes for variant in model.portfolio)
+
+
+def test_the_key_depends_on_all_that_the_graph_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ort.SessionOptions()
+    keys = {cache_key("model", options, CPU), cache_key("other", options, CPU)}
+    keys.add(cache_key("model", options, Providers(("CUDAExecutionProvider",), ({},))))
+    keys.add(cache_key("model", options, Providers(("CPUExecutionProvider",), ({"arena": "0"},))))
+    basic = ort.SessionOptions()
+    basic.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    keys.add(cache_key("model", basic, CPU))
+    monkeypatch.setattr(cache, "_processor", lambda: "another processor")
+    keys.add(cache_key("model", options, CPU))
+    monkeypatch.setattr(ort, "__version__", "9.9")
+    keys.add(cache_key("model", options, CPU))
+    assert len(keys) == 7
+    assert cache_key("model", options, CPU) in keys
+
+
+def test_where_entries_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ONNX_SHIFT_CACHE", str(tmp_path))
+    assert cache.default_folder() == tmp_path
+    monkeypatch.setenv("ONNX_SHIFT_CACHE", "")
+    assert cache.default_folder() is None
+    monkeypatch.delenv("ONNX_SHIFT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    if sys.platform == "linux":
+        assert cache.default_folder() == tmp_path / "xdg" / "onnx-shift"
+
+
+def test_the_default_folder_is_used(
+    portfolio_path: Path, options: ort.SessionOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNX_SHIFT_CACHE", str(tmp_path / "chosen"))
+    ModelSwitcher(portfolio_path, options, ["CPUExecutionProvider"]).close()
+    assert len(list((tmp_path / "chosen").glob("*.zip"))) == 1
+
+
+def test_leftovers_of_killed_processes_are_removed(make_switcher: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    old, new = folder / ".key.zip.a.tmp", folder / ".key.zip.b.tmp"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 7200,) * 2)
+    make_switcher()
+    assert not old.exists() and new.exists()
+
+
+SERVE = """
+import sys, numpy as np, onnxruntime as ort
+from onnx_shift.runtime import ModelSwitcher
+options = ort.SessionOptions(); options.intra_op_num_threads = 1
+images = np.random.default_rng(7).standard_normal((2, 3, 8, 8)).astype(np.float32)
+for _ in range(int(sys.argv[3])):
+    with ModelSwitcher(sys.argv[1], options, ["CPUExecutionProvider"], cache=sys.argv[2]) as model:
+        for variant in model.portfolio:
+            model.switch(variant)
+            print(variant.name, model.run(None, {"input": images})[0].tobytes().hex(), flush=True)
+"""
+
+
+def serve(portfolio_path: Path, folder: Path, times: int) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", SERVE, str(portfolio_path), str(folder), str(times)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+def test_several_processes_share_one_folder(portfolio_path: Path, tmp_path: Path, answers: Answers) -> None:
+    processes = [serve(portfolio_path, tmp_path / "cache", 2) for _ in range(3)]
+    for process in processes:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        lines = [line.split() for line in output.splitlines()]
+        assert len(lines) == 6
+        assert all(answers[name].tobytes().hex() == answer for name, answer in lines)
+    assert len(list((tmp_path / "cache").glob("*.zip"))) == 3
+
+
+WRITE_FOREVER = """
+import sys, numpy as np
+from pathlib import Path
+from onnx_shift.runtime import cache
+from onnx_shift.runtime.archive import new_member
+from onnx_shift.runtime.portfolio import Content
+content = Content(new_member("model.onnx", b"x" * 100), {"w.bin": new_member("w.bin", bytes(3_000_000))}, ())
+print("ready", flush=True)
+while True:
+    cache.store(Path(sys.argv[1]), "key", content)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_process_killed_while_writing_leaves_a_whole_entry_or_none(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    whole = 0
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOREVER, str(tmp_path)], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(random.random() * 0.1)
+        process.kill()
+        process.communicate()
+        entry = tmp_path / "key.zip"
+        if entry.exists():
+            content = cache.load(tmp_path, "key")
+            assert content is not None and content.weights["w.bin"].content().size == 3_000_000
+            whole += 1
+    assert whole > 0
