@@ -41,5 +41,9 @@ docs: dev  ## write docs/commands.md from the commands' own help
 
 check: lint types test  ## lint, types and tests: what .ci/run calls
 
+bench: dev  ## every figure of docs/results, measured on this machine; goes on where it was stopped
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks
+
 clean:  ## remove what was built, .venv included
 	rm -rf .venv .dev build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
