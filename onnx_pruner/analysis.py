@@ -144,7 +144,8 @@ def _needs(
 
 def _linear_needs(linear: Linear, live: Mask, source: Channels) -> NDArray[np.uint8]:
     groups, outputs, _ = linear.kernel.shape
-    read = (linear.kernel & live.reshape(groups, outputs, 1)).any(axis=1).reshape(-1)
+    kernel = linear.kernel if live.all() else linear.kernel & live.reshape(groups, outputs, 1)
+    read = kernel.any(axis=1).reshape(-1)
     constant = source.constant & (source.value != 0)
     level = np.where(read & ~source.constant, NEEDED, FREE)
     if not linear.folds:

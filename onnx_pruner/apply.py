@@ -1,6 +1,7 @@
 """Carry out a plan: the only code that edits the graph, all nodes in one pass (weights of layers: see `layers`)."""
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.analysis import Analysis
@@ -90,7 +91,7 @@ def _skip_neutral(surgery: Surgery, op: Op) -> None:
         written = surgery.weights.written.get(node.inputs[k].name) if len(node.inputs) == 2 else None
         if written is None:
             continue
-        if (written == value).all():
+        if (onnx.numpy_helper.to_array(written) == value).all():
             other = node.inputs[1 - k]
             node.op, node.attrs = "Identity", {}
             node.inputs.clear()

@@ -46,9 +46,7 @@ class Network:
 
     source: onnx.ModelProto
     graph: gs.Graph
-    nodes: Mapping[
-        int, tuple[onnx.NodeProto, Mapping[str, Any]]
-    ]  # by id: a node as it was, and its attributes
+    nodes: Mapping[int, tuple[gs.Node, onnx.NodeProto, Mapping[str, Any]]]  # by id: as it was read
     initializers: Mapping[str, onnx.TensorProto]  # those of the source, and its large Constant nodes
     opset: int
     shapes: dict[str, Shape]
@@ -146,7 +144,7 @@ def open_network(source: Source) -> Network:
         imported = gs.import_onnx(skeleton)
     captured = frozenset(captured_names(model.graph))
     originals = {
-        id(node): (proto, dict(node.attrs))
+        id(node): (node, proto, dict(node.attrs))
         for node, proto in zip(imported.nodes, skeleton.graph.node, strict=True)
     }
     size_bytes = skeleton.ByteSize() + sum(payload_bytes(tensor) for tensor in initializers.values())

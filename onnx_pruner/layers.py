@@ -154,10 +154,9 @@ def _new_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Line
         )
     part = _part(linear, weight, cut)
     rows = (*part.shape[:2], *(1,) * (part.ndim - 2))
-    if scale is not None:
-        part = part * scale.astype(weight.dtype).reshape(rows)
+    factor = weight.dtype.type(1) if scale is None else scale.astype(weight.dtype).reshape(rows)
+    part = np.multiply(part, factor, out=None if np.may_share_memory(part, weight) else part)
     if cut.standing is not None:
-        part = part.copy() if scale is None else part
         extra = _merged(linear, weight, cut, cut.standing)
         extra = extra if scale is None else extra * scale.reshape((-1,) + (1,) * (extra.ndim - 1))
         part[0][:, int(cut.keep_in[: cut.standing].sum())] += extra.astype(weight.dtype)
@@ -175,11 +174,14 @@ def _merged(linear: Linear, weight: Array, cut: _Cut, standing: int) -> Array:
 
 def _part(linear: Linear, weight: Array, cut: _Cut) -> Array:
     """The weights that stay, as (groups, outputs per group, inputs per group, …)."""
-    view = by_group(weight, linear.groups, linear.input_first)
     rows, columns = cut.keep_out.reshape(linear.groups, -1), cut.keep_in.reshape(linear.groups, -1)
     if linear.groups == 1:
-        part = view if rows.all() else view[:, rows[0]]
-        return part if columns.all() else part[:, :, columns[0]]
+        for axis, mask in enumerate((columns[0], rows[0]) if linear.input_first else (rows[0], columns[0])):
+            weight = (
+                weight if mask.all() else weight.take(np.nonzero(mask)[0], axis)
+            )  # ten times faster than a mask
+        return by_group(weight, 1, linear.input_first)
+    view = by_group(weight, linear.groups, linear.input_first)
     alive = np.nonzero(rows.any(axis=1) | columns.any(axis=1))[0]
     if rows[alive].all() and columns[alive].all():
         return view[alive]

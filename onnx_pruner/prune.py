@@ -69,7 +69,7 @@ def prune(
         }
         pruned, size_bytes = source.model, network.size_bytes
         if not unchanged:
-            pruned, size_bytes = build_model(network, weights.written, resized)
+            pruned, size_bytes = build_model(network, weights, resized)
     with clock("count"):
         layers = layer_changes(analysis, plan, alive)
         before, after = parameter_count(source.model), parameter_count(pruned)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.channels import Index, Mask, Op
@@ -12,10 +13,14 @@ from onnx_shift.onnx_pruner.graph import Array
 
 @dataclass
 class Weights:
-    """Initializers written so far, by name; a name is taken once."""
+    """Initializers written so far, by name; a name is taken once.
+
+    They go straight into the new model: an array's memory is hot then, and free for the next one afterwards.
+    """
 
     taken: set[str]
-    written: dict[str, Array] = field(default_factory=dict)
+    model: onnx.ModelProto = field(default_factory=onnx.ModelProto)
+    written: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
     def name(self, stem: str) -> str:
         """A name that nothing in the graph has yet."""
@@ -27,12 +32,22 @@ class Weights:
         return name
 
     def add(self, stem: str, array: Array) -> gs.Variable:
+        """Write an initializer under a name of its own."""
         name = self.name(stem)
-        self.written[name] = np.ascontiguousarray(array)
+        self.replace(name, array)
         return gs.Variable(name)
 
     def replace(self, name: str, array: Array) -> None:
-        self.written[name] = np.ascontiguousarray(array)
+        """Write an initializer in the place of one that nothing else reads."""
+        tensors = self.model.graph.initializer
+        if array.dtype.kind in "fiub" and array.dtype.isnative:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            self.written[name] = tensors.add(
+                name=name, data_type=kind, dims=array.shape, raw_data=array.tobytes()
+            )
+        else:
+            tensors.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+            self.written[name] = tensors[-1]
 
 
 @dataclass

@@ -16,20 +16,30 @@ def by_group(weight: Array, groups: int, input_first: bool) -> Array:
 
 
 def nonzero_kernels(weight: Array) -> Mask:
-    """Which kernels, the first two axes, hold a non-zero weight (-0.0 is zero, NaN is not)."""
+    """Which kernels, the first two axes, hold a non-zero weight (-0.0 is zero, NaN is not).
+
+    In a dense model the first element of a kernel decides. In one with zero filters or input slices, a fast pass
+    over whole rows and columns settles most of the others.
+    """
     flat = weight.reshape(*weight.shape[:2], -1)
     if 0 in flat.shape or all(stride == 0 for stride in weight.strides):
         return np.broadcast_to(np.asarray(bool(flat.size and flat.flat[0] != 0)), flat.shape[:2])
     found: Mask = flat[:, :, 0] != 0
-    if (
-        flat.shape[2] > 1
-    ):  # few kernels are undecided in a dense model, and all their elements count in a sparse one
-        rows, columns = np.nonzero(~found)
-        if 4 * len(rows) < found.size:
-            found[rows, columns] = (flat[rows, columns, 1:] != 0).any(axis=1)
-        else:
-            for position in range(1, flat.shape[2]):
-                found |= flat[:, :, position] != 0
+    if flat.shape[2] == 1 or found.all():
+        return found
+    open_ = ~found
+    if 4 * np.count_nonzero(open_) > found.size and flat.flags.c_contiguous and flat.dtype.kind == "f":
+        bits = flat.view(f"u{flat.itemsize}").reshape(len(flat), -1)
+        magnitude = bits.dtype.type(np.iinfo(bits.dtype).max >> 1)  # all but the sign
+        open_ &= ((np.bitwise_or.reduce(bits, axis=1) & magnitude) != 0)[:, None]
+        columns = (np.bitwise_or.reduce(bits, axis=0) & magnitude) != 0
+        open_ &= columns.reshape(flat.shape[1:]).any(axis=1)
+    rows, columns = np.nonzero(open_)
+    if 4 * len(rows) < found.size:
+        found[rows, columns] = (flat[rows, columns, 1:] != 0).any(axis=1)
+    else:
+        for position in range(1, flat.shape[2]):
+            found |= flat[:, :, position] != 0
     return found
 
 
@@ -42,7 +52,8 @@ def _linear(op: Op, linear: Linear, axis: int, count: int | None = None) -> Effe
     if channels is None:
         channels = Channels.varying(1, groups * inputs)
     blocking = ~channels.constant | (channels.value != 0 if not linear.folds else False)
-    reached = (linear.kernel & blocking.reshape(groups, 1, inputs)).any(axis=2).reshape(-1)
+    kernel = linear.kernel if blocking.all() else linear.kernel & blocking.reshape(groups, 1, inputs)
+    reached = kernel.any(axis=2).reshape(-1)
     value = bias_vector(linear, bias)
     where = np.nonzero(~reached)[0]
     held = ~blocking & (channels.value != 0)
@@ -86,7 +97,7 @@ def _kernel(op: Op, index: int, groups: int, input_first: bool) -> Mask | None:
         return None
     mask = nonzero_kernels(weight)
     mask = by_group(mask, groups, input_first)
-    if op.batch_norm is not None:
+    if op.batch_norm is not None and not op.batch_norm[0].all():
         mask = mask & (op.batch_norm[0] != 0).reshape(groups, -1, 1)
     return mask
 

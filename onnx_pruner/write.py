@@ -2,24 +2,24 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnx_shift.onnx_pruner.graph import Array, Network, captured_names, payload_bytes, quiet_graphsurgeon
+from onnx_shift.onnx_pruner.graph import Network, captured_names, payload_bytes, quiet_graphsurgeon
+from onnx_shift.onnx_pruner.rewriter import Weights
 
 
 def build_model(
-    network: Network, written: Mapping[str, Array], resized: Mapping[str, tuple[int, int]]
+    network: Network, weights: Weights, resized: Mapping[str, tuple[int, int]]
 ) -> tuple[onnx.ModelProto, int]:
     """The new model and its size in bytes, to within a few.
 
-    `written` holds new initializers by name, `resized` the (axis, size) of activations whose channel count
+    `weights` holds the new initializers, `resized` the (axis, size) of activations whose channel count
     changed. Inputs, outputs, metadata and all else are taken from the source.
     """
     source = network.source
-    model = onnx.ModelProto(
+    small = onnx.ModelProto(  # all but the weights
         ir_version=source.ir_version,
         opset_import=source.opset_import,
         producer_name=source.producer_name,
@@ -30,7 +30,7 @@ def build_model(
         metadata_props=source.metadata_props,
         training_info=source.training_info,
     )
-    graph = model.graph
+    graph = small.graph
     graph.name = source.graph.name
     graph.doc_string = source.graph.doc_string
     graph.metadata_props.extend(source.graph.metadata_props)
@@ -43,7 +43,9 @@ def build_model(
         if info.name in made:
             _add_value_info(graph, info, resized.get(info.name))
     kept = {
-        name: tensor for name, tensor in network.initializers.items() if name in used and name not in written
+        name: tensor
+        for name, tensor in network.initializers.items()
+        if name in used and name not in weights.written
     }
     sparse = [tensor for tensor in source.graph.sparse_initializer if tensor.values.name in used]
     present = {*kept, *(tensor.values.name for tensor in sparse)}
@@ -57,24 +59,25 @@ def build_model(
         if annotation.tensor_name in made | present
     )
     listed = {info.name for info in graph.input}
-    if model.ir_version < 4 and any(name not in listed for name in (*kept, *(used & written.keys()))):
-        model.ir_version = 4  # from version 4 an initializer need not be listed as an input
-    size_bytes = model.ByteSize()
+    if small.ir_version < 4 and any(name not in listed for name in (*kept, *(used & weights.written.keys()))):
+        small.ir_version = 4  # from version 4 an initializer need not be listed as an input
+    size_bytes = small.ByteSize()
+    model = weights.model
+    model.MergeFrom(small)
+    initializers = model.graph.initializer
+    for index in range(len(initializers) - 1, -1, -1):
+        if initializers[index].name not in used:
+            del initializers[index]
     for name, tensor in kept.items():
-        added = graph.initializer.add()
+        added = initializers.add()
         added.CopyFrom(tensor)
         added.name = name
-        size_bytes += payload_bytes(tensor)
-    for name, array in written.items():
-        if name in used:
-            _add_initializer(graph, name, array)
-            size_bytes += array.nbytes
-    return model, size_bytes
+    return model, size_bytes + sum(payload_bytes(tensor) for tensor in initializers)
 
 
 def _node(network: Network, node: gs.Node) -> onnx.NodeProto:
     """A node as it was, with its inputs and outputs of now; exported anew if its attributes changed or it is new."""
-    original, attributes = network.nodes.get(id(node), (None, {}))
+    _, original, attributes = network.nodes.get(id(node), (None, None, {}))
     names = [t.name for t in node.inputs], [t.name for t in node.outputs]
     if original is None or original.op_type != node.op or node.attrs != attributes:
         with quiet_graphsurgeon():
@@ -92,14 +95,6 @@ def _node(network: Network, node: gs.Node) -> onnx.NodeProto:
     proto.input.extend(names[0])
     proto.output.extend(names[1])
     return proto
-
-
-def _add_initializer(graph: onnx.GraphProto, name: str, array: Array) -> None:
-    if array.dtype.kind in "fiub" and array.dtype.isnative:
-        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        graph.initializer.add(name=name, data_type=data_type, dims=array.shape, raw_data=array.tobytes())
-    else:
-        graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
 
 
 def _add_value_info(
