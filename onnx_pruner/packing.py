@@ -48,8 +48,8 @@ def pack(
     """
     paths = [Path(model) for model in models]
     names = [path.stem for path in paths]
-    for path, name in zip(paths, names, strict=True):
-        if names.count(name) > 1:
+    for index, (path, name) in enumerate(zip(paths, names, strict=True)):
+        if name in names[:index]:
             raise PackError(f"{path}: a second model of the name {name!r}; a variant is named after its file")
         if name in _COMMANDS:
             raise PackError(
@@ -99,11 +99,14 @@ def read_profile(path: str | os.PathLike[str]) -> dict[str, Any]:
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """Return the model at `path`, its external data loaded. Raises PackError naming the file."""
     try:
-        return onnx.load(path)
+        model = onnx.load(path)
     except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
         raise PackError(f"{path}: no ONNX model, or its external data is broken ({error})") from error
     except OSError as error:
         raise PackError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not model.graph.output:  # what an empty file decodes to
+        raise PackError(f"{path}: no ONNX model: it has no outputs")
+    return model
 
 
 def _signature(values: Sequence[onnx.ValueInfoProto], model: onnx.ModelProto) -> list[Signature]:
@@ -199,16 +202,24 @@ def _move_outside(tensor: onnx.TensorProto, file: str, offset: int) -> bytes:
 
 
 def _hoist_constants(model: onnx.ModelProto) -> None:
-    """Turn large Constant nodes of the main graph into initializers, which can lie outside the model."""
+    """Make initializers of large Constant nodes of the main graph, so that they can lie outside the model.
+
+    Before IR version 4 initializers had to be listed as inputs; runtimes took them for constants all the same. Unlisted
+    they stay constants when a runtime writes its optimised graph.
+    """
+    graph = model.graph
     if model.ir_version < 4:
-        return  # an initializer had to be an input as well then
-    for node in list(model.graph.node):
-        value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
-        if node.op_type == "Constant" and value is not None and _size_bytes(value) >= INSIDE_BYTES:
-            initializer = model.graph.initializer.add()
-            initializer.CopyFrom(value)
+        model.ir_version = 4
+        given = {tensor.name for tensor in graph.initializer}
+        for value in [value for value in graph.input if value.name in given]:
+            graph.input.remove(value)
+    for node in list(graph.node):
+        constant = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+        if node.op_type == "Constant" and constant is not None and _size_bytes(constant) >= INSIDE_BYTES:
+            initializer = graph.initializer.add()
+            initializer.CopyFrom(constant)
             initializer.name = node.output[0]
-            model.graph.node.remove(node)
+            graph.node.remove(node)
 
 
 def _metadata(model: onnx.ModelProto) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -39,7 +39,14 @@ from onnx_shift.runtime.portfolio import (
     tensor_table,
     write_with_manifest,
 )
-from onnx_shift.runtime.session import BUILD_ERRORS, EXTERNAL_FILE, Arrays, Providers, build_session
+from onnx_shift.runtime.session import (
+    BUILD_ERRORS,
+    EXTERNAL_FILE,
+    Arrays,
+    Providers,
+    build_optimised_session,
+    build_session,
+)
 from onnx_shift.runtime.skeleton import NUMPY_TYPES, ExternalTensor, external_tensors
 
 _FORMAT = 1  # raise it whenever entries written before must not be read any more
@@ -135,39 +142,50 @@ def _remove_stale(folder: Path) -> None:
 
 
 def optimise(
-    model: bytes, arrays: Arrays, options: ort.SessionOptions, providers: Providers
+    model: bytes, arrays: Arrays, fresh_options: Callable[[], ort.SessionOptions], providers: Providers
 ) -> Content | None:
-    """Return the model as onnxruntime optimises it here, deflated; None where it cannot be taken apart.
-
-    `options` are used up.
-    """
-    with tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
-        path, weights = Path(folder, MODEL), Path(folder, EXTERNAL_FILE.name)
-        options.optimized_model_filepath = str(path)
-        setting = "session.optimized_model_external_initializers_"
-        options.add_session_config_entry(f"{setting}file_name", weights.name)
-        options.add_session_config_entry(f"{setting}min_size_in_bytes", str(_INSIDE_BYTES))
-        options.log_severity_level = max(
-            options.log_severity_level, 3
-        )  # "only for the same environment": it is
-        try:
-            build_session(model, arrays, options, providers)
-            skeleton = path.read_bytes()
-            tensors = external_tensors(skeleton)
-            raw = np.fromfile(weights, np.uint8) if tensors else np.empty(0, np.uint8)
-        except BUILD_ERRORS as error:
-            _log.warning("the graph cannot be optimised ahead (%s)", error)
+    """Return the model as onnxruntime optimises it here, deflated; None where it cannot be taken apart."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
+            inputs, skeleton, raw = _write_optimised(model, arrays, fresh_options(), providers, Path(folder))
+        tensors = external_tensors(skeleton)
+        if any(tensor.type not in NUMPY_TYPES for tensor in tensors):
             return None
-    if any(tensor.type not in NUMPY_TYPES for tensor in tensors):
+        views = {
+            tensor.name: raw[tensor.offset : tensor.offset + _size_bytes(tensor)]
+            .view(NUMPY_TYPES[tensor.type])
+            .reshape(tensor.shape)
+            for tensor in tensors
+        }
+        session = build_optimised_session(skeleton, views, fresh_options(), providers)
+    except BUILD_ERRORS as error:
+        _log.warning("the graph cannot be optimised ahead (%s)", error)
         return None
+    if [value.name for value in session.get_inputs()] != inputs:
+        return None  # what onnxruntime wrote takes other inputs: initializers that it folded and still lists as such
     files = [
-        _weights_file(f"weights-{index:03}.bin", group, raw) for index, group in enumerate(_groups(tensors))
+        _weights_file(f"weights-{index:03}.bin", group, views) for index, group in enumerate(_groups(tensors))
     ]
     return Content(
         new_member(MODEL, skeleton),
         MappingProxyType({member.name: member for member, _ in files}),
         tuple(tensor for _, placed in files for tensor in placed),
     )
+
+
+def _write_optimised(
+    model: bytes, arrays: Arrays, options: ort.SessionOptions, providers: Providers, folder: Path
+) -> tuple[list[str], bytes, Bytes]:
+    """Let onnxruntime write its optimised graph; return its inputs, the graph, and the tensors outside it."""
+    path, weights = folder / MODEL, folder / EXTERNAL_FILE.name
+    options.optimized_model_filepath = str(path)
+    setting = "session.optimized_model_external_initializers_"
+    options.add_session_config_entry(f"{setting}file_name", weights.name)
+    options.add_session_config_entry(f"{setting}min_size_in_bytes", str(_INSIDE_BYTES))
+    options.log_severity_level = max(options.log_severity_level, 3)  # "only for the same environment": it is
+    inputs = [value.name for value in build_session(model, arrays, options, providers).get_inputs()]
+    raw = np.fromfile(weights, np.uint8) if weights.exists() else np.empty(0, np.uint8)
+    return inputs, path.read_bytes(), raw
 
 
 def _size_bytes(tensor: ExternalTensor) -> int:
@@ -185,12 +203,11 @@ def _groups(tensors: Iterable[ExternalTensor]) -> Iterator[list[ExternalTensor]]
         yield group
 
 
-def _weights_file(name: str, group: list[ExternalTensor], raw: Bytes) -> tuple[Member, list[Tensor]]:
-    placed, parts, end = [], [], 0
+def _weights_file(name: str, group: list[ExternalTensor], views: Arrays) -> tuple[Member, list[Tensor]]:
+    placed: list[Tensor] = []
+    content = bytearray()
     for tensor in group:
-        padding = -end % _ALIGNMENT
-        content = raw[tensor.offset : tensor.offset + _size_bytes(tensor)]
-        parts += [np.zeros(padding, np.uint8), content]
-        placed.append(Tensor(tensor.name, NUMPY_TYPES[tensor.type], tensor.shape, name, end + padding))
-        end += padding + content.size
-    return new_member(name, np.concatenate(parts)), placed
+        content.extend(bytes(-len(content) % _ALIGNMENT))
+        placed.append(Tensor(tensor.name, NUMPY_TYPES[tensor.type], tensor.shape, name, len(content)))
+        content.extend(views[tensor.name].data.cast("B") if views[tensor.name].size else b"")
+    return new_member(name, content), placed

@@ -418,7 +418,7 @@ class ModelSwitcher:
         if content is None:
             original = self.portfolio.content(variant.name)
             model, arrays = self._inflate(original, check=True)
-            content = device_cache.optimise(model, arrays, self._options.fresh(), self._providers)
+            content = device_cache.optimise(model, arrays, self._options.fresh, self._providers)
             if content is None:
                 self._keys[variant.name] = None
                 return original, False
