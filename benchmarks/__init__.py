@@ -13,7 +13,8 @@ A module of this folder is a benchmark when it defines
 
     {"rows": [{"model": "vgg16", "size, sparse over pruned": 5.14, ...}, ...],   # the table, column -> value
      "figures": {"vgg16_size_ratio": 5.14, ...},                              # named numbers that targets check
-     "notes": ["Three replicates.", ...]}                                      # sentences, good and bad
+     "notes": ["Three replicates.", ...],                                      # sentences, good and bad
+     "details": ...}                                                          # optional, anything else
 
 targets.toml holds, per benchmark and figure, `at_least` or `at_most`. `results` turns the files into
 docs/results/README.md and fills marked places in README.md and docs.

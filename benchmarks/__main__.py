@@ -84,6 +84,7 @@ def run(name: str, module: ModuleType, again: bool) -> list[str]:
             "rows": measured["rows"],
             "figures": measured["figures"],
             "notes": measured.get("notes", []),
+            **({"details": measured["details"]} if "details" in measured else {}),
         }
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=1) + "\n")
@@ -100,7 +101,7 @@ def draw(module: ModuleType, result: dict[str, Any], path: Path) -> None:
     if hasattr(module, "draw"):
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        figure = Figure(figsize=getattr(module, "PICTURE_INCHES", (9, 4.5)), layout="constrained")
         module.draw(result, figure)
         figure.savefig(path, dpi=110)
 

@@ -172,7 +172,7 @@ def _counted(source: Source, settings: Settings) -> dict[str, Any]:
         "model_sha256": source.sha256,
         "parameters": parameter_count(source.model),
         "macs": count_macs(source.model, settings.input_shapes),
-        "file_bytes": source.size_bytes,
+        "file_bytes": source.file_bytes,
     }
     return entry | {key: _number(stated.get(key)) for key in ("ratio", "accuracy")}
 

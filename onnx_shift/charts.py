@@ -100,7 +100,7 @@ def lines(
     title: str, x: Axis, y: Axis, series: Sequence[Line], marks: Sequence[tuple[float, str]] = ()
 ) -> str:
     """Lines over a common axis; `marks` are moments in words, drawn as ticks on the lower edge."""
-    frame = _Frame(x, y, 760, 250)
+    frame = _Frame(x, y, 760, 190, left=84)
     drawn = []
     for moment, words in marks:
         left, bottom = frame.place(moment, y.low)
@@ -117,12 +117,12 @@ def lines(
 class _Frame:
     """The plotting area between two axes."""
 
-    def __init__(self, x: Axis, y: Axis, width: int, height: int) -> None:
-        self.x, self.y, self.width, self.height = x, y, width, height
+    def __init__(self, x: Axis, y: Axis, width: int, height: int, left: int = _LEFT) -> None:
+        self.x, self.y, self.width, self.height, self.left = x, y, width, height, left
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         return (
-            _LEFT + self.x.share(x) * (self.width - _LEFT - _RIGHT),
+            self.left + self.x.share(x) * (self.width - self.left - _RIGHT),
             self.height - _BOTTOM - self.y.share(y) * (self.height - _TOP - _BOTTOM),
         )
 
@@ -150,8 +150,8 @@ class _Frame:
             parts.append(_text("tick", left, bottom + 17, "middle", text))
         for value, text in self.y.ticks:
             _, top = self.place(self.x.low, value)
-            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{top:.1f}" y2="{top:.1f}"/>')
-            parts.append(_text("tick", _LEFT - 7, top + 4, "end", text))
+            parts.append(f'<line class="grid" x1="{self.left}" x2="{right}" y1="{top:.1f}" y2="{top:.1f}"/>')
+            parts.append(_text("tick", self.left - 7, top + 4, "end", text))
         parts.append(_text("axis", right, self.height - 8, "end", self.x.title))
         label = escape(title, quote=True)
         opening = f'<svg viewBox="0 0 {self.width} {self.height}" role="group" aria-label="{label}">'

@@ -20,6 +20,7 @@ from onnx_shift.steps import Steps
 
 PRESET = "digits"
 LARGEST_DIFFERENCE = 1e-4  # of the output's scale
+_DAY_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Files:
         return self.folder / "portfolio.zip"
 
     @property
-    def timeline(self) -> Path:
-        return self.folder / "timeline.json"
+    def replay(self) -> Path:
+        return self.folder / "replay.json"
 
     @property
     def report(self) -> Path:
@@ -77,19 +78,21 @@ def run_demo(folder: Path, log: Console, *, date: str, levels: int | None = None
         equality = _prune(files, sparse, steps)
         profile, dropped = _profile_and_pack(files, sparse, steps, date)
         memory = _memory(files, [name for name in profile["variants"] if name not in dropped], steps)
-        _replay(files, steps)
+        replay = _replay(files, steps)
         figures = {
             "format": 1,
             "machine": profile["machine"],
             "equality": equality,
             "profile": profile,
             "dropped": dropped,
+            "efficiency": _efficiency(profile),
             "memory": memory,
+            "replay": replay,
             "seconds": steps.seconds,
         }
         write_text(files.figures, json.dumps(figures, indent=2) + "\n")
         with steps.step("Writing the report"):
-            _report(files)
+            _report(files, figures)
     return figures
 
 
@@ -171,6 +174,13 @@ def _profile_and_pack(
     return found, dropped
 
 
+def _efficiency(profile: Mapping[str, Any]) -> float:
+    """The share of all variants that are Pareto-optimal (the paper's Table 3)."""
+    from onnx_shift.onnx_pruner.pareto import select
+
+    return round(select(profile, list(profile["variants"]), keep_all=True).efficiency, 4)
+
+
 def _memory(files: Files, kept: Sequence[str], steps: Steps) -> dict[str, Any]:
     """Resident memory of the portfolio with each variant active, and of all their sessions open at once."""
     from onnx_shift.onnx_pruner.resident import measure_portfolio, measure_sessions
@@ -184,15 +194,42 @@ def _memory(files: Files, kept: Sequence[str], steps: Steps) -> dict[str, Any]:
     }
 
 
-def _replay(files: Files, steps: Steps) -> None:
-    pass
+def _replay(files: Files, steps: Steps) -> dict[str, Any]:
+    """Serve a day's load, squeezed into seconds, in requests of sixteen images; see runtime.replay."""
+    from onnx_shift.evaluation import labelled_images
+    from onnx_shift.onnx_pruner.sessions import session_options
+    from onnx_shift.runtime import Portfolio
+    from onnx_shift.runtime.load import builtin_trace
+    from onnx_shift.runtime.replay import Moment, replay
+
+    portfolio = Portfolio.open(files.portfolio)
+    images, _ = next(labelled_images(PRESET, next(files.pruned.glob("*.onnx")))())
+    runs = ["policy", "smallest", "largest"]
+    with steps.step("Switching under load") as advance:
+
+        def show(moment: Moment) -> None:
+            done = (runs.index(moment.run) + moment.time_s / moment.duration_s) / len(runs)
+            advance(min(done, 1.0), f"{moment.requests_per_second:,.0f} requests/s, {moment.active}")
+
+        timeline = replay(
+            portfolio,
+            builtin_trace("day", _DAY_SECONDS),
+            sess_options=session_options(1),
+            feed={portfolio.inputs[0].name: images[:16]},
+            progress=show,
+        )
+    found = timeline.to_dict()
+    write_text(files.replay, json.dumps(found, indent=1) + "\n")
+    return found
 
 
-def _report(files: Files) -> None:
+def _report(files: Files, figures: Mapping[str, Any]) -> None:
     from onnx_shift.page import render_page
+    from onnx_shift.picture import write_demo_picture
     from onnx_shift.report import gather_evidence
 
     write_text(files.report, render_page(gather_evidence(files.folder)))
+    write_demo_picture(figures, files.picture)
 
 
 def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:
@@ -215,6 +252,13 @@ def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:
             f"Memory: {least:.1f} to {most:.1f} MB with the portfolio and one variant active, "
             f"{memory['all_sessions_mb']:.1f} MB with a session of each of the {len(kept)} variants open."
         )
+    runs = figures["replay"]["runs"]
+    lines.append(
+        f"Under load: {runs['policy']['within_objective']:.1%} of the requests answered in time by switching, "
+        f"{runs['largest']['within_objective']:.1%} by {figures['replay']['variants'][-1]} alone; accuracy "
+        f"{runs['policy']['accuracy']:.2%} by switching, {runs['smallest']['accuracy']:.2%} by "
+        f"{figures['replay']['variants'][0]} alone."
+    )
     lines += [
         "",
         f"Look:  {files.report}  (open it in a browser)",

@@ -26,7 +26,7 @@ def model_summary(file: Path) -> dict[str, Any]:
     ]
     return {
         "file": str(file),
-        "file_bytes": source.size_bytes,
+        "file_bytes": source.file_bytes,
         "inputs": [_signature(value) for value in graph.input if value.name not in weights],
         "outputs": [_signature(value) for value in graph.output],
         "nodes": len(graph.node),

@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx_shift.charts import Axis, Point, cost_axis, linear_axis, scatter
 from onnx_shift.markup import Column, download, folded_table, table
+from onnx_shift.replay_section import replay_section
 from onnx_shift.tables import show_bytes, show_count, show_latency, show_share
 
 Entry = Mapping[str, Any]
@@ -39,7 +40,7 @@ class Evidence:
     dropped: Mapping[str, str] = field(default_factory=dict)  # variant -> reason
     optimal: Sequence[str] = ()
     prunings: Mapping[str, Pruning] = field(default_factory=dict)
-    timeline: Entry | None = None
+    replay: Entry | None = None
     missing: Sequence[str] = ()
 
 
@@ -52,8 +53,8 @@ def render_page(evidence: Evidence) -> str:
         sections.append(_variants(evidence))
     if evidence.prunings:
         sections.append(_layers(evidence.prunings))
-    if evidence.timeline:
-        sections.append(_timeline(evidence.timeline))
+    if evidence.replay:
+        sections.append(replay_section(evidence.replay))
     if evidence.missing:
         items = "".join(f"<li>{escape(line)}</li>" for line in evidence.missing)
         sections.append(
@@ -318,7 +319,3 @@ def _layer_panel(key: str, name: str, pruning: Pruning) -> str:
         f'<p class="lead">{escape(name)}: {after} of {before} channels stay.</p>'
         f'<ol class="layers">{items}</ol>{stayed}</div>'
     )
-
-
-def _timeline(timeline: Entry) -> str:
-    raise NotImplementedError

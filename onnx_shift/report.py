@@ -14,7 +14,7 @@ from onnx_shift.page import Evidence, Layer, Pruning
 def gather_evidence(source: Path) -> Evidence:
     """Return what there is to show of `source`, a folder with models and profile, or a portfolio.
 
-    A folder is searched for profile.json, timeline.json, reports of `prune --report`, and portfolio.zip; one
+    A folder is searched for profile.json, replay.json, reports of `prune --report`, and portfolio.zip; one
     level of folders below it too. Raises OnnxShiftError where there is nothing to show.
     """
     if source.is_dir():
@@ -25,15 +25,15 @@ def gather_evidence(source: Path) -> Evidence:
 def _of_folder(folder: Path) -> Evidence:
     found = [_read(path) for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")])]
     profile = next((content for content in found if "variants" in content and "machine" in content), None)
-    timeline = next((content for content in found if "requests" in content), None)
+    replay = next((content for content in found if "runs" in content), None)
     prunings = {
         Path(content["source"]).stem: _pruning(content)
         for content in found
         if "parameters_after_align_1" in content
     }
-    if profile is None and not prunings and timeline is None:
+    if profile is None and not prunings and replay is None:
         raise OnnxShiftError(
-            f"{folder}: holds no profile, pruning report or time line; see onnx-shift profile --help"
+            f"{folder}: holds no profile, pruning report or replay; see onnx-shift profile --help"
         )
     missing = []
     dropped: Mapping[str, str] = {}
@@ -48,10 +48,10 @@ def _of_folder(folder: Path) -> Evidence:
         missing.append(
             "channels per layer: onnx-shift prune SPARSE.onnx --report FILE.json, into this folder"
         )
-    if timeline is None:
+    if replay is None:
         missing.append(f"switching under load: onnx-shift replay PORTFOLIO.zip -o {folder}")
     return Evidence(
-        f"Portfolio in {folder.resolve().name}", profile, dropped, optimal, prunings, timeline, missing
+        f"Portfolio in {folder.resolve().name}", profile, dropped, optimal, prunings, replay, missing
     )
 
 

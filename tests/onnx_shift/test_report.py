@@ -48,6 +48,33 @@ PROFILE: dict[str, Any] = {
         "tiny": _entry(0.85, 2.0, 30_000),
     },
 }  # fmt: skip
+
+
+def _run(p95: list[float | None], variants: list[str], switched: list[list[Any]]) -> dict[str, Any]:
+    rows = [
+        {
+            "seconds": second, "load": 0.5, "requests_per_second": 10.0 * second, "p50_ms": 1.0, "p95_ms": ms,
+            "variant": name, "accuracy": 0.9,
+        }
+        for second, (ms, name) in enumerate(zip(p95, variants, strict=True))
+    ]  # fmt: skip
+    latency = {"p50": 1.0, "p95": 50.0, "p99": 90.0}
+    return {
+        "requests": 60, "failed": 0, "within_objective": 0.75, "latency_ms": latency, "accuracy": 0.91,
+        "switches": len(switched), "switched": switched, "intervals": rows,
+    }  # fmt: skip
+
+
+REPLAY: dict[str, Any] = {
+    "trace": "ramp", "duration_s": 4.0, "variants": ["tiny", "half"], "objective_ms": 40.0,
+    "largest_serves_per_second": 25.0, "figures": {"within_of_smallest": 0.9, "accuracy_gain": 0.5},
+    "runs": {
+        "policy": _run([1.0, None, 30.0, 45.0], ["half", "half", "tiny", "tiny"], [[2.25, "tiny"]]),
+        "smallest": _run([1.0, 1.0, 1.0, 1.0], ["tiny"] * 4, []),
+        "largest": _run([2.0, 20.0, 200.0, 900.0], ["half"] * 4, []),
+    },
+}  # fmt: skip
+
 EVIDENCE = Evidence(
     title="A & B",
     profile=PROFILE,
@@ -57,6 +84,7 @@ EVIDENCE = Evidence(
         "half": Pruning([Layer("conv,1", 64, 40), Layer("gone", 32, 0)], ["t: 2 channel(s), tied"]),
         "tiny": Pruning([Layer("conv,1", 64, 8), Layer("gone", 32, 4)]),
     },
+    replay=REPLAY,
     missing=["nothing else"],
 )
 
@@ -91,7 +119,18 @@ def test_page_fetches_nothing_and_escapes_what_it_shows() -> None:
 
 def test_every_figure_can_be_downloaded_as_a_table() -> None:
     tables = Links(render_page(EVIDENCE)).csv
-    assert set(tables) == {"accuracy-latency.csv", "accuracy-size.csv", "variants.csv", "layers.csv"}
+    assert set(tables) == {
+        *(
+            "accuracy-latency.csv",
+            "accuracy-size.csv",
+            "variants.csv",
+            "layers.csv",
+            "replay.csv",
+            "timeline.csv",
+        )
+    }
+    assert tables["timeline.csv"][2] == ["1", "10", "1", "", "half", "0.9"]
+    assert [row[2] for row in tables["replay.csv"]] == ["within_objective", "0.75", "0.75", "0.75"]
     assert tables["accuracy-size.csv"][2] == ["half", "0.93", "900000"]
     assert tables["layers.csv"][1:3] == [["half", "conv,1", "64", "40"], ["half", "gone", "32", "0"]]
     variants = {
@@ -112,6 +151,14 @@ def test_words_of_a_point_name_its_figures_and_why_it_was_left_out() -> None:
     page = render_page(EVIDENCE)
     assert 'aria-label="half: 93.00% accurate, 900 kB, 6 ms at batch 1"' in page
     assert "worse: 90.00% accurate, 950 kB, ~7 ms at batch 1\nleft out: half is nowhere worse" in page
+
+
+def test_replay_is_told_in_words_and_its_switches_can_be_read() -> None:
+    page = render_page(EVIDENCE)
+    assert "Trace ramp, 4 seconds, 60 requests; in time means within 40 ms." in page
+    assert "90.00% of what the smallest variant answers in time, with 1 switch" in page
+    assert "reached 50.00% of the accuracy that knowing the load beforehand would gain" in page
+    assert 'aria-label="2.25 s: switched to tiny"' in page
 
 
 @pytest.mark.parametrize(
@@ -153,6 +200,7 @@ def test_folder_is_searched_for_profile_and_pruning_reports(tmp_path: Path) -> N
     }
     (tmp_path / "pruned" / "half.json").write_text(json.dumps(report))
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "replay.json").write_text(json.dumps(REPLAY))
     found = gather_evidence(tmp_path)
     assert found.profile == PROFILE
     assert found.dropped == {"worse": "half is nowhere worse (93.00%, 6 ms, 900 kB)"}
@@ -163,11 +211,12 @@ def test_folder_is_searched_for_profile_and_pruning_reports(tmp_path: Path) -> N
         (5, 0),
     ]
     assert found.prunings["half"].kept == ["t: 2 channel(s), tied to x"]
-    assert [line.split(":")[0] for line in found.missing] == ["switching under load"]
+    assert found.replay == REPLAY
+    assert found.missing == []
 
 
 def test_nothing_to_show_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OnnxShiftError, match="holds no profile, pruning report or time line"):
+    with pytest.raises(OnnxShiftError, match="holds no profile, pruning report or replay"):
         gather_evidence(tmp_path)
     with pytest.raises(OnnxShiftError, match=r"no\.zip"):
         gather_evidence(tmp_path / "no.zip")
@@ -205,7 +254,7 @@ def page(browser: Any, tmp_path: Path) -> Any:
 def test_browser_shows_the_page_without_a_word_on_the_console(page: Any) -> None:
     assert page.title == "A & B"
     assert page.get_log("browser") == []
-    assert len(page.find_elements("css selector", "svg[role=group]")) == 2
+    assert len(page.find_elements("css selector", "svg[role=group]")) == 5
 
 
 def test_tooltip_comes_with_keyboard_focus_and_goes_with_escape(page: Any) -> None:

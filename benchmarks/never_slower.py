@@ -1,0 +1,103 @@
+"""Latency of pruned networks beside their sparse originals, over the zoo (issue 3, figure 4)."""
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from onnx_shift.onnx_pruner import prune
+from tests.zoo import classifiers, handbuilt, tasks, zeros
+from tests.zoo.export import export
+from tests.zoo.judge import feeds
+
+TITLE = "Never slower: latency of pruned networks beside the sparse ones, 111 architectures"
+MINUTES = 6
+
+ROUNDS = 40
+#: A round takes each session this long at least, so that short runs are timed in bundles.
+SECONDS = 0.004
+INJECTIONS = {"scattered": zeros.inject, "aligned": zeros.inject_aligned}
+
+
+def measure(work: Path) -> dict[str, Any]:
+    del work
+    families = {**classifiers.FAMILIES, **tasks.FAMILIES}
+    dense = {name: export(build) for name, build in families.items()}
+    dense |= {name: build() for name, build in handbuilt.NETWORKS.items()}
+    rows: list[dict[str, Any]] = []
+    for name, model in dense.items():
+        for injection, inject in INJECTIONS.items():
+            sparse = inject(model, 0)
+            pruned = prune(sparse, verify=False).model
+            ratio, spread, milliseconds = _compare(sparse, pruned)
+            rows.append(
+                {
+                    "architecture": name,
+                    "zeros": injection,
+                    "parameters left": zeros.parameters(pruned) / zeros.parameters(sparse),
+                    "sparse, ms": milliseconds,
+                    "speed-up": 1 / ratio,
+                    "spread": spread,
+                }
+            )
+    rows.sort(key=lambda row: row["speed-up"])
+    spread = statistics.quantiles((row["spread"] for row in rows), n=20)[-1]
+    slower = [row for row in rows if 1 / row["speed-up"] > 1 + max(spread, row["spread"])]
+    speedups = [row["speed-up"] for row in rows]
+    figures = {
+        "networks": len(rows),
+        "slower": len(slower),
+        "median_speedup": round(statistics.median(speedups), 3),
+        "worst_speedup": round(speedups[0], 3),
+        "spread": round(spread, 3),
+    }
+    notes = [
+        "onnxruntime on the CPU, all optimisations, one thread, one sample, channels kept at multiples of 4 (the "
+        f"default). Medians over {ROUNDS} rounds in which the sparse network, itself again and the pruned one take "
+        "turns. The spread is how far the network differs from itself; slower means slower by more than its own "
+        f"spread and the 95th percentile of all ({spread:.1%}). The rows are the ten slowest and the ten fastest.",
+        "The networks are miniatures of a few microseconds to a millisecond: calling the kernels takes most of it.",
+    ]
+    if slower:
+        notes.append(
+            "Slower: " + ", ".join(f"{row['architecture']} ({row['zeros']})" for row in slower) + "."
+        )
+    return {"rows": [_rounded(row) for row in rows[:10] + rows[-10:]], "figures": figures, "notes": notes}
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def _compare(sparse: onnx.ModelProto, pruned: onnx.ModelProto) -> tuple[float, float, float]:
+    """Return pruned over sparse, how far the sparse network is from itself, and its milliseconds."""
+    sessions = [_session(model) for model in (sparse, sparse, pruned)]
+    fed = feeds(sessions[0], 0, 1, 1, 16)
+    once = min(_seconds(sessions[0], fed, 1) for _ in range(5))
+    count = max(1, int(SECONDS / once))
+    taken: list[list[float]] = [[], [], []]
+    for turn in range(ROUNDS + 2):
+        for k in np.roll([0, 1, 2], turn):
+            taken[k].append(_seconds(sessions[k], fed, count))
+    first, again, smaller = (statistics.median(times[2:]) for times in taken)
+    return smaller / min(first, again), abs(first / again - 1), min(first, again) * 1e3
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _seconds(session: onnxruntime.InferenceSession, fed: dict[str, np.ndarray], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        session.run(None, fed)
+    return (time.perf_counter() - start) / count

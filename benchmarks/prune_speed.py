@@ -1,0 +1,84 @@
+"""How long pruning takes beside reading and writing the file (issue 3, figure 3; the paper's Fig. 7 states 0.12 s)."""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from onnx_shift.models.registry import build
+from onnx_shift.onnx_pruner import prune
+from tests.zoo import zeros
+from tests.zoo.export import export
+
+TITLE = "Seconds to prune, beside onnx.load and onnx.save of the same file"
+MINUTES = 2
+
+ROUNDS = 15
+#: Model of the registry, classes and image size: a file of 102 MB and one of 59 MB.
+MODELS = {"resnet50": (1000, 224), "vgg16": (10, 32)}
+#: Share of every stream's channels that dies.
+SHARES = {"half of the channels": 0.5, "few channels": 0.02}
+
+
+def measure(work: Path) -> dict[str, Any]:
+    work.mkdir(parents=True, exist_ok=True)
+    rows, figures = [], {}
+    for name, (classes, size) in MODELS.items():
+        dense = _exported(name, classes, size)
+        for what, share in SHARES.items():
+            model = zeros.inject_aligned(dense, 0, share)
+            path = work / f"{name}.onnx"
+            onnx.save(model, path)
+            report = prune(model, verify=False).report
+            pruning, copying = _interleaved(lambda m=model: prune(m, verify=False), lambda p=path: _copy(p))
+            ratios = [a / b for a, b in zip(pruning, copying, strict=True)]
+            key = f"{name}_{'half' if share == 0.5 else 'few'}"
+            figures[key] = round(statistics.median(ratios), 3)
+            figures[f"{key}_seconds"] = round(statistics.median(pruning), 4)
+            low, _, high = statistics.quantiles(ratios, n=4)
+            rows.append(
+                {
+                    "model": name,
+                    "MB": round(path.stat().st_size / 1e6, 1),
+                    "goes": what,
+                    "parameters left": round(report.parameters_after / report.parameters_before, 3),
+                    "prune, s": round(statistics.median(pruning), 3),
+                    "load and save, s": round(statistics.median(copying), 3),
+                    "ratio": figures[key],
+                    "quartiles": f"{low:.2f}–{high:.2f}",
+                }
+            )
+    notes = [
+        f"From one ModelProto to a new one, verification excluded; medians of {ROUNDS} rounds in which pruning and "
+        "onnx.load + onnx.save take turns; the ratio is the median of the rounds' ratios."
+    ]
+    return {"rows": rows, "figures": figures, "notes": notes}
+
+
+def _exported(name: str, classes: int, size: int) -> onnx.ModelProto:
+    def model() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+        return build(name, num_classes=classes, in_channels=3), (torch.randn(1, 3, size, size),)
+
+    model.__name__ = name
+    return export(model)
+
+
+def _interleaved(
+    first: Callable[[], object], second: Callable[[], object]
+) -> tuple[list[float], list[float]]:
+    """Return seconds of each over `ROUNDS` turns, the first turn left out."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS + 1):
+        for call, taken in zip((first, second), seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    return seconds[0][1:], seconds[1][1:]
+
+
+def _copy(path: Path) -> None:
+    onnx.save(onnx.load(path), path.with_suffix(".copy.onnx"))
