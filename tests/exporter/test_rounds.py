@@ -161,7 +161,7 @@ import os, signal, sys
 from onnx_shift.exporter import override, preset, train
 import torch
 torch.set_num_threads(1)
-recipe = override(preset("digits"), levels=1, epochs=2, batch_size=256, width=0.25)
+recipe = override(preset("digits"), levels=1, epochs=2, batch_size=256, width=0.25, rewind_steps=1)
 seen = 0
 def count(progress):
     global seen
