@@ -106,7 +106,11 @@ def effect_of(op: Op) -> Effect:
     standard = op.node.domain in (None, "", "ai.onnx")
     bodies = any(isinstance(value, gs.Graph) for value in op.node.attrs.values())
     rule = RULES.get(op.type) if standard and not bodies else None
-    return pin_all(op, f"no rule for operator {op.type}") if rule is None else rule(op)
+    if rule is None:
+        return pin_all(op, f"no rule for operator {op.type}")
+    if any(op.channels(i) is not None and op.shape(i) is None for i in op.inputs):
+        return pin_all(op, "an input of unknown shape")
+    return rule(op)
 
 
 def _needs(
@@ -149,8 +153,7 @@ def _linear_needs(linear: Linear, live: Mask, source: Channels) -> NDArray[np.ui
     constant = source.constant & (source.value != 0)
     level = np.where(read & ~source.constant, NEEDED, FREE)
     if not linear.folds:
-        mergeable = groups == 1 and linear.plain_weight
-        level = np.where(read & constant, MERGEABLE if mergeable else NEEDED, level)
+        level = np.where(read & constant, MERGEABLE if linear.merges else NEEDED, level)
     return level.astype(np.uint8)
 
 

@@ -25,7 +25,7 @@ def apply(network: Network, constants: Constants, analysis: Analysis, plan: Plan
     for node in network.graph.nodes:
         number = numbers.get(id(node))
         nodes += [node] if number is None else _edit(surgery, analysis, number, fused)
-    network.graph.nodes[:] = surgery.made + nodes
+    network.graph.nodes[:] = nodes
     _report_old_sizes(network, analysis, surgery)
     _remove_dead(network)
     return surgery.weights
@@ -46,7 +46,8 @@ def _edit(surgery: Surgery, analysis: Analysis, number: int, fused: Fused) -> li
         effect.rewrite(rewriter)
     if any(operand.array is not None for operand in effect.operands):
         _skip_neutral(surgery, op)
-    return [*rewriter.before, node, *rewriter.after]
+    made, surgery.made = surgery.made, []
+    return [*made, *rewriter.before, node, *rewriter.after]
 
 
 def _slice_operand(surgery: Surgery, op: Op, operand: Operand, mask: Mask) -> None:

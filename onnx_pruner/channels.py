@@ -100,6 +100,11 @@ class Linear:
         return self.plain_bias and not self.padded
 
     @property
+    def merges(self) -> bool:
+        """Whether another constant input can stand for one that cannot move into the bias."""
+        return not self.folds and self.groups == 1 and self.plain_weight
+
+    @property
     def groups(self) -> int:
         return self.kernel.shape[0]
 
@@ -197,6 +202,12 @@ class Op:
 
     def channels(self, index: int) -> Channels | None:
         return self.known.get(self.name(index)) if self.has(index) else None
+
+    def is_only_reader(self, index: int) -> bool:
+        """Whether nothing else depends on an input."""
+        name = self.input_names[index]
+        pinned = name in self.network.captured or name in self.network.outputs
+        return len(self.node.inputs[index].outputs) == 1 and not pinned
 
     def constant(self, index: int) -> Array | None:
         return self.constants.get(self.name(index)) if self.has(index) else None

@@ -30,7 +30,7 @@ class Surgery:
     users: Counter[str]  # how many inputs read each tensor
     captured: frozenset[str]
     sliced: dict[tuple[object, ...], gs.Tensor] = field(default_factory=dict)
-    made: list[gs.Node] = field(default_factory=list)  # nodes that only constants feed, to go first
+    made: list[gs.Node] = field(default_factory=list)  # to go before the node that is being rewritten
 
     def has_one_reader(self, name: str) -> bool:
         return self.users[name] == 1 and name not in self.captured
@@ -110,7 +110,7 @@ def rewrite_layer(surgery: Surgery, op: Op, linear: Linear, rewriter: Rewriter) 
     keep_out = surgery.plan.keep[op.output]
     gone = ~keep_in & source.constant & (source.value != 0)
     standing = (
-        surgery.plan.representative.get(op.name(linear.input)) if linear.padded and gone.any() else None
+        surgery.plan.representative.get(op.name(linear.input)) if linear.merges and gone.any() else None
     )
     cut = _Cut(keep_in, keep_out, gone, source, standing)
     weight, bias = op.constant(linear.weight), op.constant(linear.bias) if linear.bias is not None else None

@@ -112,7 +112,7 @@ def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str] | 
             keep_in, keep_out = _kept(op, linear, plan)
             weight = op.constant(linear.weight)
             assert weight is not None
-            standing = plan.representative.get(op.name(linear.input)) if linear.padded else None
+            standing = plan.representative.get(op.name(linear.input)) if linear.merges else None
             own = name if linear.scale is not None or standing is not None else ""
             key = (op.constants.root(op.name(linear.weight)), own, keep_in.tobytes(), keep_out.tobytes())
             sizes[key] = prod(shape_after(linear, weight.shape, keep_in, keep_out))

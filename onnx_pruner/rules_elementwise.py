@@ -130,14 +130,16 @@ def _channels(op: Op, index: int) -> Channels:
 
 def _constant_branches(op: Op, carriers: list[int], axis: int, count: int) -> set[int]:
     """Operands constant in every channel that an initializer can stand for: another operand gives the full shape."""
-    flat = {
-        i for i in carriers
-        if (c := _channels(op, i)).constant.all() and c.count == count and c.axis - (op.rank(i) or 0) == axis
-    }  # fmt: skip
     shape = op.output_shape()
-    full = [i for i in op.inputs if op.has(i) and i not in flat and not op.constants.is_constant(op.name(i))
-            and op.shape(i) == shape and shape is not None and None not in shape]  # fmt: skip
-    return flat if full and all(numpy_type(op, op.name(i)) is not None for i in flat) else set()
+    here = [
+        i for i in carriers if (c := _channels(op, i)).count == count and c.axis - (op.rank(i) or 0) == axis
+    ]
+    flat = {
+        i for i in here
+        if _channels(op, i).constant.all() and op.is_only_reader(i) and numpy_type(op, op.name(i)) is not None
+    }  # fmt: skip
+    full = [i for i in here if i not in flat and op.shape(i) == shape and None not in (shape or (None,))]
+    return flat if full else set()
 
 
 def combine(op: Op, facts: list[tuple[Mask, Values] | None]) -> tuple[Mask, Values]:

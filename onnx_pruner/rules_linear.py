@@ -32,8 +32,9 @@ def nonzero_kernels(weight: Array) -> Mask:
         bits = flat.view(f"u{flat.itemsize}").reshape(len(flat), -1)
         magnitude = bits.dtype.type(np.iinfo(bits.dtype).max >> 1)  # all but the sign
         open_ &= ((np.bitwise_or.reduce(bits, axis=1) & magnitude) != 0)[:, None]
-        columns = (np.bitwise_or.reduce(bits, axis=0) & magnitude) != 0
-        open_ &= columns.reshape(flat.shape[1:]).any(axis=1)
+        if 4 * np.count_nonzero(open_) > found.size:
+            columns = (np.bitwise_or.reduce(bits, axis=0) & magnitude) != 0
+            open_ &= columns.reshape(flat.shape[1:]).any(axis=1)
     rows, columns = np.nonzero(open_)
     if 4 * len(rows) < found.size:
         found[rows, columns] = (flat[rows, columns, 1:] != 0).any(axis=1)

@@ -410,6 +410,17 @@ def _flatten(node: _Node) -> Shape | None:
     return quotient(shape[:axis], []), quotient(shape[axis:], [])
 
 
+def _reduced(node: _Node) -> Shape | None:
+    shape, axes = node.shape(0), node.ints(1, "axes")
+    if shape is None or (axes is None and node.name(1)):
+        return None
+    if not axes and node.attr("noop_with_empty_axes", 0):
+        return shape
+    lost = {axis % len(shape) for axis in axes} if axes else set(range(len(shape)))
+    keep = node.attr("keepdims", 1)
+    return tuple(1 if k in lost else size for k, size in enumerate(shape) if keep or k not in lost)
+
+
 SHAPES: Mapping[str, Callable[[_Node], Shape | None]] = {
     "Reshape": _reshape,
     "Transpose": _transpose,
@@ -429,6 +440,7 @@ SHAPES: Mapping[str, Callable[[_Node], Shape | None]] = {
     "GlobalAveragePool": _pooled,
     "GlobalMaxPool": _pooled,
     "Flatten": _flatten,
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2"), _reduced),
 }
 
 
