@@ -4,6 +4,7 @@ Fixed dimensions are respected; a free leading axis is a batch; other free dimen
 sizes until the model runs. Values are normal noise at several scales, a uniform one, a constant and zero.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,9 @@ from onnx_shift.onnx_pruner.runtimes import (
 )
 
 #: Sizes tried for free dimensions, and exclusive upper bounds tried for integers.
-FREE_SIZES = (64, 224, 32, 320, 128, 640, 16, 8, 512, 4, 1)
+FREE_SIZES = (64, 224, 32, 256, 128, 320, 96, 192, 160, 240, 288, 299, 384, 416, 512, 640, 28, 16, 8, 4, 1)
+#: Larger inputs are not tried: a size that a model was not made for must not take the machine's memory.
+MOST_ELEMENTS = 1 << 24
 INTEGERS_BELOW = (100, 10, 2, 1)
 
 
@@ -172,4 +175,12 @@ def _domains(graph: onnx.GraphProto) -> Iterator[Domain]:
     integers = any(one.dtype.kind in "iu" and one.dtype.itemsize > 1 for one in inputs)
     for below in INTEGERS_BELOW if integers else (1,):
         for leading, sizes in choices:
-            yield Domain(inputs, leading, sizes, below)
+            if not any(_is_huge(one, sizes) for one in inputs):
+                yield Domain(inputs, leading, sizes, below)
+
+
+def _is_huge(one: Input, sizes: Mapping[str, int]) -> bool:
+    chosen = any(d in sizes for d in one.dims)  # a size that the model declares is its own business
+    return (
+        chosen and math.prod(sizes.get(d, 1) if isinstance(d, str) else d for d in one.dims) > MOST_ELEMENTS
+    )

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from onnx_shift.cli import app
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner import probes
 from onnx_shift.onnx_pruner.runtimes import RUNTIMES
 from onnx_shift.onnx_pruner.verify import Verification, VerificationError, compare
 
@@ -290,3 +291,15 @@ def test_the_result_is_plain_data() -> None:
         "notes": [],
         "runtimes": [],
     }
+
+
+def test_free_sizes_are_tried_up_to_a_limit_of_memory() -> None:
+    # Runs on 256 x 256 only: others have to be tried and fail, none of them with a huge input.
+    model = parsed(
+        "(float[N, 3, H, W] x) => (float[N, 3, 256, 256] y)",
+        "shape = Constant <value_ints = [-1, 3, 256, 256]> ()  y = Reshape (x, shape)",
+    )
+    assert compare(model, model).equal
+    sizes = [domain.sizes["H"] for domain in probes._domains(model.graph) if not domain.batch]
+    assert 160 in sizes
+    assert max(3 * size**3 for size in sizes) <= probes.MOST_ELEMENTS
