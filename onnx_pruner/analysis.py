@@ -51,9 +51,9 @@ class Analysis:
         return slice(start, start + self.channels[tensor].count)
 
 
-def analyse(network: Network, constants: Constants, fused: Fused) -> Analysis:
-    """Work out the facts of every channel; nothing is edited."""
-    ops, effects, channels = _forward(network, constants, fused)
+def analyse(network: Network, constants: Constants, fused: Fused, *, sever: bool = True) -> Analysis:
+    """Work out the facts of every channel; nothing is edited. `sever`: let constants stand for constant branches."""
+    ops, effects, channels = _forward(network, constants, fused, sever)
     first, total = {}, 0
     for tensor, facts in channels.items():
         first[tensor] = total
@@ -78,7 +78,7 @@ def analyse(network: Network, constants: Constants, fused: Fused) -> Analysis:
 
 
 def _forward(
-    network: Network, constants: Constants, fused: Fused
+    network: Network, constants: Constants, fused: Fused, sever: bool
 ) -> tuple[list[Op], list[Effect], dict[str, Channels]]:
     known: dict[str, Channels | None] = {}
     ops, effects = [], []
@@ -91,6 +91,7 @@ def _forward(
             constants,
             known,
             fused.batch_norms.get(node.outputs[0].name if node.outputs else ""),
+            sever,
         )
         effect = effect_of(op)
         for tensor, facts in zip(node.outputs, effect.outputs, strict=False):

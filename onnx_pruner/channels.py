@@ -150,6 +150,7 @@ class Op:
     constants: "Constants"
     known: Mapping[str, Channels | None]
     batch_norm: tuple[Values, Values] | None = None  # scale and shift folded into this node
+    sever: bool = True  # whether a constant branch may be replaced by its value
 
     @staticmethod
     def of(
@@ -158,9 +159,10 @@ class Op:
         constants: "Constants",
         known: Mapping[str, Channels | None],
         batch_norm: tuple[Values, Values] | None = None,
+        sever: bool = True,
     ) -> "Op":
         inputs, outputs = (tuple(t.name for t in tensors) for tensors in (node.inputs, node.outputs))
-        return Op(node, inputs, outputs, network, constants, known, batch_norm)
+        return Op(node, inputs, outputs, network, constants, known, batch_norm, sever)
 
     @property
     def output(self) -> str:

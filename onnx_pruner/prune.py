@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 
 import onnx
 
+from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.analysis import Analysis, analyse, with_shared_weights_tied
 from onnx_shift.onnx_pruner.apply import apply
+from onnx_shift.onnx_pruner.channels import Mask
 from onnx_shift.onnx_pruner.constants import Constants
 from onnx_shift.onnx_pruner.explain import kept_although_free
 from onnx_shift.onnx_pruner.fuse import fuse
@@ -44,6 +46,25 @@ def prune(
     clock = _Clock()
     with clock("read"):
         source = read_model(model)
+    try:
+        result = _prune(source, align, clock, sever=True)
+        if result.report.parameters_after > result.report.parameters_before:
+            result = _prune(source, align, clock, sever=False)
+        if verify:
+            with clock("verify"):
+                result = replace(result, report=_verified(source, result))
+    except OnnxShiftError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PruneError(
+            f"{source.name}: cannot be pruned; this is a defect of onnx-shift ({reason})"
+        ) from error
+    return replace(result, report=replace(result.report, seconds=dict(clock.seconds)))
+
+
+def _prune(source: Source, align: int, clock: "_Clock", *, sever: bool) -> PruneResult:
+    """One run from the model as read to the new one; `sever`: replace constant branches by their values."""
     with clock("open"):
         network = open_network(source)
         constants = Constants(network)
@@ -51,16 +72,15 @@ def prune(
     with clock("fold"):
         fused = fuse(network, constants)
     with clock("analyse"):
-        analysis = analyse(network, constants, fused)
+        analysis = analyse(network, constants, fused, sever=sever)
     with clock("plan"):
         analysis, plan = _best_plan(analysis, align)
         smallest = plan if align == 1 else _best_plan(analysis, 1)[1]
     with clock("apply"):
         weights = apply(network, constants, analysis, plan, fused)
     alive = {t.name for node in network.graph.nodes for t in node.outputs}
-    unchanged = not (
-        plan.cuts_anything or fused.batch_norms or weights.written or len(network.graph.nodes) < nodes_before
-    )
+    shrunk = len(network.graph.nodes) < nodes_before
+    unchanged = not (plan.cuts_anything or fused.batch_norms or weights.written or shrunk)
     with clock("write"):
         resized = {
             name: (analysis.channels[name].axis, int(mask.sum()))
@@ -72,14 +92,14 @@ def prune(
             pruned, size_bytes = build_model(network, weights, resized)
     with clock("count"):
         layers = layer_changes(analysis, plan, alive)
-        before, after = parameter_count(source.model), parameter_count(pruned)
+        after = parameter_count(pruned)
         spare = planned_parameters(analysis, plan, alive) - planned_parameters(analysis, smallest, alive)
         report = PruneReport(
             source=source.name,
             align=align,
             unchanged=unchanged,
             layers=layers,
-            parameters_before=before,
+            parameters_before=parameter_count(source.model),
             parameters_after=after,
             parameters_after_align_1=after - spare,
             macs_before=total_macs(layers, after=False),
@@ -87,8 +107,8 @@ def prune(
             bytes_before=source.file_bytes or network.size_bytes,
             bytes_after=(source.file_bytes or size_bytes) if unchanged else size_bytes,
             batch_norms_fused=len(fused.batch_norms),
-            channels_before=sum(facts.count for facts in _layer_outputs(analysis)),
-            channels_removed=_removed(analysis, plan),
+            channels_before=sum(len(mask) for mask in _layer_outputs(analysis, plan)),
+            channels_removed=sum(int((~mask).sum()) for mask in _layer_outputs(analysis, plan)),
             nodes_before=nodes_before,
             nodes_after=len(pruned.graph.node),
             external_data=source.external_data,
@@ -97,10 +117,7 @@ def prune(
         )
         if not unchanged:
             _record(pruned, source, report)
-    if verify:
-        with clock("verify"):
-            report = _verified(source, pruned, report)
-    return PruneResult(pruned, replace(report, seconds=dict(clock.seconds)))
+    return PruneResult(pruned, report)
 
 
 def _best_plan(analysis: Analysis, align: int) -> tuple[Analysis, Plan]:
@@ -127,13 +144,10 @@ class _Clock:
         self.seconds[step] = time.perf_counter() - start
 
 
-def _layer_outputs(analysis: Analysis) -> list:  # type: ignore[type-arg]
-    return [effect.outputs[0] for effect in analysis.effects if effect.linear is not None]
-
-
-def _removed(analysis: Analysis, plan: Plan) -> int:
-    names = [op.output for op, e in zip(analysis.ops, analysis.effects, strict=True) if e.linear is not None]
-    return sum(int((~plan.keep[name]).sum()) for name in names if name in plan.keep)
+def _layer_outputs(analysis: Analysis, plan: Plan) -> list[Mask]:
+    """Which outputs of each layer with weights stay."""
+    pairs = zip(analysis.ops, analysis.effects, strict=True)
+    return [plan.keep[op.output] for op, effect in pairs if effect.linear is not None]
 
 
 def _notes(source: Source, pruned: onnx.ModelProto) -> tuple[str, ...]:
@@ -164,16 +178,16 @@ def _record(pruned: onnx.ModelProto, source: Source, report: PruneReport) -> Non
         pruned.metadata_props.add(key=key, value=value)
 
 
-def _verified(source: Source, pruned: onnx.ModelProto, report: PruneReport) -> PruneReport:
+def _verified(source: Source, result: PruneResult) -> PruneReport:
     """Compare outputs; raises PruneError when they differ."""
     from onnx_shift.onnx_pruner.verify import compare
 
-    outcome = compare(source.model, pruned, names=(source.name, "the pruned model"))
+    outcome = compare(source.model, result.model)
     if not outcome.equal:
         detail = f"largest difference {outcome.largest_difference:.1e} of the output scale"
         reason = outcome.reason or f"{detail}, tolerance {outcome.tolerance:.1e}"
         raise PruneError(
             f"{source.name}: the pruned model would not give the same outputs, nothing is written ({reason})"
         )
-    notes = (*report.notes, *outcome.notes)
-    return replace(report, verified=True, largest_difference=outcome.largest_difference, notes=notes)
+    notes = (*result.report.notes, *outcome.notes)
+    return replace(result.report, verified=True, largest_difference=outcome.largest_difference, notes=notes)

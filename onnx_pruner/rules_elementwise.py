@@ -139,7 +139,7 @@ def _constant_branches(op: Op, carriers: list[int], axis: int, count: int) -> se
         if _channels(op, i).constant.all() and op.is_only_reader(i) and numpy_type(op, op.name(i)) is not None
     }  # fmt: skip
     full = [i for i in here if i not in flat and op.shape(i) == shape and None not in (shape or (None,))]
-    return flat if full else set()
+    return flat if full and op.sever else set()
 
 
 def combine(op: Op, facts: list[tuple[Mask, Values] | None]) -> tuple[Mask, Values]:
