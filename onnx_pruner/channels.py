@@ -32,7 +32,9 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """The channels along `axis` of a tensor: which are constant (at every position, for every input), and their value."""
+    """The channels along `axis` of a tensor: which are constant (at every position, for every input), and
+    their value.
+    """
 
     axis: int
     constant: Mask
@@ -106,7 +108,7 @@ class Linear:
 
     @property
     def groups(self) -> int:
-        return self.kernel.shape[0]
+        return int(self.kernel.shape[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -134,7 +134,7 @@ class Constants:
         return shape[slice(node.attrs.get("start", 0), node.attrs.get("end"))]
 
     def _reference(self, node: gs.Node, values: list[Array | None], name: str) -> Array | None:
-        feeds = {t.name: value for t, value in zip(node.inputs, values, strict=True) if t.name}
+        feeds = {t.name: value for t, value in zip(node.inputs, values, strict=True) if value is not None}
         results = run_node(node, feeds, self._network.opset)
         if results is None:
             return None

@@ -153,19 +153,19 @@ def _connected(stand_in: gs.Node, first: gs.Node, last: gs.Node) -> gs.Node:
 def _permutation(
     start: Shape, middle: Shape, perm: list[int], moved: Shape, end: Shape
 ) -> tuple[int, list[int]] | None:
-    for axis, size in enumerate(start):
+    for axis, count in enumerate(start):
         group = group_of(start, middle, axis)
-        if not isinstance(size, int) or size < 2 or group is None or group[1] - group[0] != 1:
+        if not isinstance(count, int) or count < 2 or group is None or group[1] - group[0] != 1:
             continue
         inside = list(range(group[2], group[3]))
-        parts = [middle[k] for k in inside]
-        if len(inside) < 2 or sorted(perm[group[2] : group[3]]) != inside:
+        parts = [size for k in inside if isinstance(size := middle[k], int)]
+        if len(parts) < 2 or len(parts) < len(inside) or sorted(perm[group[2] : group[3]]) != inside:
             continue
         outside = [p for p in perm if p not in inside]
         back = group_of(end, moved, axis)
-        if outside != sorted(outside) or back != (axis, axis + 1, group[2], group[3]) or end[axis] != size:
+        if outside != sorted(outside) or back != (axis, axis + 1, group[2], group[3]) or end[axis] != count:
             continue
         order = [p - group[2] for p in perm[group[2] : group[3]]]
-        source = np.arange(size).reshape([int(p) for p in parts]).transpose(order).reshape(-1)  # type: ignore[arg-type]
+        source = np.arange(count).reshape(parts).transpose(order).reshape(-1)
         return axis, source.tolist()
     return None

@@ -13,13 +13,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import google.protobuf.message
 import onnx
 import onnx.checker
 import onnx.external_data_helper
 import onnx.inliner
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 from onnx_graphsurgeon.logger import G_LOGGER
@@ -87,7 +87,7 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Source:
     content = files.read_bytes(path)
     try:
         model = onnx.load_model_from_string(content)
-    except google.protobuf.message.DecodeError as error:
+    except DecodeError as error:
         raise PruneError(f"{path}: not an ONNX model, or a truncated one ({error})") from error
     if not model.graph.node and not model.graph.output:
         raise PruneError(f"{path}: not an ONNX model (its graph is empty)")
@@ -179,12 +179,12 @@ def _check_weights(model: onnx.ModelProto, name: str) -> None:
 
 def payload_bytes(tensor: onnx.TensorProto) -> int:
     """How many bytes the values of a tensor take (asking protobuf would serialise them)."""
-    if tensor.data_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
-        return tensor.ByteSize()
-    try:
-        return prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except KeyError:
-        return tensor.ByteSize()
+    if (
+        tensor.data_type == onnx.TensorProto.STRING
+        or tensor.data_type not in onnx.helper.get_all_tensor_dtypes()
+    ):
+        return int(tensor.ByteSize())
+    return int(prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def _without_large_weights(

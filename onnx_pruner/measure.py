@@ -19,24 +19,20 @@ FLOATS = frozenset(
 
 def parameter_count(model: onnx.ModelProto) -> int:
     """Elements of all float constants: initializers, Constant nodes, and ConstantOfShape of a constant shape."""
-    tensors = [*model.graph.initializer]
+    tensors = list(model.graph.initializer)
+    shapes = {t.name: t for t in tensors if t.data_type == onnx.TensorProto.INT64 and prod(t.dims) < 16}
     total = 0
-    small = {
-        t.name: t
-        for t in model.graph.initializer
-        if t.data_type == onnx.TensorProto.INT64 and prod(t.dims) < 16
-    }
     for node in model.graph.node:
-        values = [a.t for a in node.attribute if a.name == "value" and a.type == onnx.AttributeProto.TENSOR]
-        if node.op_type == "Constant":
-            tensors += values
-            small.update({node.output[0]: t for t in values if t.data_type == onnx.TensorProto.INT64})
-        elif node.op_type == "ConstantOfShape" and node.input[0] in small:
-            if not values or values[0].data_type in FLOATS:
-                total += prod(
-                    int(size) for size in onnx.numpy_helper.to_array(small[node.input[0]]).reshape(-1)
-                )
-    return total + sum(prod(t.dims) for t in tensors if t.data_type in FLOATS)
+        value = next(
+            (a.t for a in node.attribute if a.name == "value" and a.type == onnx.AttributeProto.TENSOR), None
+        )
+        if node.op_type == "Constant" and value is not None:
+            tensors.append(value)
+            shapes[node.output[0]] = value
+        filled = node.op_type == "ConstantOfShape" and node.input[0] in shapes
+        if filled and (value is None or value.data_type in FLOATS):
+            total += int(np.prod(onnx.numpy_helper.to_array(shapes[node.input[0]])))
+    return total + sum(int(prod(t.dims)) for t in tensors if t.data_type in FLOATS)
 
 
 def _kept(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:
@@ -62,7 +58,9 @@ def _positions(op: Op, linear: Linear) -> int | None:
 
 
 def layer_changes(analysis: Analysis, plan: Plan, alive: Collection[str]) -> tuple[LayerChange, ...]:
-    """Every layer with weights, before and after; a layer that is gone has shape () after. `alive`: names computed after."""
+    """Every layer with weights, before and after; a layer that is gone has shape () after. `alive`: names
+    computed after.
+    """
     found = []
     for op, effect in zip(analysis.ops, analysis.effects, strict=True):
         linear = effect.linear
@@ -114,11 +112,20 @@ def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str] | 
             assert weight is not None
             standing = plan.representative.get(op.name(linear.input)) if linear.merges else None
             own = name if linear.scale is not None or standing is not None else ""
-            key = (op.constants.root(op.name(linear.weight)), own, keep_in.tobytes(), keep_out.tobytes())
+            key: tuple[object, ...] = (
+                op.constants.root(op.name(linear.weight)),
+                own,
+                keep_in.tobytes(),
+                keep_out.tobytes(),
+            )
             sizes[key] = prod(shape_after(linear, weight.shape, keep_in, keep_out))
             if linear.bias is not None and (op.has(linear.bias) or linear.shift is not None):
                 sizes[
-                    "bias", op.constants.root(op.name(linear.bias)) if op.has(linear.bias) else name, *key[1:]
+                    (
+                        "bias",
+                        op.constants.root(op.name(linear.bias)) if op.has(linear.bias) else name,
+                        *key[1:],
+                    )
                 ] = int(keep_out.sum())
         for operand in effect.operands:
             array = op.constant(operand.index) if operand.array is None else operand.array

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
 from onnx_shift.onnx_pruner.channels import Index, Mask
@@ -45,7 +46,7 @@ def make_plan(analysis: Analysis, align: int) -> Plan:
     return Plan(keep, representative, planner.held_back)
 
 
-def _representatives(analysis: Analysis, level: Index) -> tuple[dict[str, int], list[int]]:
+def _representatives(analysis: Analysis, level: NDArray[np.uint8]) -> tuple[dict[str, int], list[int]]:
     """For each tensor with mergeable needs the channel that stands for them, and the classes kept for that alone."""
     open_tensors: dict[str, tuple[Index, Index]] = {}
     chosen: dict[str, int] = {}
@@ -120,7 +121,9 @@ class _Planner:
             self._keep(self._most_shared(classes[self.cut[classes]])[:missing], why)
 
     def _most_shared(self, classes: Index) -> Index:
-        """Distinct classes, those with most members (over all tensors) first: one that serves many tensors costs least."""
+        """Distinct classes, those with most members (over all tensors) first: one that serves many tensors
+        costs least.
+        """
         distinct, at = np.unique(classes, return_index=True)
         distinct = distinct[np.argsort(at)]
         sizes = np.bincount(self.analysis.classes, minlength=len(self.cut))

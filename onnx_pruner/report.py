@@ -30,7 +30,9 @@ class Kept:
 
 @dataclass(frozen=True)
 class PruneReport:
-    """The outcome of one `prune`: counts of float weights, file bytes, seconds per step, largest relative difference."""
+    """The outcome of one `prune`: counts of float weights, file bytes, seconds per step, largest relative
+    difference.
+    """
 
     source: str
     align: int

@@ -1,4 +1,6 @@
-"""What each operator does to channels: one table, operator → rule. An operator that is missing here pins its channels."""
+"""What each operator does to channels: one table, operator → rule. An operator that is missing here pins
+its channels.
+"""
 
 from onnx_shift.onnx_pruner.channels import Rule
 from onnx_shift.onnx_pruner.rules_elementwise import cast, dropout, elementwise, quantise

@@ -101,8 +101,8 @@ def elementwise(op: Op) -> Effect:
             facts.append((np.resize(channels.constant, count), np.resize(channels.value, count)))
             if i in severed:
                 dtype = numpy_type(op, op.name(i))
-                array = channels.value.astype(dtype).reshape((count,) + (1,) * (-axis - 1))
-                operands.append(Operand(i, 0, array=array))
+                branch = channels.value.astype(dtype).reshape((count,) + (1,) * (-axis - 1))
+                operands.append(Operand(i, 0, array=branch))
             elif channels.count == count:
                 ties.append(Tie.same(i, count))
             else:

@@ -1,4 +1,4 @@
-"""Rules for operators that multiply channels by constant weights: Conv, ConvTranspose, Gemm, MatMul, and BatchNormalization.
+"""Rules for operators that multiply channels by constant weights, and for normalisation of each channel alone.
 
 Shapes: Conv W (O, I/g, k…), ConvTranspose W (I, O/g, k…), Gemm B (I, O) or (O, I) with transB, MatMul B (I, O).
 """
@@ -45,10 +45,12 @@ def nonzero_kernels(weight: Array) -> Mask:
 
 
 def _linear(op: Op, linear: Linear, axis: int, count: int | None = None) -> Effect:
-    """Effect of a Linear whose output channels lie on `axis`: an output is constant when no varying input reaches it."""
+    """Effect of a Linear whose output channels lie on `axis`: an output is constant when no varying input
+    reaches it.
+    """
     weight, bias = op.constant(linear.weight), None if linear.bias is None else op.constant(linear.bias)
     assert weight is not None
-    groups, outputs, inputs = linear.kernel.shape
+    groups, _, inputs = linear.kernel.shape
     channels = op.channels(linear.input)
     if channels is None:
         channels = Channels.varying(1, groups * inputs)

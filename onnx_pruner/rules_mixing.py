@@ -1,4 +1,6 @@
-"""Rules for operators that reduce or normalise along some axes: along others channels pass, along their own they stay."""
+"""Rules for operators that reduce or normalise along some axes: along others channels pass, along their
+own they stay.
+"""
 
 from onnx_shift.onnx_pruner.channels import Effect, Op, pin_all
 from onnx_shift.onnx_pruner.rules_shape import NONE, UNCHANGED, ZERO_ONLY, carry
@@ -44,7 +46,7 @@ def along_axis(op: Op) -> Effect:
     flattened = op.opset < 13 and op.type in ("Softmax", "LogSoftmax", "Hardmax")
     axis: int | None = op.attr("axis", 1 if flattened else -1)
     if op.type == "CumSum":
-        axis = (op.ints(1) or [None])[0]
+        axis = next(iter(op.ints(1) or ()), None)
     if axis is None or channels.axis == axis % rank or (flattened and channels.axis > axis % rank):
         return pin_all(op, f"{op.type} along the channels")
     effect = carry(op, lets=LETS.get(op.type, NONE))

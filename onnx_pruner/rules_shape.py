@@ -333,7 +333,8 @@ def pad(op: Op) -> Effect:
 
 def _aligned_groups(a: Shape, b: Shape) -> list[tuple[int, int, int, int]]:
     """Runs a[i0:i1], b[j0:j1] of equal product, from the left, as far as the dimensions are known."""
-    groups, i, j = [], 0, 0
+    groups: list[tuple[int, int, int, int]] = []
+    i = j = 0
     while i < len(a) and j < len(b):
         i0, j0, x, y = i, j, a[i], b[j]
         i, j = i + 1, j + 1
@@ -391,7 +392,9 @@ def reshape(op: Op) -> Effect:
 
 
 def _chosen_axis(op: Op, sizes: list[int], first: int, count: int, inner: int) -> int:
-    """Which of several output dimensions to call the channels: whole if they stay so, else what Transpose leads with."""
+    """Which of several output dimensions to call the channels: whole if they stay so, else what Transpose
+    leads with.
+    """
     for k, size in enumerate(sizes):
         if size == count and prod(sizes[k + 1 :]) == inner:
             return k

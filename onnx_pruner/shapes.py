@@ -564,11 +564,23 @@ def _combine(op: str, parts: tuple[Entry, ...]) -> Entry:
         return None
     if op == "Div":
         return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1) if whole else a / b
-    return {
-        "Add": lambda: a + b, "Sub": lambda: a - b, "Mul": lambda: a * b, "Equal": lambda: a == b, "Min": lambda: min(a, b),
-        "Max": lambda: max(a, b), "Mod": lambda: a % b, "Floor": lambda: math.floor(a) if whole else float(math.floor(a)),
-        "Ceil": lambda: math.ceil(a) if whole else float(math.ceil(a)), "Neg": lambda: -a, "Abs": lambda: abs(a),
-    }[op]()  # fmt: skip
+    if op in ("Floor", "Ceil"):
+        rounded = math.floor(a) if op == "Floor" else math.ceil(a)
+        return rounded if whole else float(rounded)
+    return ARITHMETIC[op](a, b)
+
+
+ARITHMETIC: Mapping[str, Callable[[Any, Any], Entry]] = {
+    "Add": lambda a, b: a + b,
+    "Sub": lambda a, b: a - b,
+    "Mul": lambda a, b: a * b,
+    "Mod": lambda a, b: a % b,
+    "Min": min,
+    "Max": max,
+    "Equal": lambda a, b: a == b,
+    "Neg": lambda a, b: -a,
+    "Abs": lambda a, b: abs(a),
+}
 
 
 def _filled(node: _Node) -> Vector | None:

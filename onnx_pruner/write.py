@@ -81,7 +81,7 @@ def _node(network: Network, node: gs.Node) -> onnx.NodeProto:
     names = [t.name for t in node.inputs], [t.name for t in node.outputs]
     if original is None or original.op_type != node.op or node.attrs != attributes:
         with quiet_graphsurgeon():
-            proto = OnnxExporter.export_node(node)
+            proto: onnx.NodeProto = OnnxExporter.export_node(node)
         if original is not None:
             proto.doc_string = original.doc_string
             proto.metadata_props.extend(original.metadata_props)

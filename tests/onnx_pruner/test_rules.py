@@ -61,7 +61,8 @@ SPATIAL = [
     ("Transpose there and back", "t = Transpose<perm=[0,2,3,1]>(h) u = Relu(t) z = Transpose<perm=[0,3,1,2]>(u)"),
     ("Reshape there and back", "a = Constant<value = int64[3] {0,8,-1}>() t = Reshape(h, a) "
      "b = Constant<value = int64[4] {0,8,6,6}>() z = Reshape(t, b)"),
-    ("Squeeze", "g = GlobalAveragePool(h) a = Constant<value = int64[2] {2,3}>() s = Squeeze(g, a) z = Unsqueeze(s, a)"),
+    ("Squeeze", "g = GlobalAveragePool(h) "
+     "a = Constant<value = int64[2] {2,3}>() s = Squeeze(g, a) z = Unsqueeze(s, a)"),
     ("Squeeze without axes", "g = GlobalAveragePool(h) a = Constant<value = int64[2] {2,3}>() "
      "t = MaxPool<kernel_shape=[6,6]>(h) s = Squeeze(t, a) z = Unsqueeze(s, a)"),
     ("Expand", "g = GlobalAveragePool(h) a = Constant<value = int64[4] {1,8,6,6}>() z = Expand(g, a)"),

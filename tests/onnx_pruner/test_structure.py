@@ -111,7 +111,8 @@ def test_slices_gathers_and_pads_along_the_channels(exact: Exact) -> None:
     pruned = exact(
         text,
         {
-            "w1": weight(12, 3, 1, 1, dead=(1, 3, 4)), "starts": ints(9), "ends": ints(0), "axes": ints(1), "steps": ints(-2),
+            "w1": weight(12, 3, 1, 1, dead=(1, 3, 4)),
+            "starts": ints(9), "ends": ints(0), "axes": ints(1), "steps": ints(-2),
             "pads": ints(0, 2, 0, 0, 0, 1, 0, 0), "picks": ints(7, 1, 3, 2, 4, 5), "w2": weight(4, 6, 1, 1, seed=1),
             "low": ints(2), "high": ints(8), "w3": weight(2, 6, 1, 1, unread=(5,), seed=2),
         },
@@ -179,8 +180,10 @@ def test_channel_shuffle_and_groups(exact: Exact) -> None:
         y = Conv(e, w3)
     }"""
     weights = {
-        "w1": weight(8, 2, 1, 1, dead=(1, 5)), "b1": bias(8, _1=-1, _5=-1), "split": ints(0, 2, 4, 6, 6), "join": ints(0, 8, 6, 6),
-        "wd": weight(8, 1, 3, 3, seed=1), "w2": weight(6, 4, 1, 1, dead=(0, 4), seed=2), "w3": weight(4, 6, 1, 1, seed=3),
+        "w1": weight(8, 2, 1, 1, dead=(1, 5)), "b1": bias(8, _1=-1, _5=-1),
+        "split": ints(0, 2, 4, 6, 6), "join": ints(0, 8, 6, 6),
+        "wd": weight(8, 1, 3, 3, seed=1), "w2": weight(6, 4, 1, 1, dead=(0, 4), seed=2),
+        "w3": weight(4, 6, 1, 1, seed=3),
     }  # fmt: skip
     pruned = exact(text, weights)
     # r[1] and r[5] become s2[2] and s2[3]: both in the first half, where w2 has its first group: kept, or equal counts
@@ -224,7 +227,8 @@ def test_conv_transpose(exact: Exact, groups: int) -> None:
         w2[:, [0, 4]] = 0
     weights = {
         "w1": weight(8, 3, 1, 1, dead=(1, 5, 6)), "b1": bias(8, _1=-1, _5=-1), "w2": w2, "b2": bias(8),
-        "w3": weight(2, 8, 1, 1, unread=(3,), seed=2), "gamma": bias(8, _2=0), "beta": bias(8), "mean": bias(8), "var": bias(8),
+        "w3": weight(2, 8, 1, 1, unread=(3,), seed=2),
+        "gamma": bias(8, _2=0), "beta": bias(8), "mean": bias(8), "var": bias(8),
     }  # fmt: skip
     pruned = exact(text, weights)
     assert "BatchNormalization" not in pruned.operators()
@@ -392,7 +396,8 @@ def test_same_weight_in_two_layers(exact: Exact) -> None:
     # one weight of 4×4 is smaller than one of 3×4 and another of 3×3
     assert pruned.weight("a") == pruned.weight("c") == (4, 4, 1, 1)
     assert len([t for t in pruned.model.graph.initializer if len(t.dims) == 4]) == 2
-    weights = {"w": weight(4, 4, 1, 1, dead=(0, 2, 3), unread=(0, 2, 3)), "b": np.zeros(4, np.float32), "w3": weight(4, 4, 1, 1)}
+    w = weight(4, 4, 1, 1, dead=(0, 2, 3), unread=(0, 2, 3))
+    weights = {"w": w, "b": np.zeros(4, np.float32), "w3": weight(4, 4, 1, 1)}
     pruned = exact(text, weights)
     assert pruned.weight("a") == (1, 4, 1, 1)
     assert pruned.weight("c") == (1, 1, 1, 1)
