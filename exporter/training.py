@@ -18,7 +18,6 @@ from onnx_shift.exporter.masks import Mask, apply_mask, count_all, count_kept
 from onnx_shift.exporter.recipe import Recipe
 from onnx_shift.exporter.schedule import learning_rate
 
-EVALUATION_BATCH = 500
 LOSS_CHECK_STEPS = 50  # reading the loss waits for the device: not on every batch
 
 
@@ -230,7 +229,7 @@ class Trainer:
         self.model.eval()
         right = torch.zeros((), dtype=torch.int64, device=self.device)
         with torch.no_grad(), self._autocast():
-            for images, labels in self.test.in_order(EVALUATION_BATCH, self.world):
+            for images, labels in self.test.in_order(self.recipe.batch_size, self.world):
                 right += (self.model(images).argmax(1) == labels).sum()
         self.model.train()
         return int(self.world.total(right)) / len(self.test)
