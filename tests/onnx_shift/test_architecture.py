@@ -88,3 +88,10 @@ def test_the_pruner_does_not_load_torch() -> None:
     code = "import sys, onnx_shift.onnx_pruner, onnx_shift.cli; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_every_module_has_its_place_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = [file for part in (*ALLOWED, "onnx_shift") for file in (ROOT / part).glob("*.py")]
+    unnamed = [f"{file.parent.name}/{file.name}" for file in files if f"{file.name}`" not in page]
+    assert [name for name in unnamed if not name.endswith(("__init__.py", "__main__.py", "version.py"))] == []
