@@ -3,39 +3,45 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.runtime.load import SHAPES, Trace, builtin_trace, read_trace
-from onnx_shift.runtime.policy import LatencyObjective, Policy, QueriesPerSecond
-from onnx_shift.runtime.replay import Timeline
 from onnx_shift.tables import show_share
 
-_POLICIES: dict[str, Callable[[float], Policy]] = {
-    "latency": lambda objective_ms: LatencyObjective(p95_ms=objective_ms),
-    "qps": lambda objective_ms: QueriesPerSecond(),
-}
+if TYPE_CHECKING:
+    from onnx_shift.runtime.load import Trace
+    from onnx_shift.runtime.policy import Policy
+    from onnx_shift.runtime.replay import Timeline
 
 
-def replay_trace(text: str, duration_s: float) -> Trace:
+def replay_trace(text: str, duration_s: float) -> "Trace":
     """Return the built-in trace of that name, else the one in the CSV file. Raises TraceError."""
+    from onnx_shift.runtime.load import SHAPES, builtin_trace, read_trace
+
     is_file = Path(text).suffix or Path(text).exists()
     return read_trace(text) if text not in SHAPES and is_file else builtin_trace(text, duration_s)
 
 
-def policy_maker(text: str) -> Callable[[float], Policy]:
-    """Return the function that makes the policy of that name, or the one at package.module:function."""
-    if text in _POLICIES:
-        return _POLICIES[text]
+def policy_maker(text: str) -> "Callable[[float], Policy]":
+    """Return the function of the objective in milliseconds that makes the policy of that name, or the one at
+    package.module:function."""
+    from onnx_shift.runtime.policy import LatencyObjective, QueriesPerSecond
+
+    named: dict[str, Callable[[float], Policy]] = {
+        "latency": lambda objective_ms: LatencyObjective(p95_ms=objective_ms),
+        "qps": lambda objective_ms: QueriesPerSecond(),
+    }
+    if text in named:
+        return named[text]
     module, colon, function = text.partition(":")
     try:
         if not colon:
             raise ImportError("it is no package.module:function")
         found: Callable[[float], Policy] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise OnnxShiftError(f"--policy {text}: not one of {', '.join(_POLICIES)}, and {error}") from error
+        raise OnnxShiftError(f"--policy {text}: not one of {', '.join(named)}, and {error}") from error
     return found
 
 
@@ -48,7 +54,7 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def timeline_table(timeline: Timeline) -> Table:
+def timeline_table(timeline: "Timeline") -> Table:
     """Return one row per way of serving, and the two figures of the policy below."""
     table = Table(box=None, pad_edge=False, caption=_caption(timeline), caption_justify="left")
     for heading in ("served by", "requests", "in time", "p50 ms", "p95 ms", "p99 ms", "accuracy", "switches"):
@@ -62,7 +68,7 @@ def timeline_table(timeline: Timeline) -> Table:
     return table
 
 
-def _caption(timeline: Timeline) -> str:
+def _caption(timeline: "Timeline") -> str:
     figures = timeline.figures()
     lines = [
         f"in time: within {timeline.objective_ms:g} ms; "
