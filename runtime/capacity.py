@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from onnx_shift.runtime.policy import Load
     from onnx_shift.runtime.portfolio import Variant
 
-_FORGET = 0.9  # share of the past kept at each look
+_KEPT = 0.98  # share of the past kept with each request: it reaches back about fifty of them
 _ENOUGH_BUSY_S = 0.02
 
 
@@ -23,17 +23,18 @@ class Capacities:
     def learn(self, load: Load) -> None:
         """Take in what the active variant served since the last look, unless it was another one in part."""
         name = load.active.name
-        if name == self._last and load.completed:
+        if name == self._last:
             completed, busy_s = self._served.get(name, (0.0, 0.0))
-            self._served[name] = _FORGET * completed + load.completed, _FORGET * busy_s + load.busy_s
+            kept = _KEPT**load.completed
+            self._served[name] = kept * completed + load.completed, kept * busy_s + load.busy_s
         self._last = name
 
     def of(self, variant: Variant, active: Variant) -> float:
         """Return requests per second; for a variant never seen at work by what it costs beside one that was."""
         known = {
-            name: completed / busy_s
+            name: (completed + 0.5) / busy_s  # on average, one is half done
             for name, (completed, busy_s) in self._served.items()
-            if busy_s > _ENOUGH_BUSY_S
+            if completed and busy_s > _ENOUGH_BUSY_S
         }
         if variant.name in known:
             return known[variant.name]

@@ -41,6 +41,9 @@ class Load:
         return self.variants[index] if index < len(self.variants) else None
 
 
+_LONGEST_WINDOW_S = 20.0
+
+
 class Policy(Protocol):
     """Anything with these two: `decide` is called every `interval_s` seconds, from one thread.
 
@@ -55,45 +58,43 @@ class Policy(Protocol):
 
 @dataclass
 class QueriesPerSecond:
-    """The paper's policy: where queries per second fall behind, the next smaller variant; where less load
-    comes, the next larger (section 3.3, module 9). Only neighbours, and no figure has to be known beforehand.
+    """The paper's policy: where queries per second fall behind, the next smaller variant; where less load comes, the
+    next larger (section 3.3, module 9). Only neighbours, and no figure has to be known beforehand.
 
-    Falling behind: more than `patience` requests wait, and not fewer than at the last look; or two thirds of
-    that wait and more came in the last quarter of a second than the active variant serves. The next larger
-    variant has to promise to be busy for less than `high` of the time at the load of the last `window_s` (or
-    `window_requests` if these took longer). The two are far apart, so that it rests between (hysteresis);
-    after a step down nothing goes up for `cooldown_s`.
+    Falling behind: more than `patience` requests wait that the active variant does not catch up with soon; or two
+    thirds of that wait and more came lately than it serves. Up it goes when fewer wait and the next larger variant
+    promises to be busy for less than `high` of the time, at the load of the last `window_s` (longer where these
+    brought fewer than about `window_requests`); that gap is the hysteresis. For `cooldown_s` after a step down
+    nothing goes up.
     """
 
     interval_s: float = 0.05
-    window_s: float = 0.5
-    window_requests: int = 20
-    high: float = 0.9
-    cooldown_s: float = 0.2
+    window_s: float = 0.25
+    window_requests: int = 80
+    high: float = 0.95
+    cooldown_s: float = 0.1
     patience: int = 6
     _capacities: Capacities = field(default_factory=Capacities, init=False, repr=False)
     _looks: deque[Load] = field(default_factory=deque, init=False, repr=False)
-    _waited: int = field(default=0, init=False, repr=False)
     _no_rise_before_s: float = field(default=float("-inf"), init=False, repr=False)
 
     def decide(self, load: Load) -> str | None:
         """Return where to go, or None; see the class."""
         self._capacities.learn(load)
         capacity = self._capacities.of(load.active, load.active)
-        window_s = max(self.window_s, self.window_requests / capacity)
+        window_s = max(self.window_s, min(self.window_requests / capacity, _LONGEST_WINDOW_S))
         self._remember(load, window_s)
         lately = self._rate(window_s / 2)
+        needed = lately + max(0, load.waiting - 1) / self._drain_s()
         queue = load.waiting / self._most_waiting(capacity)
-        grows = load.waiting >= self._waited
-        self._waited = load.waiting
         if load.active is not load.variants[0]:
-            behind = (queue > 1 and grows) or (queue > 2 / 3 and lately > capacity)
+            behind = (queue > 1 and needed > capacity) or (queue > 2 / 3 and lately > capacity)
             if behind or self._is_too_slow(load, queue):
                 self._no_rise_before_s = load.time_s + self.cooldown_s
-                return self._fall(load, lately)
+                return self._fall(load, needed)
         if load.time_s < self._no_rise_before_s or queue > 2 / 3:
             return None
-        return self._rise(load, max(lately, self._rate(window_s)))
+        return self._rise(load, self._rate(window_s))
 
     def _remember(self, load: Load, window_s: float) -> None:
         self._looks.append(load)
@@ -112,6 +113,10 @@ class QueriesPerSecond:
         """Return how many requests may wait."""
         return self.patience
 
+    def _drain_s(self) -> float:
+        """Return how soon those that wait should be answered, beside those that come."""
+        return self.window_s
+
     def _is_too_slow(self, load: Load, queue: float) -> bool:
         return False
 
@@ -127,9 +132,9 @@ class QueriesPerSecond:
 class LatencyObjective(QueriesPerSecond):
     """Keeps the 95th percentile of the latency under `p95_ms` with the largest variant that does.
 
-    Watches the load as `QueriesPerSecond` does, with three differences: requests may wait for half of the
-    objective; it goes straight to the largest variant that keeps up with the load; and a variant that exceeds
-    the objective though nothing waits is left alone for `avoid_s`.
+    Watches the load as `QueriesPerSecond` does, with three differences: requests may wait for half of the objective;
+    it goes straight to the largest variant that keeps up with the load and with those that wait; and a variant that
+    exceeds the objective though nothing waits is left alone for `avoid_s`.
     """
 
     p95_ms: float = 100.0
@@ -148,6 +153,9 @@ class LatencyObjective(QueriesPerSecond):
 
     def _most_waiting(self, capacity: float) -> float:
         return max(1.0, 0.5 * self.p95_ms / 1e3 * min(capacity, 1e6))
+
+    def _drain_s(self) -> float:
+        return self.p95_ms / 1e3
 
     def _is_too_slow(self, load: Load, queue: float) -> bool:
         enough = len(self._latencies_ms) >= 20

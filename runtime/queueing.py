@@ -99,9 +99,9 @@ def simulate(
     service_s: Sequence[float],
     policy: Policy,
     *,
-    switch_s: float = 0.0,
+    switch_s: Sequence[float],
 ) -> Run:
-    """Return what `policy` makes of the requests when a switch takes `switch_s` beside the serving variant."""
+    """Return what `policy` makes of the requests. A switch takes `switch_s`, by variant, beside the one that serves."""
     names = [variant.name for variant in variants]
     active, target, ready_s = len(variants) // 2, None, 0.0
     finished, chosen = np.empty_like(arrived_s), np.zeros(arrived_s.size, np.intp)
@@ -140,7 +140,7 @@ def simulate(
             wanted = {"smaller": active - 1, "larger": active + 1}.get(step)
             wanted = names.index(step) if wanted is None else min(max(wanted, 0), len(variants) - 1)
             if wanted != active:
-                target, ready_s = wanted, now + switch_s
+                target, ready_s = wanted, now + switch_s[wanted]
         looked_s, were_answered, came_before = now, answered, came
     while next_row < arrived_s.size:
         free_s = max(free_s, float(arrived_s[next_row])) + service_s[active]

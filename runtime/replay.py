@@ -172,7 +172,7 @@ def replay(
     accuracies = _accuracies(portfolio)
     runs["clairvoyant"] = clairvoyant(
         arrived_s,
-        max(trace.interval_s, 1.0),
+        max(trace.interval_s, 1.0, 0.1 * service_ms[-1]),  # long enough to know the load, not single requests
         [time_ms / 1e3 for time_ms in service_ms],
         accuracies or range(len(names)),
         objective_ms,

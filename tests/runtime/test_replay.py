@@ -1,0 +1,118 @@
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnx_shift.runtime import ModelSwitcher, Portfolio
+from onnx_shift.runtime.controller import Controller
+from onnx_shift.runtime.load import Trace
+from onnx_shift.runtime.meter import Meter
+from onnx_shift.runtime.policy import Load
+from onnx_shift.runtime.replay import Moment, Timeline, replay
+
+Make = Callable[..., ModelSwitcher]
+
+
+class Alternate:
+    """Small and large in turn."""
+
+    interval_s = 0.02
+
+    def __init__(self) -> None:
+        self.seen: list[Load] = []
+
+    def decide(self, load: Load) -> str | None:
+        self.seen.append(load)
+        return "smaller" if len(self.seen) // 2 % 2 else "larger"
+
+
+def test_a_policy_switches_while_requests_run(make_switcher: Make, images: np.ndarray) -> None:
+    policy = Alternate()
+    model = make_switcher(policy=policy, waiting=lambda: 3)
+    for _ in range(2000):
+        model.run(None, {"input": images})
+        if len(model.records) > 4:
+            break
+    model.close()
+    assert {record.active for record in model.records} >= {"small", "large"} or len(model.records) > 4
+    assert sum(load.completed for load in policy.seen) > 0
+    assert all(load.waiting in (3, 4) for load in policy.seen)
+    assert not [thread for thread in threading.enumerate() if thread.name == "onnx-shift-policy"]
+
+
+def test_load_counts_requests_when_they_come(portfolio: Portfolio) -> None:
+    now, queue = [0.0], [0]
+    meter = Meter(lambda: now[0])
+    switchable = type("Switchable", (), {"portfolio": portfolio, "active": portfolio["small"]})()
+    controller = Controller(switchable, Alternate(), meter, lambda: queue[0], lambda: now[0])
+    first = meter.begin()
+    queue[0], now[0] = 4, 1.0
+    load = controller.look()
+    assert (load.arrived, load.completed, load.waiting, load.interval_s) == (5, 0, 5, 1.0)
+    assert load.busy_s == pytest.approx(1.0)
+    meter.end(first)
+    queue[0], now[0] = 4, 3.0
+    load = controller.look()
+    assert (load.arrived, load.completed, load.waiting) == (0, 1, 4)
+    assert load.latencies_ms == (1000.0,) and load.busy_s == pytest.approx(0.0)
+
+
+def test_a_policy_s_failed_switch_is_logged_and_not_the_end(
+    portfolio: Portfolio, make_switcher: Make, images: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong:
+        interval_s = 0.01
+        asked = threading.Event()
+
+        def decide(self, load: Load) -> str | None:
+            if "failed" in caplog.text:
+                self.asked.set()
+            return "nonesuch"
+
+    model = make_switcher(policy=Wrong())
+    assert Wrong.asked.wait(30)
+    assert "the policy's switch failed, the variant before still serves: no variant 'nonesuch'" in caplog.text
+    assert model.run(None, {"input": images})[0].shape == (2, 5)
+
+
+@pytest.fixture(scope="module")
+def timeline(
+    portfolio_path: Path, options: ort.SessionOptions, tmp_path_factory: pytest.TempPathFactory
+) -> Timeline:
+    moments: list[Moment] = []
+    found = replay(
+        Portfolio.open(portfolio_path),
+        Trace("short", 0.25, (80.0, 160.0, 80.0), relative=False),
+        objective_ms=1000.0,
+        make_policy=lambda objective_ms: Alternate(),
+        sess_options=options,
+        providers=["CPUExecutionProvider"],
+        cache=tmp_path_factory.mktemp("cache"),
+        progress=moments.append,
+    )
+    assert {moment.run for moment in moments} == {"policy", "smallest", "largest"}
+    return found
+
+
+def test_a_replay_serves_every_request_three_times(timeline: Timeline) -> None:
+    assert set(timeline.runs) == {"policy", "smallest", "largest", "clairvoyant"}
+    counts = {timeline.summary(name)["requests"] for name in timeline.runs}
+    assert len(counts) == 1 and 40 < counts.pop() < 140
+    assert {timeline.summary(name)["failed"] for name in timeline.runs} == {0}
+    assert set(timeline.runs["smallest"].variant) == {0} and set(timeline.runs["largest"].variant) == {2}
+    assert timeline.runs["policy"].switches and timeline.accuracies is None
+    assert all(np.all(run.latency_ms > 0) for run in timeline.runs.values())
+
+
+def test_a_time_line_is_ready_for_json(timeline: Timeline) -> None:
+    found = json.loads(json.dumps(timeline.to_dict(), allow_nan=False))
+    assert found["variants"] == ["small", "medium", "large"]
+    assert found["figures"]["accuracy_gain"] is None and found["figures"]["within_of_smallest"] > 0.5
+    intervals = found["runs"]["largest"]["intervals"]
+    assert [row["seconds"] for row in intervals] == [0.0, 0.25, 0.5]
+    assert {row["variant"] for row in intervals} == {"large"}
+    assert sum(row["requests_per_second"] for row in intervals) * 0.25 == found["runs"]["largest"]["requests"]
