@@ -1,17 +1,19 @@
 """Drawing a replay over time."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import atomic_path
-from onnx_shift.runtime.replay import Moment, Timeline
+
+if TYPE_CHECKING:
+    from onnx_shift.runtime.replay import Moment, Timeline
 
 _COLOURS = {"policy": "#1f6f8b", "smallest": "#999999", "largest": "#d1495b"}
 _LABELS = {"policy": "switching", "smallest": "smallest always", "largest": "largest always"}
 
 
-def write_timeline_png(timeline: Timeline, path: Path) -> None:
+def write_timeline_png(timeline: "Timeline", path: Path) -> None:
     """Draw load, latency, active variant and accuracy of `timeline` over time into a PNG at `path`.
 
     Raises OnnxShiftError where matplotlib is missing.
@@ -53,7 +55,7 @@ def _column(rows: list[dict[str, Any]], key: str) -> list[float]:
     return [float("nan") if row[key] is None else row[key] for row in rows]
 
 
-def _draw_active(axes: Any, timeline: Timeline) -> None:
+def _draw_active(axes: Any, timeline: "Timeline") -> None:
     run = timeline.runs["policy"]
     if run.arrived_s.size:
         axes.step(run.arrived_s, run.variant, where="post", color=_COLOURS["policy"])
@@ -61,7 +63,7 @@ def _draw_active(axes: Any, timeline: Timeline) -> None:
     axes.set_ylabel("active variant")
 
 
-def moment_line(moment: Moment) -> str:
+def moment_line(moment: "Moment") -> str:
     """Return what to show of a running replay, in one line."""
     return (
         f"{moment.run}: {moment.time_s:5.1f} of {moment.duration_s:g} s, "
