@@ -99,7 +99,7 @@ def run_demo(folder: Path, log: Console, *, date: str, levels: int | None = None
 def _train(files: Files, steps: Steps, levels: int | None) -> list[Path]:
     from onnx_shift.exporter.progress import describe, time_left
     from onnx_shift.exporter.recipe import PRESETS
-    from onnx_shift.exporter.rounds import Progress, train
+    from onnx_shift.exporter.rounds import Level, Progress, train
 
     recipe = PRESETS[PRESET] if levels is None else replace(PRESETS[PRESET], levels=levels)
     with steps.step("Training sparse networks") as advance:
@@ -107,7 +107,10 @@ def _train(files: Files, steps: Steps, levels: int | None) -> list[Path]:
         def show(progress: Progress) -> None:
             advance(progress.done, f"{describe(progress)}  {time_left(progress.seconds_left)}")
 
-        run = train(recipe, files.run, progress=show)
+        def tell(level: Level) -> None:
+            steps.note(f"  ratio {level.ratio:.0f}: {level.accuracy:.2%} of the test images right")
+
+        run = train(recipe, files.run, progress=show, level_done=tell)
     return [level.onnx for level in run.levels]
 
 

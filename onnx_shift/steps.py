@@ -33,6 +33,10 @@ class Steps:
     def __exit__(self, *raised: object) -> None:
         self._bars.stop()
 
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._bars.console.print(text, highlight=False, style="dim")
+
     @contextmanager
     def step(self, title: str) -> Iterator[Advance]:
         """Show `title` while the body runs; what it is given takes the share done and a remark."""
