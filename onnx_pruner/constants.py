@@ -125,6 +125,8 @@ class Constants:
             and (found := dequantised(node, values)) is not None
         ):
             return found
+        if node.op == "BatchNormalization" and not node.attrs.get("training_mode", 0):
+            return batch_normalised(values, node.attrs.get("epsilon", 1e-5))
         return self._reference(node, values, name)
 
     def _shape(self, node: gs.Node) -> Array:
@@ -141,6 +143,16 @@ class Constants:
         for tensor, value in zip(node.outputs, results, strict=False):
             self._values[tensor.name] = value if value is None or value.size <= LARGEST_ELEMENTS else None
         return self._values.get(name)
+
+
+def batch_normalised(values: list[Array | None], epsilon: float) -> Array | None:
+    """BatchNormalization at inference, as weights are standardised by it; old exporters list its training outputs too."""
+    if len(values) < 5 or any(value is None for value in values):
+        return None
+    x, scale, bias, mean, variance = (np.asarray(value) for value in values[:5])
+    spread = (1, -1) + (1,) * (x.ndim - 2)
+    scale, bias, mean, variance = (part.reshape(spread) for part in (scale, bias, mean, variance))
+    return np.asarray((x - mean) / np.sqrt(variance + x.dtype.type(epsilon)) * scale + bias, x.dtype)
 
 
 def dequantised(node: gs.Node, values: list[Array | None]) -> Array | None:
