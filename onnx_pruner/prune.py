@@ -180,9 +180,12 @@ def _record(pruned: onnx.ModelProto, source: Source, report: PruneReport) -> Non
 
 def _verified(source: Source, result: PruneResult) -> PruneReport:
     """Compare outputs; raises PruneError when they differ."""
-    from onnx_shift.onnx_pruner.verify import compare
+    from onnx_shift.onnx_pruner.verify import VerificationError, compare
 
-    outcome = compare(source.model, result.model)
+    try:
+        outcome = compare(source.model, result.model)
+    except VerificationError as error:
+        raise PruneError(f"{source.name}: cannot be verified (--no-verify goes without): {error}") from error
     if not outcome.equal:
         detail = f"largest difference {outcome.largest_difference:.1e} of the output scale"
         reason = outcome.reason or f"{detail}, tolerance {outcome.tolerance:.1e}"

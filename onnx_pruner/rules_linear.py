@@ -6,7 +6,7 @@ Shapes: Conv W (O, I/g, k…), ConvTranspose W (I, O/g, k…), Gemm B (I, O) or 
 import numpy as np
 
 from onnx_shift.onnx_pruner.channels import Channels, Effect, Linear, Mask, Op, Operand, Tie, Values, pin_all
-from onnx_shift.onnx_pruner.graph import Array
+from onnx_shift.onnx_pruner.graph import Array, PruneError
 
 
 def by_group(weight: Array, groups: int, input_first: bool) -> Array:
@@ -51,9 +51,12 @@ def _linear(op: Op, linear: Linear, axis: int, count: int | None = None) -> Effe
     weight, bias = op.constant(linear.weight), None if linear.bias is None else op.constant(linear.bias)
     assert weight is not None
     groups, _, inputs = linear.kernel.shape
-    channels = op.channels(linear.input)
-    if channels is None:
-        channels = Channels.varying(1, groups * inputs)
+    channels = op.channels(linear.input) or Channels.varying(1, groups * inputs)
+    if channels.count != groups * inputs:
+        node = op.node.name or op.output
+        raise PruneError(
+            f"{op.type} {node!r} reads {channels.count} channels, its weights are for {groups * inputs}"
+        )
     blocking = ~channels.constant | (channels.value != 0 if not linear.folds else False)
     kernel = linear.kernel if blocking.all() else linear.kernel & blocking.reshape(groups, 1, inputs)
     reached = kernel.any(axis=2).reshape(-1)

@@ -10,6 +10,10 @@ from onnx_shift.onnx_pruner.graph import LARGEST_MESSAGE, PruneError
 from onnx_shift.onnx_pruner.prune import PruneResult
 
 
+MARGIN_BYTES = 1 << 20  # for the names of weights, which the count leaves out
+SMALLEST_EXTERNAL = 1024  # bytes; smaller weights stay in the model file
+
+
 def save(
     result: PruneResult, output: str | os.PathLike[str], source: str | os.PathLike[str] | None = None
 ) -> None:
@@ -22,7 +26,7 @@ def save(
         check_output(target, source)
     if result.report.unchanged and source is not None and not result.report.external_data:
         files.write_bytes(target, files.read_bytes(source))
-    elif result.model.ByteSize() <= LARGEST_MESSAGE:
+    elif result.report.bytes_after + MARGIN_BYTES <= LARGEST_MESSAGE:
         files.write_bytes(target, result.model.SerializeToString())
     else:
         _save_large(result.model, target)
@@ -43,7 +47,12 @@ def _save_large(model: onnx.ModelProto, target: Path) -> None:
     with files.atomic_path(data) as weights, files.atomic_path(target) as skeleton:
         weights.unlink()
         onnx.save_model(
-            large, skeleton, save_as_external_data=True, all_tensors_to_one_file=True, location=weights.name
+            large,
+            skeleton,
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            location=weights.name,
+            size_threshold=SMALLEST_EXTERNAL,
         )
         written = onnx.load(skeleton, load_external_data=False)
         for tensor in written.graph.initializer:
