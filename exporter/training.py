@@ -1,7 +1,8 @@
 """One model, its optimiser and the images on one device: training an epoch, measuring the accuracy."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,9 +55,7 @@ class Place:
 
 
 class Images:
-    """A split ready to be drawn from: uint8 on the device where it fits in memory, decoded per batch where
-    not.
-    """
+    """A split ready to be drawn from: uint8 on the device, or decoded batch by batch where memory is short."""
 
     def __init__(
         self, split: Split, normalisation: Normalisation, recipe: Recipe, device: torch.device
@@ -78,10 +77,31 @@ class Images:
 
     def take(self, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Normalised, augmented images (n, C, H, W) of float32 and their labels (n,)."""
+        return self._finish(self._pixels(index), index, draws)
+
+    def batches(self, requests: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """`take` of every request; encoded images are decoded one batch ahead, while the device is busy."""
         if isinstance(self.pixels, Tensor):
-            pixels = self.pixels[index]
-        else:
-            pixels = torch.from_numpy(self.pixels[index.cpu().numpy()]).to(self.device)
+            for index, draws in requests:
+                yield self.take(index, draws)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="ahead") as ahead:
+            pending: tuple[Future[Tensor], Tensor, Draws] | None = None
+            for index, draws in requests:
+                following = (ahead.submit(self._pixels, index), index, draws)
+                if pending is not None:
+                    yield self._finish(pending[0].result(), *pending[1:])
+                pending = following
+            if pending is not None:
+                yield self._finish(pending[0].result(), *pending[1:])
+
+    def _pixels(self, index: Tensor) -> Tensor:
+        if isinstance(self.pixels, Tensor):
+            return self.pixels[index]
+        return torch.from_numpy(self.pixels[index.cpu().numpy()])
+
+    def _finish(self, pixels: Tensor, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        pixels = pixels.to(self.device)
         pixels = shift_and_flip(pixels, draws, self.recipe.crop_padding)
         images = torch.addcmul(self._shift, pixels.to(torch.float32), self._scale)
         images = resized_crop(images, draws)
@@ -90,10 +110,8 @@ class Images:
     def in_order(self, batch_size: int, world: World) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of all images, in order, not augmented."""
         share = world.share(0, len(self))
-        for start in range(share.start, share.stop, batch_size):
-            yield self.take(
-                torch.arange(start, min(start + batch_size, share.stop), device=self.device), Draws()
-            )
+        index = torch.arange(share.start, share.stop, device=self.device)
+        return self.batches((part, Draws()) for part in torch.split(index, batch_size))
 
 
 class Trainer:
@@ -169,20 +187,18 @@ class Trainer:
         torch.manual_seed(derive_seed(self.recipe.seed, "noise", place.round, epoch, self.world.rank))
         self.runner.train()
         loss_sum = torch.zeros((), device=self.device)
-        seen = 0
         size = self.recipe.batch_size
-        for batch in range(first_batch, self.steps_per_epoch):
-            step = epoch * self.steps_per_epoch + batch
+        starts = range(first_batch * size, len(order), size)
+        shares = [self.world.share(start, min(start + size, len(order))) for start in starts]
+        batches = self.train.batches((order[share], draws.take(share)) for share in shares)
+        for step, start in enumerate(starts, epoch * self.steps_per_epoch + first_batch):
             before_step(step)
-            start, stop = batch * size, min((batch + 1) * size, len(order))
-            share = self.world.share(start, stop)
-            images, labels = self.train.take(order[share], draws.take(share))
-            loss_sum += self._update(images, labels, step, stop - start)
-            seen += stop - start
+            images, labels = next(batches)
+            loss_sum += self._update(images, labels, step, min(size, len(order) - start))
             if step % LOSS_CHECK_STEPS == 0:
                 self._check_loss(loss_sum, place.round, step)
         self._check_loss(loss_sum, place.round, (epoch + 1) * self.steps_per_epoch)
-        return float(self.world.total(loss_sum)) / max(1, seen)
+        return float(self.world.total(loss_sum)) / (len(order) - starts.start)
 
     def _draw_epoch(self, round_: int, epoch: int) -> tuple[Tensor, Draws]:
         generator = torch.Generator().manual_seed(derive_seed(self.recipe.seed, "epoch", round_, epoch))

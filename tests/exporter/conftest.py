@@ -1,11 +1,14 @@
 """A recipe and images so small that a whole run takes a second."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from numpy.random import default_rng
+from PIL import Image
 
 from onnx_shift.exporter.data import Dataset, Split
 from onnx_shift.exporter.recipe import Recipe, override, preset
@@ -43,3 +46,20 @@ def run(tiny_data: Dataset, tmp_path: Path) -> Callable[..., Run]:
         return train(recipe, tmp_path / folder, device="cpu", dataset=tiny_data, **options)
 
     return start
+
+
+@pytest.fixture
+def write_parquet(tiny_data: Dataset) -> Callable[[Path], Path]:
+    """Write the tiny training images to a parquet file, each as PNG bytes."""
+
+    def write(path: Path) -> Path:
+        cells = []
+        for image in tiny_data.train.images:
+            buffer = io.BytesIO()
+            Image.fromarray(image[0]).save(buffer, "PNG")
+            cells.append({"bytes": buffer.getvalue(), "path": None})
+        columns = {"image": cells, "label": tiny_data.train.labels.tolist()}
+        datasets.Dataset.from_dict(columns).to_parquet(str(path))
+        return path
+
+    return write

@@ -16,7 +16,7 @@ import torch
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint
-from onnx_shift.exporter.data import Dataset
+from onnx_shift.exporter.data import Dataset, open_dataset
 from onnx_shift.exporter.recipe import Recipe, load_recipe, override
 from onnx_shift.exporter.rounds import Progress, Run, train
 from onnx_shift.exporter.training import Place, Trainer, TrainingError
@@ -327,3 +327,14 @@ def test_the_stored_recipe_runs_again(tiny_recipe: Recipe, run: Start, tmp_path:
     run(override(tiny_recipe, levels=1))
     run(load_recipe(tmp_path / "run/recipe.json"), "again")
     assert _same(_weights(tmp_path / "run", 1), _weights(tmp_path / "again", 1))
+
+
+def test_images_decoded_on_demand_train_the_same_weights(
+    tiny_recipe: Recipe, tmp_path: Path, write_parquet: Callable[[Path], Path]
+) -> None:
+    path = str(write_parquet(tmp_path / "train.parquet"))
+    recipe = override(tiny_recipe, levels=0)
+    for name, limit in (("held", 1 << 30), ("decoded", 100)):
+        data = open_dataset(path, memory_limit_bytes=limit)
+        train(recipe, tmp_path / name, device="cpu", dataset=data)
+    assert _same(_weights(tmp_path / "held", 0), _weights(tmp_path / "decoded", 0))
