@@ -1,0 +1,288 @@
+"""What a switch costs, whether callers notice it, and what a portfolio takes in memory (issue 4, points 1 to 3).
+
+Each part runs in a process of its own, so that nothing of one is resident in another: `python -m benchmarks.switching
+PART PORTFOLIO MODEL...` prints its figures as JSON.
+"""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+TITLE = "Switching: cost, stall, memory, soak"
+MINUTES = 8
+
+_CPU = ["CPUExecutionProvider"]
+_ROUNDS = 9
+_WINDOW_S = 4.0
+_WINDOWS = 6
+_SOAK_SWITCHES = 10_000
+
+
+def measure(work: Path) -> dict[str, Any]:
+    """Measure every part; see the folder's docstring for what is returned."""
+    from benchmarks.switching_models import resnet_portfolio, vgg_portfolio
+
+    vgg, resnet = vgg_portfolio(work), resnet_portfolio(work)
+    costs = {"vgg": _part("cost", work, vgg), "resnet50": _part("cost", work, resnet)}
+    stall, memory = _part("stall", work, vgg), _part("memory", work, vgg)
+    everything_open = _part("everything-open", work, vgg)["resident_mb"]
+    soak = _part("soak", work, vgg)
+    figures = {
+        f"{model}_{name}": cost[name]
+        for model, cost in costs.items()
+        for name in ("cost_ratio", "build_ratio")
+    }
+    figures |= {
+        "stall_added_ms": stall["p99.9_ms"] - stall["control_p99.9_ms"],
+        "failed_or_wrong": stall["failed_or_wrong"],
+        "memory_smallest_active": memory["smallest_active_mb"] / everything_open,
+        "memory_largest_active": memory["largest_active_mb"] / everything_open,
+        "inactive_over_deflated": memory["inactive_over_deflated"],
+        "soak_growth": soak["growth"],
+        "import_ratio": _import_ratio(),
+    }
+    return {
+        "rows": [row for cost in costs.values() for row in cost["rows"]],
+        "figures": figures,
+        "notes": [
+            "Milliseconds are medians of "
+            f"{_ROUNDS} rounds, ours and the plain way in turn, one thread per inference; in brackets the quartiles.",
+            "The plain way: zlib, InferenceSession over the bytes, first answer. Ours: libdeflate over the processors "
+            "that no request uses, a session over the graph optimised on this device, first answer.",
+            f"Stall: two threads ask without pause, windows of {_WINDOW_S:g} s in turn with and without switching; "
+            "without it a thread inflates as much, and the same variants serve.",
+            f"Soak: resident memory after {_SOAK_SWITCHES} switches over that after 100, medians of ten samples.",
+        ],
+        "details": {
+            "cost": costs,
+            "stall": stall,
+            "memory": memory,
+            "soak": soak,
+            "everything_open_mb": everything_open,
+        },
+    }
+
+
+def _part(name: str, work: Path, portfolio: tuple[Path, list[Path]]) -> dict[str, Any]:
+    arguments = [sys.executable, "-m", "benchmarks.switching", name, *map(str, (portfolio[0], *portfolio[1]))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ONNX_SHIFT_CACHE": str(work / "cache")}
+    output = subprocess.run(arguments, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def _options() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def _opened(portfolio: str) -> tuple[Any, list[str]]:
+    from onnx_shift.runtime import ModelSwitcher
+
+    switcher = ModelSwitcher(portfolio, _options(), _CPU)
+    names = [variant.name for variant in switcher.portfolio]
+    for name in names:
+        switcher.switch(name)
+    return switcher, names
+
+
+def _feed(model: Any, seed: int) -> dict[str, Any]:
+    (signature,) = model.get_inputs()
+    shape = [size if isinstance(size, int) else 1 for size in signature.shape]
+    return {signature.name: np.random.default_rng(seed).standard_normal(shape, np.float32)}
+
+
+def _resident_mb() -> float:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def _cost(portfolio: str, models: list[str]) -> dict[str, Any]:
+    import onnxruntime
+
+    switcher, names = _opened(portfolio)
+    feed = _feed(switcher, 0)
+    deflated = {Path(model).stem: zlib.compress(Path(model).read_bytes(), 6) for model in models}
+    ours: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    plain: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in range(_ROUNDS):
+        for name in names:
+            switcher.switch(names[0] if name != names[0] else names[-1])
+            began = time.perf_counter()
+            record = switcher.switch(name)
+            switcher.run(None, feed)
+            whole_ms = (time.perf_counter() - began) * 1e3
+            ours[name].append((whole_ms, whole_ms - record.inflate_ms))
+            began = time.perf_counter()
+            raw = zlib.decompress(deflated[name])
+            inflated = time.perf_counter()
+            session = onnxruntime.InferenceSession(raw, _options(), providers=_CPU)
+            session.run(None, feed)
+            ended = time.perf_counter()
+            plain[name].append(((ended - began) * 1e3, (ended - inflated) * 1e3))
+            del session
+    rows = [
+        {
+            "variant": name,
+            "switch ms": _spread([whole for whole, _ in ours[name]]),
+            "plain ms": _spread([whole for whole, _ in plain[name]]),
+            "switch without inflating ms": _spread([build for _, build in ours[name]]),
+            "plain without inflating ms": _spread([build for _, build in plain[name]]),
+        }
+        for name in names
+    ]
+
+    def total(times: dict[str, list[tuple[float, float]]], index: int) -> float:
+        return sum(median(pair[index] for pair in pairs) for pairs in times.values())
+
+    ratios = {"cost_ratio": total(ours, 0) / total(plain, 0), "build_ratio": total(ours, 1) / total(plain, 1)}
+    return {"rows": rows, **ratios}
+
+
+def _spread(values: list[float]) -> str:
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return f"{middle:.1f} ({low:.1f}–{high:.1f})"
+
+
+def _stall(portfolio: str, models: list[str]) -> dict[str, Any]:
+    switcher, names = _opened(portfolio)
+    feeds = [_feed(switcher, seed) for seed in range(2)]
+    wanted = []
+    for name in names:
+        switcher.switch(name)
+        wanted.append([switcher.run(None, feed)[0] for feed in feeds])
+    wrong: list[str] = []
+
+    def ask(index: int, stop: threading.Event, gaps: list[float]) -> None:
+        last = time.perf_counter()
+        while not stop.is_set():
+            try:
+                answer = switcher.run(None, feeds[index])[0]
+                if not any(np.array_equal(answer, each[index]) for each in wanted):
+                    wrong.append("another answer")
+            except Exception as error:  # noqa: BLE001 - every failure counts
+                wrong.append(repr(error))
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    def window(work: Callable[[], object]) -> list[float]:
+        stop, gaps = threading.Event(), [[], []]  # type: ignore[var-annotated]
+        threads = [threading.Thread(target=ask, args=(index, stop, gaps[index])) for index in range(2)]
+        for thread in threads:
+            thread.start()
+        end = time.perf_counter() + _WINDOW_S
+        while time.perf_counter() < end:
+            work()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        return gaps[0] + gaps[1]
+
+    blob = zlib.compress(Path(models[0]).read_bytes(), 6)
+    size_bytes = Path(models[0]).stat().st_size
+    order = cycle(names)
+    control, busy = [], []
+    before = len(switcher.records)
+    for index in range(_WINDOWS):
+        switcher.switch(names[index % len(names)])
+        control += window(lambda: zlib.decompress(blob, 15, size_bytes))
+        busy += window(lambda: switcher.switch(next(order)))
+    return {
+        "answers": len(busy),
+        "switches": len(switcher.records) - before,
+        "failed_or_wrong": len(wrong),
+        "p99.9_ms": float(np.quantile(busy, 0.999)) * 1e3,
+        "control_p99.9_ms": float(np.quantile(control, 0.999)) * 1e3,
+    }
+
+
+def _memory(portfolio: str, models: list[str]) -> dict[str, Any]:
+    import onnx_shift.runtime  # noqa: F401 - what it takes is no part of the portfolio's memory
+
+    start_mb = _resident_mb()
+    switcher, names = _opened(portfolio)
+    feed = _feed(switcher, 0)
+    found = {}
+    for key, name, other in (("largest", names[-1], names[0]), ("smallest", names[0], names[-1])):
+        for _ in range(2):
+            switcher.switch(other)
+            switcher.switch(name)
+            switcher.run(None, feed)
+        found[f"{key}_active_mb"] = _resident_mb() - start_mb
+    held = switcher.portfolio.stored_bytes
+    deflated = sum(variant.deflated_bytes for variant in switcher.portfolio)
+    return {**found, "inactive_over_deflated": held / deflated}
+
+
+def _everything_open(portfolio: str, models: list[str]) -> dict[str, Any]:
+    import onnxruntime
+
+    start_mb = _resident_mb()
+    sessions = [onnxruntime.InferenceSession(model, _options(), providers=_CPU) for model in models]
+    for session in sessions:
+        session.run(None, _feed(session, 0))
+    return {"resident_mb": _resident_mb() - start_mb}
+
+
+def _soak(portfolio: str, models: list[str]) -> dict[str, Any]:
+    switcher, names = _opened(portfolio)
+    feed, order = _feed(switcher, 0), cycle(names)
+
+    def sample() -> float:
+        samples = []
+        for _ in range(10):
+            for _ in range(10):
+                switcher.switch(next(order))
+                switcher.run(None, feed)
+            switcher.switch(names[0])
+            samples.append(_resident_mb())
+        return median(samples)
+
+    before = sample()
+    for _ in range(_SOAK_SWITCHES):
+        switcher.switch(next(order))
+    after = sample()
+    return {"before_mb": before, "after_mb": after, "growth": after / before - 1}
+
+
+def _import_ratio() -> float:
+    """Return the time to import the runtime over that to import onnxruntime and numpy alone, medians of pairs."""
+
+    def seconds(statement: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", statement], check=True)
+        return time.perf_counter() - began
+
+    pairs = [
+        (seconds("import onnx_shift.runtime"), seconds("import onnxruntime, numpy")) for _ in range(_ROUNDS)
+    ]
+    return median(ours / plain for ours, plain in pairs)
+
+
+_PARTS = {
+    "cost": _cost,
+    "stall": _stall,
+    "memory": _memory,
+    "everything-open": _everything_open,
+    "soak": _soak,
+}
+
+if __name__ == "__main__":
+    print(json.dumps(_PARTS[sys.argv[1]](sys.argv[2], sys.argv[3:])))
