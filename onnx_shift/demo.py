@@ -97,6 +97,8 @@ def run_demo(folder: Path, log: Console, *, date: str, levels: int | None = None
 
 
 def _train(files: Files, steps: Steps, levels: int | None) -> list[Path]:
+    import torch
+
     from onnx_shift.exporter.progress import describe, time_left
     from onnx_shift.exporter.recipe import PRESETS
     from onnx_shift.exporter.rounds import Level, Progress, train
@@ -110,7 +112,12 @@ def _train(files: Files, steps: Steps, levels: int | None) -> list[Path]:
         def tell(level: Level) -> None:
             steps.note(f"  ratio {level.ratio:.0f}: {level.accuracy:.2%} of the test images right")
 
-        run = train(recipe, files.run, progress=show, level_done=tell)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # layers this small keep a second thread waiting, and it spins meanwhile
+        try:
+            run = train(recipe, files.run, progress=show, level_done=tell)
+        finally:
+            torch.set_num_threads(threads)
     return [level.onnx for level in run.levels]
 
 
