@@ -5,7 +5,6 @@ Reading rebuilds each header from what the directory says and compares the bytes
 `write_archive` would write is refused. Any zip tool can unpack it.
 """
 
-import hashlib
 import io
 import os
 import struct
@@ -31,6 +30,13 @@ _MAX_DIRECTORY_BYTES = 16 << 20
 _MAX_RATIO = 1032  # what DEFLATE can reach at most (zlib.net/zlib_tech.html)
 
 
+def sha256(content: Buffer) -> str:
+    """Return the SHA-256 of `content` in hexadecimal."""
+    import hashlib  # brings OpenSSL, a tenth of what importing the runtime may cost
+
+    return hashlib.sha256(content).hexdigest()
+
+
 @dataclass(frozen=True)
 class Member:
     """One file of an archive as it lies there: `stored` holds its DEFLATE stream, or the content itself."""
@@ -47,7 +53,7 @@ class Member:
 
     def sha256(self) -> str:
         """Return the SHA-256 of the bytes as stored, in hexadecimal."""
-        return hashlib.sha256(self.stored.data).hexdigest()
+        return sha256(self.stored.data)
 
     def content(self, *, check: bool = True) -> Bytes:
         """Return the content, a view of `stored` where nothing is deflated; `check` compares its CRC-32.

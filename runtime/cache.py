@@ -7,56 +7,26 @@ atomically, every member hashed. The folder may be deleted at any time and be us
 once.
 """
 
-import hashlib
 import json
-import logging
-import math
 import os
 import platform
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 
-import numpy as np
 import onnxruntime as ort
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import atomic_open
-from onnx_shift.runtime.archive import Member, new_member, read_archive
+from onnx_shift.runtime.archive import read_archive, sha256
 from onnx_shift.runtime.errors import PortfolioError
-from onnx_shift.runtime.inflate import Bytes
-from onnx_shift.runtime.portfolio import (
-    MODEL,
-    Content,
-    Tensor,
-    content_of,
-    read_manifest,
-    tensor_table,
-    write_with_manifest,
-)
-from onnx_shift.runtime.session import (
-    BUILD_ERRORS,
-    EXTERNAL_FILE,
-    Arrays,
-    Providers,
-    build_optimised_session,
-    build_session,
-)
-from onnx_shift.runtime.skeleton import NUMPY_TYPES, ExternalTensor, external_tensors
+from onnx_shift.runtime.portfolio import Content, content_of, read_manifest, tensor_table, write_with_manifest
+from onnx_shift.runtime.session import Providers
 
 _FORMAT = 1  # raise it whenever entries written before must not be read any more
-_INSIDE_BYTES = 1024  # smaller tensors stay in the model
-_FILE_BYTES = 4 << 20  # tensors are gathered into files of about this size, which are inflated side by side
-_ALIGNMENT = 64
 _STALE_S = 3600
 _PROCESSOR_FIELDS = ("model name", "flags", "Features", "CPU implementer", "CPU architecture", "CPU part")
-
-_log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path | None:
@@ -82,7 +52,7 @@ def cache_key(model_sha256: str, options: ort.SessionOptions, providers: Provide
         (name, sorted(given.items())) for name, given in zip(providers.names, providers.options, strict=True)
     ]
     parts = (_FORMAT, model_sha256, _processor(), chosen, _readable_options(options), ort.__version__)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return sha256(json.dumps(parts).encode())
 
 
 def _readable_options(options: ort.SessionOptions) -> list[str]:
@@ -111,7 +81,7 @@ def load(folder: Path, key: str) -> Content | None:
         members = read_archive(path)
         return content_of(read_manifest(members), members)
     except (PortfolioError, KeyError, TypeError, AttributeError) as error:
-        _log.warning("%s: ignored and made anew (%s)", path, error)
+        _warn(f"{path}: ignored and made anew ({error})")
         return None
 
 
@@ -119,6 +89,8 @@ def store(folder: Path, key: str, content: Content) -> None:
     """Keep `content` as the entry `key`. A folder that cannot be written is only logged: nothing depends on
     it.
     """
+    from onnx_shift.files import atomic_open
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
@@ -126,7 +98,7 @@ def store(folder: Path, key: str, content: Content) -> None:
             body = {"tensors": tensor_table(content)}
             write_with_manifest(file, body, [content.model, *content.weights.values()])
     except (OnnxShiftError, OSError) as error:
-        _log.warning("%s: the optimised graph is not kept (%s)", folder, error)
+        _warn(f"{folder}: the optimised graph is not kept ({error})")
 
 
 def _entry_path(folder: Path, key: str) -> Path:
@@ -141,73 +113,7 @@ def _remove_stale(folder: Path) -> None:
                 path.unlink()
 
 
-def optimise(
-    model: bytes, arrays: Arrays, fresh_options: Callable[[], ort.SessionOptions], providers: Providers
-) -> Content | None:
-    """Return the model as onnxruntime optimises it here, deflated; None where it cannot be taken apart."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
-            inputs, skeleton, raw = _write_optimised(model, arrays, fresh_options(), providers, Path(folder))
-        tensors = external_tensors(skeleton)
-        if any(tensor.type not in NUMPY_TYPES for tensor in tensors):
-            return None
-        views = {
-            tensor.name: raw[tensor.offset : tensor.offset + _size_bytes(tensor)]
-            .view(NUMPY_TYPES[tensor.type])
-            .reshape(tensor.shape)
-            for tensor in tensors
-        }
-        session = build_optimised_session(skeleton, views, fresh_options(), providers)
-    except BUILD_ERRORS as error:
-        _log.warning("the graph cannot be optimised ahead (%s)", error)
-        return None
-    if [value.name for value in session.get_inputs()] != inputs:
-        return None  # what onnxruntime wrote takes other inputs: initializers that it folded and still lists as such
-    files = [
-        _weights_file(f"weights-{index:03}.bin", group, views) for index, group in enumerate(_groups(tensors))
-    ]
-    return Content(
-        new_member(MODEL, skeleton),
-        MappingProxyType({member.name: member for member, _ in files}),
-        tuple(tensor for _, placed in files for tensor in placed),
-    )
+def _warn(message: str) -> None:
+    import logging  # seldom needed, and the runtime's import is held to a budget
 
-
-def _write_optimised(
-    model: bytes, arrays: Arrays, options: ort.SessionOptions, providers: Providers, folder: Path
-) -> tuple[list[str], bytes, Bytes]:
-    """Let onnxruntime write its optimised graph; return its inputs, the graph, and the tensors outside it."""
-    path, weights = folder / MODEL, folder / EXTERNAL_FILE.name
-    options.optimized_model_filepath = str(path)
-    setting = "session.optimized_model_external_initializers_"
-    options.add_session_config_entry(f"{setting}file_name", weights.name)
-    options.add_session_config_entry(f"{setting}min_size_in_bytes", str(_INSIDE_BYTES))
-    options.log_severity_level = max(options.log_severity_level, 3)  # "only for the same environment": it is
-    inputs = [value.name for value in build_session(model, arrays, options, providers).get_inputs()]
-    raw = np.fromfile(weights, np.uint8) if weights.exists() else np.empty(0, np.uint8)
-    return inputs, path.read_bytes(), raw
-
-
-def _size_bytes(tensor: ExternalTensor) -> int:
-    return math.prod(tensor.shape) * np.dtype(NUMPY_TYPES[tensor.type]).itemsize
-
-
-def _groups(tensors: Iterable[ExternalTensor]) -> Iterator[list[ExternalTensor]]:
-    group: list[ExternalTensor] = []
-    for tensor in tensors:
-        group.append(tensor)
-        if sum(map(_size_bytes, group)) >= _FILE_BYTES:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _weights_file(name: str, group: list[ExternalTensor], views: Arrays) -> tuple[Member, list[Tensor]]:
-    placed: list[Tensor] = []
-    content = bytearray()
-    for tensor in group:
-        content.extend(bytes(-len(content) % _ALIGNMENT))
-        placed.append(Tensor(tensor.name, NUMPY_TYPES[tensor.type], tensor.shape, name, len(content)))
-        content.extend(views[tensor.name].data.cast("B") if views[tensor.name].size else b"")
-    return new_member(name, content), placed
+    logging.getLogger(__name__).warning(message)

@@ -12,13 +12,12 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 Buffer = bytes | bytearray | memoryview | mmap.mmap
-Bytes = npt.NDArray[np.uint8]
+Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 _Inflate = Callable[[Bytes, Bytes], bool]
 
 

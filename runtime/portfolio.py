@@ -5,7 +5,6 @@ The file is an archive (`archive.py`) of `manifest.json` and, per variant, `<nam
 file, so that a session is built without parsing any protobuf here.
 """
 
-import hashlib
 import json
 import math
 import mmap
@@ -13,8 +12,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from onnx_shift.runtime.archive import Member, new_member, read_archive, write_archive
+from onnx_shift.runtime.archive import Member, new_member, read_archive, sha256, write_archive
 from onnx_shift.runtime.errors import PortfolioError
 from onnx_shift.runtime.inflate import Buffer, Bytes
 
@@ -85,31 +82,37 @@ class Content:
     def inflated_bytes(self) -> int:
         return self.model.size_bytes + sum(member.size_bytes for member in self.weights.values())
 
-    def inflate(
-        self, pool: Executor, threads: int, *, check: bool
-    ) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
-        """Return the model's bytes and the tensors by name, inflated by this thread and `threads` - 1 of
-        `pool`.
+    def inflate(self, threads: int, *, check: bool) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
+        """Return the model's bytes and the tensors by name, the files inflated side by side by so many threads.
 
-        Raises PortfolioError when a member is damaged (`check` compares CRC-32), MemoryError when there is no
-        room.
+        Raises PortfolioError when a member is damaged (`check` compares CRC-32), MemoryError when there is no room.
         """
         files: dict[str, Bytes] = {}
+        errors: list[Exception] = []
         left = deque(sorted(self.weights, key=lambda file: -self.weights[file].stored_bytes))
 
         def work() -> None:
-            with suppress(IndexError):  # nothing left
-                while True:
+            try:
+                while left:
                     file = left.popleft()
                     files[file] = self.weights[file].content(check=check)
+            except IndexError:  # another thread took the last one
+                return
+            except (PortfolioError, MemoryError) as error:
+                errors.append(error)
+                left.clear()  # the others need not go on
 
-        others = [pool.submit(work) for _ in range(min(threads, len(left)) - 1)]
-        try:
-            work()
-        finally:
-            left.clear()  # where one fails the others need not go on
-            for other in others:
-                other.result()
+        others = [
+            threading.Thread(target=work, name="onnx-shift-inflate")
+            for _ in range(min(threads, len(left)) - 1)
+        ]
+        for other in others:
+            other.start()
+        work()
+        for other in others:
+            other.join()
+        if errors:
+            raise errors[0]
         arrays = {
             tensor.name: files[tensor.file][tensor.offset : tensor.offset + tensor.size_bytes]
             .view(tensor.type)
@@ -331,8 +334,8 @@ def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
         listed = {name: (entry["sha256"], entry["bytes"]) for name, entry in manifest["members"].items()}
     for name in listed.keys() ^ (members.keys() - {MANIFEST}):
         raise PortfolioError(f"{name}: missing" if name in listed else f"{name}: not listed in {MANIFEST}")
-    for name, (sha256, size_bytes) in listed.items():
-        if members[name].size_bytes != size_bytes or members[name].sha256() != sha256:
+    for name, (stated, size_bytes) in listed.items():
+        if members[name].size_bytes != size_bytes or members[name].sha256() != stated:
             raise PortfolioError(f"{name}: damaged (its SHA-256 differs from the manifest's)")
     return manifest
 
@@ -373,7 +376,7 @@ def _variant(entry: Mapping[str, Any], members: Mapping[str, Member], listed: Ma
     if not named or type(weight_bytes) is not int or not isinstance(metadata, dict):
         raise PortfolioError(f"variant {name!r}: its manifest entry is malformed")
     own = [path for path in members if path.startswith(f"{name}/")]
-    identity = hashlib.sha256("".join(listed[path]["sha256"] for path in own).encode()).hexdigest()
+    identity = sha256("".join(listed[path]["sha256"] for path in own).encode())
     deflated_bytes = sum(members[path].stored_bytes for path in own)
     return Variant(name, weight_bytes, deflated_bytes, identity, MappingProxyType(metadata))
 

@@ -5,24 +5,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 
 from onnx_shift.runtime import cache as device_cache
 from onnx_shift.runtime.binding import Binding
-from onnx_shift.runtime.controller import Controller
 from onnx_shift.runtime.errors import ClosedError, RunError, SwitchError
 from onnx_shift.runtime.inflate import Buffer
-from onnx_shift.runtime.meter import Meter
-from onnx_shift.runtime.policy import Policy
 from onnx_shift.runtime.portfolio import TENSOR_TYPES, Content, Portfolio, Signature, Variant
 from onnx_shift.runtime.session import (
     BUILD_ERRORS,
@@ -36,6 +32,11 @@ from onnx_shift.runtime.session import (
     build_session,
     choose_providers,
 )
+
+if TYPE_CHECKING:  # only a switcher with a policy needs them: importing the runtime stays quick
+    from onnx_shift.runtime.controller import Controller
+    from onnx_shift.runtime.meter import Meter
+    from onnx_shift.runtime.policy import Policy
 
 _KEPT_RECORDS = 1000
 _INFLATING_THREADS = 4
@@ -104,7 +105,7 @@ class ModelSwitcher:
         providers: Sequence[Provider] | None = None,
         provider_options: Sequence[Mapping[str, Any]] | None = None,
         *,
-        policy: Policy | None = None,
+        policy: "Policy | None" = None,
         overlap: bool = True,
         start: str | None = None,
         cache: str | os.PathLike[str] | bool = True,
@@ -129,21 +130,23 @@ class ModelSwitcher:
         self._serving: _Serving | None = None
         self._failure: SwitchError | None = None
         self._closed = False
-        self._meter = Meter(clock) if policy is not None else None
+        self._meter: Meter | None = None
         self._controller: Controller | None = None
         self._processors = min(_INFLATING_THREADS, _processors())
-        self._pool = ThreadPoolExecutor(self._processors, "onnx-shift-inflate")
-        try:
-            self._take_from_cache()
-            variants = self.portfolio.variants
-            self._active = variants[len(variants) // 2] if start is None else self._target(start)
-            self._serving, _ = self._ready(self._active)
-        except BaseException:
-            self._pool.shutdown()
-            raise
-        if policy is not None and self._meter is not None:
-            self._controller = Controller(self, policy, self._meter, waiting, clock)
-            self._controller.start()
+        self._take_from_cache()
+        variants = self.portfolio.variants
+        self._active = variants[len(variants) // 2] if start is None else self._target(start)
+        self._serving, _ = self._ready(self._active)
+        if policy is not None:
+            self._watch(policy, waiting)
+
+    def _watch(self, policy: "Policy", waiting: Callable[[], int] | None) -> None:
+        from onnx_shift.runtime.controller import Controller
+        from onnx_shift.runtime.meter import Meter
+
+        self._meter = Meter(self._clock)
+        self._controller = Controller(self, policy, self._meter, waiting, self._clock)
+        self._controller.start()
 
     # --- the interface of InferenceSession ------------------------------------------------------------------
 
@@ -322,7 +325,7 @@ class ModelSwitcher:
         # all.
         serving = self._serving
         busy = serving.requests if serving is not None else 0
-        return content.inflate(self._pool, max(1, self._processors - busy), check=check)
+        return content.inflate(max(1, self._processors - busy), check=check)
 
     def _warm_up(self, session: ort.InferenceSession) -> None:
         """Run once on zeros shaped like the last request, where a first run takes much longer than others.
@@ -418,7 +421,9 @@ class ModelSwitcher:
         if content is None:
             original = self.portfolio.content(variant.name)
             model, arrays = self._inflate(original, check=True)
-            content = device_cache.optimise(model, arrays, self._options.fresh, self._providers)
+            from onnx_shift.runtime.optimise import optimise
+
+            content = optimise(model, arrays, self._options.fresh, self._providers)
             if content is None:
                 self._keys[variant.name] = None
                 return original, False
@@ -442,7 +447,6 @@ class ModelSwitcher:
                 self._closed = True
                 self._changed.notify_all()
             self._retire(wait=False)
-            self._pool.shutdown()
 
     def __enter__(self) -> "ModelSwitcher":
         return self

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from onnx_shift.runtime import ModelSwitcher, Portfolio, cache
+from onnx_shift.runtime import ModelSwitcher, Portfolio, cache, optimise
 from onnx_shift.runtime.cache import cache_key
 from onnx_shift.runtime.session import Providers
 
@@ -42,7 +42,7 @@ def test_a_second_switcher_finds_every_graph_optimised(
     def fail(*_: object) -> None:
         raise AssertionError("optimised again")
 
-    monkeypatch.setattr(cache, "optimise", fail)
+    monkeypatch.setattr(optimise, "optimise", fail)
     assert_equal(answers_of(make_switcher(), images), answers)
 
 
@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(
 def test_a_graph_that_cannot_be_taken_apart_is_served_as_it_is(
     make_switcher: Make, answers: Answers, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "optimise", lambda *_: None)
+    monkeypatch.setattr(optimise, "optimise", lambda *_: None)
     model = make_switcher()
     assert_equal(answers_of(model, images), answers)
     assert model.portfolio.stored_bytes == sum(variant.deflated_bytes for variant in model.portfolio)
