@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 ROUNDS = 15
+_FEWEST_ROUNDS = 5  # for models so slow that one call takes a good part of the seconds allowed
 NOISY_SPREAD = 0.10  # turns whose quartiles lie further apart than this are measured again, then marked
-_CALLS_IN_A_TURN = (8, 200)  # 15 rounds of 8 are the least from which a 99th percentile says anything
+_MOST_CALLS_IN_A_TURN = 200
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,16 @@ def compare_latency(
 def _rounds(
     calls: Mapping[str, Callable[[], object]], seconds: float, clock: Callable[[], float]
 ) -> dict[str, list[list[float]]]:
-    sizes = {name: _turn_size(call, seconds, clock) for name, call in calls.items()}
+    once = {name: _seconds_of_one(call, clock) for name, call in calls.items()}
+    rounds = int(min(max(2 * seconds / max(once.values()), _FEWEST_ROUNDS), ROUNDS))
     turns: dict[str, list[list[float]]] = {name: [] for name in calls}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         names = list(calls)
         for name in names if number % 2 == 0 else reversed(names):
             call = calls[name]
             call()
             turn = []
-            for _ in range(sizes[name]):
+            for _ in range(int(min(max(seconds / rounds / once[name], 1), _MOST_CALLS_IN_A_TURN))):
                 start = clock()
                 call()
                 turn.append((clock() - start) * 1000)
@@ -96,14 +98,11 @@ def _rounds(
     return turns
 
 
-def _turn_size(call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> int:
-    call()
+def _seconds_of_one(call: Callable[[], object], clock: Callable[[], float]) -> float:
     call()
     start = clock()
     call()
-    once = max(clock() - start, 1e-7)
-    smallest, largest = _CALLS_IN_A_TURN
-    return int(min(max(seconds / ROUNDS / once, smallest), largest))
+    return max(clock() - start, 1e-7)
 
 
 def _summary(turns: Mapping[str, Sequence[Sequence[float]]], baseline: str, attempt: int) -> Comparison:
