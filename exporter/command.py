@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from onnx_shift.exporter.progress import shown
-from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override
+from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override, parse_settings
 from onnx_shift.exporter.recipe import preset as find_preset
 from onnx_shift.exporter.rounds import Level, Run, train
 
@@ -29,7 +29,10 @@ def train_command(
     quiet: bool,
 ) -> list[dict[str, Any]]:
     """Run what the options ask for; returns the finished runs, JSON-ready."""
-    given = {key: value for key, value in changes.items() if value not in (None, [], ())}  # not asked for
+    given = {
+        key: value for key, value in changes.items() if value not in (None, [], ())
+    }  # what was asked for
+    given |= parse_settings(given.pop("settings", ()))
     recipe = override(_base(preset, output, given), **given)
     folder = output or Path("runs") / recipe.preset
     runs = []

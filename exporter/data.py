@@ -145,6 +145,12 @@ def open_dataset(
             found = ", ".join(train.features)
             raise DataError(f"{name_or_path}: no column {column}; the columns are {found}")
     train_labels, class_names = _labels(name_or_path, train, label)
+    if len(train_labels) and not 0 <= train_labels.min() <= train_labels.max() < len(class_names):
+        wrong = int(train_labels.min() if train_labels.min() < 0 else train_labels.max())
+        raise DataError(
+            f"{name_or_path}: column {label} holds label {wrong}, but its {len(class_names)} classes are "
+            f"0 to {len(class_names) - 1}"
+        )
     test_key = _test_split(name_or_path, splits, train_key, label, class_names)
     if test_key is None:
         order = np.random.default_rng(0).permutation(len(train_labels))

@@ -78,6 +78,8 @@ def next_mask(method: Method, scoring: Scoring, keep: int) -> Mask:
         scoring = replace(scoring, mask=select(scores, scoring.mask, target))
     if method.reshape is None or scoring.round < _first_reshaped(recipe):
         return scoring.mask
+    if scoring.round == _first_reshaped(recipe):  # the one place where a mask may grow: channels become whole
+        start = {name: torch.ones_like(kept) for name, kept in start.items()}
     return method.reshape(replace(scoring, mask=start), scoring.mask)
 
 

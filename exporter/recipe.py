@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Recipe:
     levels: int = 8  # ratios 2, 4 … 2^levels; 0: the dense model alone
     prune_share: float = 0.5  # of the remaining weights, per round of pruning
     rank: str = "magnitude"
-    cost_power: float = 0.5  # with rank "cost": score / positions^cost_power
+    cost_power: float = 0.25  # 0.5 starves the first layers; with rank "cost": score / positions^cost_power
     refill_widen: float = 1.0  # with method "refill": channels kept, times this
     refill_from: int = 1  # with method "refill": levels before this one are plain magnitude pruning
     exclude: tuple[str, ...] = ()  # weights never pruned, by name or pattern
@@ -219,12 +219,48 @@ def override(recipe: Recipe, **changes: Any) -> Recipe:
     """
     changes = {key: value for key, value in changes.items() if value is not None}
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
+    if ":" in changes.get("model", ""):
+        changes.setdefault("initialisation", "own")  # a foreign model may come with trained weights
     if "epochs" in changes and changes["epochs"] != recipe.epochs:
         factor = changes["epochs"] / recipe.epochs
         changes.setdefault("milestones", tuple(milestone * factor for milestone in recipe.milestones))
         changes.setdefault("warmup_epochs", recipe.warmup_epochs * factor)
         changes.setdefault("rewind_steps", round(recipe.rewind_steps * factor))
     return check(dataclasses.replace(recipe, **changes))
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Read "FIELD=VALUE" for any field of a recipe; numbers of a list are separated by commas.
+
+    Raises RecipeError naming the setting.
+    """
+    defaults = dataclasses.asdict(Recipe())
+    changes: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        field = name.strip().replace("-", "_")
+        if not separator or field not in defaults:
+            raise RecipeError(f"--set {text}: give FIELD=VALUE with a field of {', '.join(defaults)}")
+        try:
+            changes[field] = _parse(str(Recipe.__dataclass_fields__[field].type), value.strip())
+        except ValueError as error:
+            raise RecipeError(f"--set {text}: not a value of {field} ({error})") from error
+    return changes
+
+
+def _parse(kind: str, text: str) -> Any:
+    """Read `text` as the annotated type of a field."""
+    if "tuple[str" in kind:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if "tuple" in kind:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    if "bool" in kind:
+        if text.lower() not in ("true", "false"):
+            raise ValueError("true or false")
+        return text.lower() == "true"
+    if "int" in kind:
+        return int(text)
+    return float(text) if "float" in kind else text
 
 
 def check(recipe: Recipe) -> Recipe:

@@ -2,7 +2,7 @@
 
 After a round of magnitude pruning every layer keeps as many whole output channels as its surviving weights
 would fill. The chosen channels are dense again, all others empty, so that an exact pruner can take them
-away. Channels are chosen within those of the round before: masks only shrink.
+away. From the first refilled round on, channels are chosen within those of the round before: masks only shrink.
 """
 
 import math

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from onnx_shift.exporter.augmentation import Draws
-from onnx_shift.exporter.checkpoint import load_checkpoint, save_checkpoint
+from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from onnx_shift.exporter.data import Dataset, Normalisation, first_images, open_dataset
 from onnx_shift.exporter.distributed import World, join
 from onnx_shift.exporter.export import export_checkpoint, to_onnx
@@ -144,8 +144,8 @@ class _Session:
             in_channels=channels,
             width=recipe.width,
         )
-        self._initialise(model)
         check_output(model, data.image_shape, len(data.class_names))
+        self._initialise(model)
         to_onnx(model, shape=data.image_shape)  # what cannot be exported is refused before hours of training
         self.prunable = prunable_weights(model, recipe.exclude)
         train_images = Images(data.train, self.normalisation, recipe, device)
@@ -216,7 +216,7 @@ class _Session:
 
     def _restore(self, round_: int) -> int:
         if self.folder.last.exists():
-            left = load_checkpoint(self.folder.last)
+            left = self._load(self.folder.last)
             if left["round"] == round_:
                 self.trainer.start(left["mask"])
                 self.trainer.load(left)
@@ -225,12 +225,20 @@ class _Session:
         if round_ == 0:
             self.trainer.start(full_mask(self.trainer.model, self.prunable))
             return 0
-        before = load_checkpoint(self.folder.round(round_ - 1))
+        before = self._load(self.folder.round(round_ - 1))
         self.history = before["history"]
         mask = self._prune(round_, before)
         self.world.agree(mask)
         self.trainer.start(mask, load_checkpoint(self.folder.rewind)["model"])
         return self.rewind_step
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        try:
+            return load_checkpoint(path)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}; delete it, and the same command goes on from the one before"
+            ) from error
 
     def _before_step(self, round_: int, step: int) -> None:
         if round_ == 0 and step == self.rewind_step and self.world.leads:
@@ -250,7 +258,7 @@ class _Session:
         """Export a finished round that ends a level, unless that was done before."""
         number = self.level_rounds.index(round_)
         path = self.folder.level(number)
-        checkpoint = load_checkpoint(self.folder.round(round_))
+        checkpoint = self._load(self.folder.round(round_))
         kept, total = count_kept(checkpoint["mask"]), count_all(checkpoint["mask"])
         level = Level(number, round_, total / max(1, kept), kept, total, checkpoint["accuracy"], path)
         if self.world.leads:

@@ -138,7 +138,8 @@ class Trainer:
             self.runner = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
         if recipe.compile:
             self.runner = torch.compile(self.runner)
-        self.steps_per_epoch = -(-len(train) // recipe.batch_size)
+        # A last batch of a single image is left out: it has no variance for BatchNorm to divide by.
+        self.steps_per_epoch = max(1, -(-(len(train) - 1) // recipe.batch_size))
         self.mask: Mask = {}
         self._masked: list[tuple[nn.Parameter, Tensor]] = []
         self.start({})
@@ -188,17 +189,18 @@ class Trainer:
         self.runner.train()
         loss_sum = torch.zeros((), device=self.device)
         size = self.recipe.batch_size
-        starts = range(first_batch * size, len(order), size)
-        shares = [self.world.share(start, min(start + size, len(order))) for start in starts]
+        end = min(len(order), self.steps_per_epoch * size)
+        starts = range(first_batch * size, end, size)
+        shares = [self.world.share(start, min(start + size, end)) for start in starts]
         batches = self.train.batches((order[share], draws.take(share)) for share in shares)
         for step, start in enumerate(starts, epoch * self.steps_per_epoch + first_batch):
             before_step(step)
             images, labels = next(batches)
-            loss_sum += self._update(images, labels, step, min(size, len(order) - start))
+            loss_sum += self._update(images, labels, step, min(size, end - start))
             if step % LOSS_CHECK_STEPS == 0:
                 self._check_loss(loss_sum, place.round, step)
         self._check_loss(loss_sum, place.round, (epoch + 1) * self.steps_per_epoch)
-        return float(self.world.total(loss_sum)) / (len(order) - starts.start)
+        return float(self.world.total(loss_sum)) / (end - starts.start)
 
     def _draw_epoch(self, round_: int, epoch: int) -> tuple[Tensor, Draws]:
         generator = torch.Generator().manual_seed(derive_seed(self.recipe.seed, "epoch", round_, epoch))

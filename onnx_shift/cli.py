@@ -129,6 +129,15 @@ def train(
     min_accuracy: Annotated[
         float | None, typer.Option(help="Stop when this accuracy (0..1) can no longer be reached.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any other field of the recipe, such as milestones=80,120 or label_smoothing=0.1. "
+            "May be repeated.",
+            metavar="FIELD=VALUE",
+        ),
+    ] = None,
     replicates: Annotated[
         int,
         typer.Option(help="Train so many times, with seeds one apart, into RUN/seed-0, RUN/seed-1 …", min=1),

@@ -65,26 +65,19 @@ def test_any_module_on_any_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "from torch import nn\n"
         "def small(num_classes, in_channels):\n"
         "    return nn.Sequential(nn.Conv2d(in_channels, 8, 3), nn.ReLU(), nn.Flatten(), "
-        "nn.Linear(288, num_classes))\n"
+        "nn.LazyLinear(num_classes))\n"
     )
     monkeypatch.chdir(tmp_path)
-    options = (
-        "--model",
-        "my_nets:small",
-        "--data",
-        "digits",
-        "--levels",
-        "1",
-        "--epochs",
-        "1",
-        "--device",
-        "cpu",
-    )
-    result = _invoke(
-        "train", *options, "--augmentation", "none", "--no-tensorboard", "--learning-rate", "0.01"
-    )
+    options = ["--model", "my_nets:small", "--data", "digits", "--levels", "1", "--epochs", "1"]
+    options += ["--augmentation", "none", "--learning-rate", "0.01", "--set", "momentum=0.5"]
+    result = _invoke("train", *options, "--device", "cpu", "--no-tensorboard")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "runs/custom/level-01.onnx").exists()
+    recipe = json.loads((tmp_path / "runs/custom/recipe.json").read_text())
+    assert (recipe["momentum"], recipe["initialisation"], recipe["learning_rate"]) == (0.5, "own", 0.01)
+    again = tmp_path / "again.onnx"
+    assert _invoke("export", "runs/custom/checkpoints/round-01.pt", "-o", again).exit_code == 0
+    assert again.read_bytes() == (tmp_path / "runs/custom/level-01.onnx").read_bytes()
 
 
 def test_refusals_are_one_line(tmp_path: Path) -> None:

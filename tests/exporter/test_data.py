@@ -118,6 +118,7 @@ def test_a_set_too_large_for_memory_is_decoded_on_demand(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
+        ({"kind": [0, -1, 1, 0]}, {}, "column kind holds label -1, but its 2 classes are 0 to 1"),
         ({"second": [0] * 4}, {"label_column": "none"}, "no column none; the columns are id, picture"),
         ({"kind": None}, {}, "several could be the labels .id, second.; name one with --label-column"),
         ({"picture": None}, {}, "none holds images; name one with --image-column"),

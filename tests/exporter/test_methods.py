@@ -122,7 +122,7 @@ def test_cost_ranking_spares_weights_that_are_applied_rarely() -> None:
         nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
     )
     nn.init.constant_(model[0].weight, 1.0)
-    nn.init.constant_(model[3].weight, 0.2)
+    nn.init.constant_(model[3].weight, 0.5)
     assert positions(model, (1, 8, 8)) == {"0.weight": 64, "3.weight": 1}
     kept = {}
     for rank in ("magnitude", "cost"):
@@ -160,7 +160,7 @@ def test_refill_keeps_whole_channels_as_many_as_the_survivors_fill() -> None:
     with torch.no_grad():
         for channel in range(4):
             model[0].weight[channel] = 1.0 + channel
-            model[2].weight[channel] = 0.01 * (4 - channel)
+            model[2].weight[channel] = (0.1, 0.03, 0.02, 0.01)[channel]
         model[5].weight.fill_(0.001)
     scoring = _scoring(model, (1, 8, 8))
     mask = next_mask(METHODS["refill"], scoring, 36 + 20)
@@ -170,6 +170,11 @@ def test_refill_keeps_whole_channels_as_many_as_the_survivors_fill() -> None:
     assert not mask["5.weight"].any()  # the class scores are never refilled
     wide = next_mask(METHODS["refill"], replace(scoring, recipe=Recipe(levels=3, refill_widen=3.0)), 56)
     assert wide["2.weight"].flatten(1).any(dim=1).tolist() == [True, True, False, False]
+    scattered = {name: kept.clone() for name, kept in scoring.mask.items()}
+    scattered["2.weight"][0, :2] = False
+    for first, filled in ((2, 36), (1, 18)):  # at first the chosen channel is whole again, later it shrinks
+        later = replace(scoring, mask=scattered, recipe=Recipe(levels=3, refill_from=first), round=2)
+        assert int(next_mask(METHODS["refill"], later, 36 + 9)["2.weight"][0].sum()) == filled
     late = next_mask(METHODS["refill"], replace(scoring, recipe=Recipe(levels=3, refill_from=2)), 56)
     assert count_kept(late) == 56
 

@@ -12,6 +12,7 @@ from onnx_shift.exporter.recipe import (
     check,
     load_recipe,
     override,
+    parse_settings,
     preset,
     rounds_of_levels,
 )
@@ -63,6 +64,37 @@ def test_the_hash_changes_with_every_field_but_levels() -> None:
     recipe = PRESETS["digits"]
     assert replace(recipe, levels=3).hash == recipe.hash
     assert len({recipe.hash, replace(recipe, seed=1).hash, replace(recipe, method="snip").hash}) == 3
+
+
+def test_any_field_can_be_set_by_name() -> None:
+    texts = [
+        "milestones=3,4.5",
+        "exclude=fc.weight, conv1.*",
+        "nesterov=true",
+        "label-smoothing=0.1",
+        "seed=7",
+    ]
+    assert parse_settings(texts) == {
+        "milestones": (3.0, 4.5),
+        "exclude": ("fc.weight", "conv1.*"),
+        "nesterov": True,
+        "label_smoothing": 0.1,
+        "seed": 7,
+    }
+    for text, message in [
+        ("speed=3", "--set speed=3: give FIELD=VALUE with a field of preset, model"),
+        ("seed", "--set seed: give FIELD=VALUE"),
+        ("seed=x", "--set seed=x: not a value of seed"),
+        ("nesterov=1", "--set nesterov=1: not a value of nesterov .true or false."),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            parse_settings([text])
+
+
+def test_a_foreign_model_keeps_its_own_weights() -> None:
+    assert override(Recipe(), model="a.b:make").initialisation == "own"
+    assert override(Recipe(), model="a.b:make", initialisation="kaiming").initialisation == "kaiming"
+    assert override(Recipe(), model="vgg11").initialisation == "published"
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,12 @@ def test_a_run_stopped_anywhere_ends_bit_identical(
         ).read_bytes()
 
 
+def test_a_last_batch_of_one_image_is_left_out(tiny_recipe: Recipe, run: Start) -> None:
+    seen: list[Progress] = []
+    run(override(tiny_recipe, levels=0, epochs=1, batch_size=19, rewind_steps=0), progress=seen.append)
+    assert len(seen) == 5  # 96 images are five batches of 19 and one image
+
+
 def test_at_most_one_epoch_is_lost(tiny_recipe: Recipe, run: Start) -> None:
     recipe = override(tiny_recipe, levels=0, epochs=4)
     with pytest.raises(_StoppedError):
@@ -214,7 +220,9 @@ def test_a_damaged_checkpoint_is_named_and_can_be_deleted(
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 0xFF
     last.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"last\.pt: not a usable checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"last\.pt: not a usable checkpoint .*; delete it, and the same command"
+    ):
         run(recipe)
     last.write_bytes(content[:1000])
     with pytest.raises(CheckpointError, match=r"last\.pt: not a usable checkpoint"):
