@@ -133,7 +133,7 @@ def _table(rows: Sequence[tuple[str, Entry]], *columns: tuple[str, str, Callable
 def plain_table(first: str) -> Table:
     """A table that fits eighty columns: no lines but under the head."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, overflow="fold")  # a long name gives way, figures never do
     return table
 
 
