@@ -5,7 +5,7 @@ A class of tied channels may go when nothing needs any of its members. Constant 
 kept back, never taken away, until every constraint holds: no empty tensor, equal groups, aligned counts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
 from onnx_shift.onnx_pruner.channels import Index, Mask
 
+BLOCKS = (16, 8)  # channels that onnxruntime's blocked layout holds together, by processor
 CLOSE = 0.1  # a constant may stand for others at most this many times larger: rounding stays small
 
 
@@ -89,6 +90,7 @@ class _Planner:
         self.members = {name: analysis.classes[analysis.numbers(name)] for name in analysis.channels}
 
     def settle(self, align: int) -> None:
+        units = {} if align == 1 else self._units(align)
         while True:
             before = int(self.cut.sum())
             for name in self.members:
@@ -96,20 +98,26 @@ class _Planner:
             for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
                 linear = effect.linear
                 if linear is not None and linear.groups > 1 and not effect.ties:
-                    self._even_groups(op.name(0), op.output, linear.groups)
-            if align > 1:
-                for name in self._at_convolutions():
-                    kept = self._kept(name)
-                    self._reach(name, -(-kept // align) * align, f"keeps the count a multiple of {align}")
+                    self._even_groups(op.name(0), op.output, linear.kernel.shape, align)
+            for name, unit in units.items():
+                self._reach(
+                    name, -(-self._kept(name) // unit) * unit, f"keeps the count a multiple of {unit}"
+                )
             if int(self.cut.sum()) == before:
                 return
 
-    def _at_convolutions(self) -> list[str]:
-        names = {}
+    def _units(self, align: int) -> dict[str, int]:
+        """What the channel count of each tensor at a convolution must be a multiple of."""
+        units: dict[str, int] = {}
         for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
             if effect.linear is not None and op.type in ("Conv", "ConvTranspose"):
-                names.update(dict.fromkeys((op.name(0), op.output)))
-        return [name for name in names if name in self.members]
+                units.update((name, align) for name in (op.name(0), op.output) if name in self.members)
+        for op in self.analysis.ops:
+            counts = [len(self.members.get(name, ())) for name in (*op.input_names, op.output)]
+            if op.type == "Concat" and counts[-1] == sum(counts[:-1]) and (op.rank(0) or 0) > 2:
+                unit = _whole_blocks(counts[:-1], align)
+                units.update((name, unit) for name in op.input_names if unit > 1)
+        return units
 
     def _kept(self, name: str) -> int:
         return int((~self.cut[self.members[name]]).sum())
@@ -133,18 +141,28 @@ class _Planner:
         self.cut[classes] = False
         self.held_back.update(dict.fromkeys((int(c) for c in classes), why))
 
-    def _even_groups(self, source: str, target: str, groups: int) -> None:
+    def _even_groups(self, source: str, target: str, shape: tuple[int, ...], align: int) -> None:
         """A grouped layer keeps equally many inputs in each group, and outputs too; a group goes as a whole or not."""
-        sides = [self.members[name].reshape(groups, -1) for name in (source, target) if name in self.members]
-        kept = [(~self.cut[side]).sum(axis=1) for side in sides]
-        alive = np.logical_or.reduce([k > 0 for k in kept])
+        unit = 1 if align == 1 else _whole_blocks(shape[1:], 1)
+        sides = [
+            self.members[name].reshape(shape[0], -1) for name in (source, target) if name in self.members
+        ]
+        alive = np.logical_or.reduce([(~self.cut[side]).any(axis=1) for side in sides])
         if source not in self.members or target not in self.members:
             alive[:] = True
         for side in sides:
             while True:
                 count = (~self.cut[side]).sum(axis=1)
-                short = np.nonzero(alive & (count < max(1, count[alive].max(initial=0))))[0]
+                wanted = min(max(1, -(-count[alive].max(initial=0) // unit) * unit), side.shape[1])
+                short = np.nonzero(alive & (count < wanted))[0]
                 if not len(short):
                     break
                 for g in short:
                     self._keep(side[g][self.cut[side[g]]][:1], "keeps the groups of a convolution equal")
+
+
+def _whole_blocks(counts: Sequence[int], otherwise: int) -> int:
+    """The largest block that all counts are multiples of: runtimes join and group channels fast only in whole blocks."""
+    return next(
+        (block for block in BLOCKS if all(count and count % block == 0 for count in counts)), otherwise
+    )

@@ -9,7 +9,6 @@ from onnx_shift import files
 from onnx_shift.onnx_pruner.graph import LARGEST_MESSAGE, PruneError
 from onnx_shift.onnx_pruner.prune import PruneResult
 
-
 MARGIN_BYTES = 1 << 20  # for the names of weights, which the count leaves out
 SMALLEST_EXTERNAL = 1024  # bytes; smaller weights stay in the model file
 
