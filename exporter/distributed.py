@@ -62,12 +62,15 @@ def join(device: torch.device) -> Iterator[World]:
     if size == 1:
         yield World()
         return
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if device.type == "cuda":
+        torch.cuda.set_device(local_rank)
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
         raise OnnxShiftError(f"cannot join the other {size - 1} processes ({error})") from error
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+        yield World(dist.get_rank(), dist.get_world_size(), local_rank)
     finally:
         dist.destroy_process_group()
 
