@@ -146,7 +146,7 @@ class Constants:
 
 
 def batch_normalised(values: list[Array | None], epsilon: float) -> Array | None:
-    """BatchNormalization at inference, as weights are standardised by it; old exporters list its training outputs too."""
+    """BatchNormalization at inference, which standardises weights; old exporters list its training outputs too."""
     if len(values) < 5 or any(value is None for value in values):
         return None
     x, scale, bias, mean, variance = (np.asarray(value) for value in values[:5])

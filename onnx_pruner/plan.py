@@ -114,7 +114,7 @@ class _Planner:
                 units.update((name, align) for name in (op.name(0), op.output) if name in self.members)
         for op in self.analysis.ops:
             counts = [len(self.members.get(name, ())) for name in (*op.input_names, op.output)]
-            if op.type == "Concat" and counts[-1] == sum(counts[:-1]) and (op.rank(0) or 0) > 2:
+            if op.type == "Concat" and all(counts) and counts[-1] == sum(counts[:-1]) and (op.rank(0) or 0) > 2:
                 unit = _whole_blocks(counts[:-1], align)
                 units.update((name, unit) for name in op.input_names if unit > 1)
         return units
@@ -162,7 +162,7 @@ class _Planner:
 
 
 def _whole_blocks(counts: Sequence[int], otherwise: int) -> int:
-    """The largest block that all counts are multiples of: runtimes join and group channels fast only in whole blocks."""
+    """The largest block that all counts are multiples of: onnxruntime joins and groups fast only in whole blocks."""
     return next(
         (block for block in BLOCKS if all(count and count % block == 0 for count in counts)), otherwise
     )
