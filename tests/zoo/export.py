@@ -32,13 +32,27 @@ def export(build: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]], *, opset: 
     torch.manual_seed(seed)
     module, inputs = build()
     randomise(module)
+    return export_module(module, inputs, fused=seed % 2 == 0, opset=opset)
+
+
+def export_module(
+    module: nn.Module, inputs: tuple[Tensor, ...], *, fused: bool, opset: int = 17
+) -> onnx.ModelProto:
+    """Export a network as it is; `fused` lets the exporter fold BatchNorm into the convolution before it."""
     names = [f"input{k}" for k in range(len(inputs))]
-    keep = torch.onnx.TrainingMode.PRESERVE if seed % 2 else torch.onnx.TrainingMode.EVAL
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        outputs = module.eval()(*inputs)
         torch.onnx.export(
-            module.eval(), inputs, file, dynamo=False, opset_version=opset, training=keep,
-            input_names=names, dynamic_axes={name: {0: "N"} for name in names},
-        )  # fmt: skip
+            module,
+            inputs,
+            file,
+            dynamo=False,
+            opset_version=opset,
+            training=torch.onnx.TrainingMode.EVAL if fused else torch.onnx.TrainingMode.PRESERVE,
+            input_names=names,
+            output_names=[f"output{k}" for k in range(len(outputs) if isinstance(outputs, tuple) else 1)],
+            dynamic_axes={name: {0: "N"} for name in names},
+        )
     return onnx.load_from_string(file.getvalue())
