@@ -323,7 +323,9 @@ def _images(name: str, part: Any, column: str, image_size: int | None, limit_byt
     cells = part.cast_column(column, datasets.Image(decode=False))[column]
     first = _open_image(cells[0], f"{name}: image 0")
     if image_size is not None:
-        mode, size = "L" if first.mode in ("L", "1") else "RGB", (image_size, image_size)
+        some = [first, *(_open_image(cells[i], f"{name}: image {i}") for i in range(1, min(len(cells), 64)))]
+        mode = "L" if all(image.mode in ("L", "1") for image in some) else "RGB"
+        size = (image_size, image_size)
     else:
         mode, size = first.mode, (first.height, first.width)
         if mode not in ("L", "RGB"):

@@ -129,6 +129,7 @@ PRESETS: dict[str, Recipe] = {
     "resnet50-tinyimagenet": _replace(
         _IMAGENET,
         data="zh-plus/tiny-imagenet",
+        image_size=64,  # all are; but some are grey and must become RGB
         crop_scale=(0.1, 1.0),
         crop_ratio=(0.8, 1.25),
         rewind_steps=2000,

@@ -102,6 +102,9 @@ def test_mixed_images_are_refused_or_brought_to_one_size(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"image [0-4] is L 10x6, image 0 RGB 8x8; --image-size"):
         open_dataset(path)
     assert open_dataset(path, image_size=6).image_shape == (3, 6, 6)
+    columns["picture"][0], columns["picture"][3] = columns["picture"][3], columns["picture"][0]
+    path = str(_write(tmp_path / "grey-first" / "train.parquet", columns, FEATURES))
+    assert open_dataset(path, image_size=6).image_shape == (3, 6, 6)
 
 
 def test_a_set_too_large_for_memory_is_decoded_on_demand(tmp_path: Path) -> None:
