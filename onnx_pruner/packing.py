@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import atomic_open, read_bytes
-from onnx_shift.runtime.archive import new_member
+from onnx_shift.runtime.archive import new_member, sha256
 from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor, Variant, write_portfolio
 from onnx_shift.runtime.skeleton import NUMPY_TYPES
 
@@ -56,11 +56,9 @@ def pack(
                 f"{path}: a variant cannot be called {name!r}, which switch() takes for a direction"
             )
     dropped: dict[str, str] = {}
-    measured: Mapping[str, Any] = profile.get("variants", {}) if profile is not None else {}
+    measured: Mapping[str, Any] = {}
     if profile is not None:
-        missing = [name for name in names if name not in measured]
-        if missing:
-            raise PackError(f"the profile does not list {', '.join(missing)}")
+        measured = _measured(profile, paths)
         from onnx_shift.onnx_pruner.pareto import select
 
         dropped = dict(select(profile, names, max_variants=max_variants, keep_all=keep_all).dropped)
@@ -85,15 +83,29 @@ def pack(
     return dropped
 
 
+def _measured(profile: Mapping[str, Any], paths: Sequence[Path]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the profile's entries by name, each model checked to be the one that was measured."""
+    entries: Mapping[str, Mapping[str, Any]] = profile["variants"]
+    missing = [path.stem for path in paths if path.stem not in entries]
+    if missing:
+        raise PackError(f"the profile does not list {', '.join(missing)}")
+    for path in paths:
+        stated = entries[path.stem].get("model_sha256")
+        if stated is not None and stated != sha256(read_bytes(path)):
+            raise PackError(f"{path}: the profile was made of another model of this name; profile again")
+    return entries
+
+
 def read_profile(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the profile in the JSON file `path`. Raises PackError naming the file."""
     try:
         profile = json.loads(read_bytes(path))
     except ValueError as error:
         raise PackError(f"{path}: no profile, as it is no JSON ({error})") from error
-    if not isinstance(profile, dict) or not isinstance(profile.get("variants"), dict):
+    entries = profile.get("variants") if isinstance(profile, dict) else None
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise PackError(f"{path}: no profile: it lists no variants")
-    return profile
+    return dict(profile)
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:

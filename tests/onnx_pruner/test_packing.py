@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.packing import PackError, pack, read_profile
 from onnx_shift.runtime import ModelSwitcher, Portfolio
+from onnx_shift.runtime.archive import sha256
 
 SHARED_MODELS = Path(__file__).parents[2].parent / "shared" / "models"
 RANDOM = np.random.default_rng(3)
@@ -59,7 +60,7 @@ def plain_answer(model: Path | bytes, feed: dict[str, np.ndarray]) -> np.ndarray
 def unpacked_and_switched_answers(
     portfolio: Path, name: str, feed: dict[str, np.ndarray]
 ) -> list[np.ndarray]:
-    """Return the variant's answers in plain onnxruntime after unzip, and through a switcher with a cache and without."""
+    """Return the variant's answers in plain onnxruntime after unzip, and through a switcher, cache or none."""
     folder = portfolio.parent / f"{portfolio.stem}-unpacked"
     with zipfile.ZipFile(portfolio) as plain:
         plain.extractall(folder)
@@ -201,6 +202,25 @@ def test_a_profile_selects_and_describes(tmp_path: Path, monkeypatch: pytest.Mon
     ]
 
 
+def test_a_profile_of_another_model_of_the_name_is_refused(tmp_path: Path) -> None:
+    path = save(linear(), tmp_path / "m.onnx")
+    figures = {
+        "accuracy": 0.5,
+        "latency_ms": {"1": {"p50": 1.0}},
+        "file_bytes": 1,
+        "deflated_bytes": 1,
+        "memory_mb": 1,
+    }
+    entry = {**figures, "model_sha256": sha256(path.read_bytes())}
+    profile = {"variants": {"m": entry}}
+    pack([path], tmp_path / "p.zip", profile=profile, keep_all=True)
+    save(linear(), path)  # other weights
+    with pytest.raises(
+        PackError, match=r"m\.onnx: the profile was made of another model of this name; profile again"
+    ):
+        pack([path], tmp_path / "q.zip", profile=profile, keep_all=True)
+
+
 def other_output() -> onnx.ModelProto:
     model = linear()
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 11
@@ -242,7 +262,13 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, message", [("{", "no JSON"), ("[]", "lists no variants"), ('{"variants": 3}', "lists no variants")]
+    "text, message",
+    [
+        ("{", "no JSON"),
+        ("[]", "lists no variants"),
+        ('{"variants": {"m": 3}}', "lists no variants"),
+        ('{"variants": 3}', "lists no variants"),
+    ],
 )
 def test_a_profile_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "profile.json"
