@@ -9,7 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.graph import Array, Network, PruneError, initializer_of
-from onnx_shift.onnx_pruner.shapes import as_array
+from onnx_shift.onnx_pruner.vectors import as_array
 
 LARGEST_ELEMENTS = 1 << 28  # a constant expression may grow this large, not more
 UNSTABLE = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",

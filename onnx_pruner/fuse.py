@@ -15,7 +15,7 @@ from onnx_shift.onnx_pruner.channels import Op, Values
 from onnx_shift.onnx_pruner.constants import Constants
 from onnx_shift.onnx_pruner.graph import Array, Network, Shape
 from onnx_shift.onnx_pruner.rules_linear import batch_norm_affine
-from onnx_shift.onnx_pruner.rules_shape import group_of
+from onnx_shift.onnx_pruner.rules_reshape import group_of
 
 FOLDABLE = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 

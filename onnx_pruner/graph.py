@@ -26,7 +26,8 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_shift import files
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.onnx_pruner.shapes import Dimension, Shape, Vector, infer
+from onnx_shift.onnx_pruner.shapes import infer
+from onnx_shift.onnx_pruner.vectors import Dimension, Shape, Vector
 
 Array = NDArray[Any]
 __all__ = ["Array", "Dimension", "Network", "PruneError", "Shape", "Source", "open_network", "read_model"]

@@ -114,7 +114,12 @@ class _Planner:
                 units.update((name, align) for name in (op.name(0), op.output) if name in self.members)
         for op in self.analysis.ops:
             counts = [len(self.members.get(name, ())) for name in (*op.input_names, op.output)]
-            if op.type == "Concat" and all(counts) and counts[-1] == sum(counts[:-1]) and (op.rank(0) or 0) > 2:
+            if (
+                op.type == "Concat"
+                and all(counts)
+                and counts[-1] == sum(counts[:-1])
+                and (op.rank(0) or 0) > 2
+            ):
                 unit = _whole_blocks(counts[:-1], align)
                 units.update((name, unit) for name in op.input_names if unit > 1)
         return units

@@ -19,22 +19,24 @@ from onnx_shift.onnx_pruner.rules_mixing import (
     reduction,
     shape_only,
 )
-from onnx_shift.onnx_pruner.rules_shape import (
+from onnx_shift.onnx_pruner.rules_reshape import (
     channel_shuffle,
-    concat,
     depth_to_space,
     expand,
+    reshape,
+    squeeze,
+    tile,
+    transpose,
+)
+from onnx_shift.onnx_pruner.rules_shape import (
+    concat,
     gather,
     pad,
     pooling,
-    reshape,
     resize,
     sampling,
     slice_,
     split,
-    squeeze,
-    tile,
-    transpose,
 )
 
 RULES: dict[str, Rule] = {
