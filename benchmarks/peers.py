@@ -63,7 +63,8 @@ def measure(work: Path) -> dict[str, Any]:
     figures["ours_left"] = rows[0]["parameters left (median of the exact)"]
     notes = [
         f"{rows[0]['networks']} networks with {FILTERS:.0%} of the filters and {READERS:.0%} of the input slices zero, "
-        "the last layer's filters excepted; biases and BatchNorm as in trained networks. A tool runs when it returns a model that onnxruntime runs; it is "
+        "the last layer's filters excepted; biases "
+        "and BatchNorm as in trained networks. A tool runs when it returns a model that onnxruntime runs; it is "
         "exact when the outputs are equal on six inputs of one sample by the rule of verification. Channels are "
         f"not aligned here. A tool that takes more than {SECONDS} seconds is stopped.",
         "The paper's rule is our small version of its published code, generous in that it takes every chain of a "
