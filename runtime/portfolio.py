@@ -7,7 +7,6 @@ file, so that a session is built without parsing any protobuf here.
 
 import json
 import math
-import mmap
 import os
 import threading
 from collections import deque
@@ -396,11 +395,3 @@ class _malformed_manifest:  # noqa: N801 - reads as the `with` block it is
             raise PortfolioError(
                 f"{MANIFEST}: malformed ({kind.__name__ if kind else ''} {error})"
             ) from error
-
-
-def open_map(path: str | os.PathLike[str]) -> mmap.mmap:
-    """Return a read-only map of the file, for `Portfolio.open`: pages come from the disk when they are
-    needed.
-    """
-    with Path(path).open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
