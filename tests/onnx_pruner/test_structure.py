@@ -456,3 +456,66 @@ def test_float64(exact: Exact) -> None:
     weights = {"w1": weight(8, 6, dead=(2, 5)), "b1": bias(8), "w2": weight(4, 8, seed=1), "b2": bias(4)}
     pruned = exact(text, {k: v.astype(np.float64) for k, v in weights.items()}, tolerance=1e-12)
     assert pruned.weight("a") == (6, 6)
+
+
+def test_grouped_layer_behind_a_pinned_input(exact: Exact) -> None:
+    text = """g (float[N,4,6,6] x) => (float[N,2,6,6] y) {
+        a = Conv<group=4>(x, w1)
+        y = Conv(a, w2)
+    }"""
+    pruned = exact(text, {"w1": weight(8, 1, 1, 1, dead=(0, 2, 3)), "w2": weight(2, 8, 1, 1, seed=1)})
+    # x keeps its four channels, so every group keeps as many outputs as the fullest
+    assert pruned.weight("a") == (8, 1, 1, 1)
+
+
+def test_constant_branch_beside_channels_that_cannot_be_told_apart(exact: Exact) -> None:
+    text = """g (float[N,4,6,6] x) => (float[N,2,6,6] y) {
+        a = Conv(x, w1, b1)
+        n = LpNormalization<axis=1>(x)
+        s = Mul(n, a)
+        y = Conv(s, w2)
+    }"""
+    weights = {
+        "w1": np.zeros((4, 4, 1, 1), np.float32),
+        "b1": bias(4),
+        "w2": weight(2, 4, 1, 1, unread=(1,), seed=1),
+    }
+    assert exact(text, weights).weight("y") == (2, 4, 1, 1)
+
+
+def test_never_more_parameters_than_before(exact: Exact) -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,3,6,6] y) {
+        a = Conv<pads=[1,1,1,1]>(x, w)
+        g = GlobalAveragePool(a)
+        y = Mul(a, g)
+    }"""
+    pruned = exact(text, {"w": np.zeros((3, 3, 3, 3), np.float32)})
+    assert pruned.report.parameters_after == pruned.report.parameters_before == 81
+
+
+@pytest.mark.parametrize("per_axis", [False, True])
+def test_quantised_weights_stay_quantised(exact: Exact, per_axis: bool) -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        i = Identity(s1)
+        f = DequantizeLinear<axis=0>(q1, i, z1)
+        a = Conv(x, f, b1)
+        r = Relu(a)
+        g = DequantizeLinear(q2, s2)
+        y = Conv(r, g)
+    }"""
+    rng = np.random.default_rng(0)
+    q1, q2 = (
+        rng.integers(-9, 10, (8, 3, 1, 1)).astype(np.int8),
+        rng.integers(-9, 10, (4, 8, 1, 1)).astype(np.int8),
+    )
+    q1[[1, 4]] = 0
+    q2[:, 6] = 0
+    count = (8,) if per_axis else ()
+    weights = {
+        "q1": q1, "s1": np.full(count, 0.1, np.float32), "z1": np.zeros(count, np.int8), "b1": bias(8, _1=-1, _4=-2),
+        "q2": q2, "s2": np.float32(0.2),
+    }  # fmt: skip
+    pruned = exact(text, weights)
+    sizes = {tuple(t.dims) for t in pruned.model.graph.initializer if t.data_type == onnx.TensorProto.INT8}
+    assert {(5, 3, 1, 1), (4, 5, 1, 1)} <= sizes
+    assert pruned.operators().count("DequantizeLinear") == 2
