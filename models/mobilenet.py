@@ -46,8 +46,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Images (N, in_channels, H, W) to logits (N, num_classes); `small_images` drops the first two strides.
-    """
+    """Images (N, in_channels, H, W) to logits (N, num_classes); `small_images`: fewer strides."""
 
     def __init__(
         self, num_classes: int = 1000, in_channels: int = 3, width: float = 1.0, small_images: bool = False

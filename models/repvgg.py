@@ -61,8 +61,7 @@ def _fused(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 class RepVGG(nn.Module):
-    """Images (N, in_channels, H, W) to logits (N, num_classes); `small_images` drops the first two strides.
-    """
+    """Images (N, in_channels, H, W) to logits (N, num_classes); `small_images`: fewer strides."""
 
     def __init__(
         self,
