@@ -553,7 +553,9 @@ def replay(
     ] = "day",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for replay.json and replay.png (default: none).", metavar="DIR"),
+        typer.Option(
+            "--output", "-o", help="Folder for replay.json and replay.png (default: none).", metavar="DIR"
+        ),
     ] = None,
     policy: Annotated[
         str, typer.Option(help="latency, qps, or package.module:function of the objective in milliseconds.")
@@ -561,7 +563,8 @@ def replay(
     objective: Annotated[
         float | None,
         typer.Option(
-            help="95 of 100 requests in so many milliseconds (default: 100, or ten requests of the largest).", min=0
+            help="95 of 100 requests in so many milliseconds (default: 100, or ten requests of the largest).",
+            min=0,
         ),
     ] = None,
     duration: Annotated[float, typer.Option(help="Seconds a built-in trace lasts.", min=1)] = 30,

@@ -43,13 +43,26 @@ def test_command_has_help(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_command_is_documented(name: str) -> None:
-    pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").glob("*.md") if page.name != "commands.md")]
+    pages = [
+        ROOT / "README.md",
+        *(page for page in (ROOT / "docs").glob("*.md") if page.name != "commands.md"),
+    ]
     assert any(f"onnx-shift {name}" in page.read_text() for page in pages), f"{name}: not in README or docs"
 
 
 def test_the_reference_is_what_the_commands_say(tmp_path: Path) -> None:
     made = tmp_path / "commands.md"
-    generate = ["-m", "typer", "onnx_shift.cli", "utils", "docs", "--name", "onnx-shift", "--output", str(made)]
+    generate = [
+        "-m",
+        "typer",
+        "onnx_shift.cli",
+        "utils",
+        "docs",
+        "--name",
+        "onnx-shift",
+        "--output",
+        str(made),
+    ]
     subprocess.run([sys.executable, *generate], check=True, capture_output=True, cwd=tmp_path)
     assert (ROOT / "docs" / "commands.md").read_text() == made.read_text(), "run `make docs`"
 

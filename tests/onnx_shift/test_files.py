@@ -34,7 +34,9 @@ def test_written_file_has_ordinary_permissions(tmp_path: Path) -> None:
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     target = tmp_path / "nowhere" / "a.bin"
-    with pytest.raises(OnnxShiftError, match=r"nowhere/a\.bin: cannot be written \(No such file or directory\)"):
+    with pytest.raises(
+        OnnxShiftError, match=r"nowhere/a\.bin: cannot be written \(No such file or directory\)"
+    ):
         write_bytes(target, b"")
 
 
