@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,12 +34,12 @@ class Alternate:
 def test_a_policy_switches_while_requests_run(make_switcher: Make, images: np.ndarray) -> None:
     policy = Alternate()
     model = make_switcher(policy=policy, waiting=lambda: 3)
-    for _ in range(2000):
+    give_up_s = time.monotonic() + 60  # no limit that a test asserts: a policy that never switches must end, too
+    while len(model.records) <= 4 and time.monotonic() < give_up_s:
         model.run(None, {"input": images})
-        if len(model.records) > 4:
-            break
     model.close()
-    assert {record.active for record in model.records} >= {"small", "large"} or len(model.records) > 4
+    assert len(model.records) > 4
+    assert {record.active for record in model.records} > {"medium"}
     assert sum(load.completed for load in policy.seen) > 0
     assert all(load.waiting in (3, 4) for load in policy.seen)
     assert not [thread for thread in threading.enumerate() if thread.name == "onnx-shift-policy"]
