@@ -43,7 +43,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{damaged} (checksum of {broken} is wrong)")
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except pickle.UnpicklingError as error:  # torch's own words advise to let the file run code
+        raise CheckpointError(
+            f"{damaged} (no PyTorch file, or it holds more than tensors and plain values)"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{damaged} ({str(error).splitlines()[0]})") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{damaged} (holds a {type(loaded).__name__})")

@@ -5,6 +5,8 @@ goes on from the training it holds.
 """
 
 import json
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -244,7 +246,7 @@ def _report(files: Files, figures: Mapping[str, Any]) -> None:
 
 def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:
     """What the demo found, in sentences, and what to do next."""
-    files = Files(folder)
+    files, command = Files(folder), _command()
     profile, dropped = figures["profile"], figures["dropped"]
     kept = [name for name in profile["variants"] if name not in dropped]
     equality, memory = figures["equality"], figures["memory"]
@@ -275,9 +277,16 @@ def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:
         f'Use:   {files.portfolio}  with  ModelSwitcher(Portfolio.open("{files.portfolio}"))',
         "",
         "Next:",
-        f"  onnx-shift inspect {files.portfolio}",
-        f"  onnx-shift prune {files.run / 'level-03.onnx'} --explain -o /tmp/pruned.onnx",
-        "  onnx-shift prune your-sparse-model.onnx",
-        "  onnx-shift train --help",
+        f"  {command} inspect {files.portfolio}",
+        f"  {command} prune {files.run / 'level-03.onnx'} --explain -o {folder / 'level-03.pruned.onnx'}",
+        f"  {command} prune your-sparse-model.onnx",
+        f"  {command} train --help",
     ]
     return lines
+
+
+def _command() -> str:
+    """Return what to type: the command's name where that is on the PATH, else what was typed just now."""
+    typed = sys.argv[0]
+    by_path = Path(typed).name == "onnx-shift" and shutil.which("onnx-shift") is None
+    return typed if by_path else "onnx-shift"
