@@ -34,7 +34,7 @@ class Alternate:
 def test_a_policy_switches_while_requests_run(make_switcher: Make, images: np.ndarray) -> None:
     policy = Alternate()
     model = make_switcher(policy=policy, waiting=lambda: 3)
-    give_up_s = time.monotonic() + 60  # no limit that a test asserts: a policy that never switches must end, too
+    give_up_s = time.monotonic() + 60  # not asserted: a policy that never switches has to end, too
     while len(model.records) <= 4 and time.monotonic() < give_up_s:
         model.run(None, {"input": images})
     model.close()
