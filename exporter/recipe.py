@@ -58,6 +58,7 @@ class Recipe:
     # sparsity
     method: str = "imp"
     levels: int = 8  # ratios 2, 4 … 2^levels; 0: the dense model alone
+    first_level: int = 1  # sparse levels before this one are left out; not with iterative methods
     prune_share: float = 0.5  # of the remaining weights, per round of pruning
     rank: str = "magnitude"
     cost_power: float = 0.25  # with rank "cost": score / positions^cost_power; 0.5 starves the first layers
@@ -286,6 +287,8 @@ def check(recipe: Recipe) -> Recipe:
             raise RecipeError(f"--{_option(field)} {getattr(recipe, field)}: must not be negative")
     if recipe.levels > 24:
         raise RecipeError(f"--levels {recipe.levels}: at most 24, a ratio of 2^24")
+    if not 1 <= recipe.first_level <= max(1, recipe.levels):
+        raise RecipeError(f"--set first_level={recipe.first_level}: must lie within 1 and --levels")
     if not 0 < recipe.prune_share < 1:
         raise RecipeError(f"--prune-share {recipe.prune_share}: must lie between 0 and 1")
     if recipe.min_accuracy is not None and not 0 <= recipe.min_accuracy <= 1:
@@ -302,6 +305,10 @@ def rounds_of_levels(recipe: Recipe, *, iterative: bool) -> tuple[int, ...]:
     """
     if not iterative:
         return tuple(range(recipe.levels + 1))
+    if recipe.first_level > 1:
+        raise RecipeError(
+            f"--set first_level={recipe.first_level}: method {recipe.method} prunes level by level and can skip none"
+        )
     rounds_per_level = math.log(2) / -math.log1p(-recipe.prune_share)
     rounds = tuple(round(level * rounds_per_level) for level in range(recipe.levels + 1))
     if len(set(rounds)) != len(rounds):

@@ -133,6 +133,8 @@ class _Session:
         self.progress, self.level_done = progress, level_done
         self.method: Method = find_method(recipe.method)
         self.level_rounds = rounds_of_levels(recipe, iterative=self.method.iterative)
+        last = self.level_rounds[-1]
+        self.rounds = tuple(round_ for round_ in range(last + 1) if not 0 < round_ < recipe.first_level)
         channels = data.image_shape[0]
         stated = Normalisation(recipe.mean or (), recipe.std or ())
         fits = len(stated.mean) == len(stated.std) == channels
@@ -157,7 +159,7 @@ class _Session:
         self.rewind_step = min(self.rewind_step, self.total_steps - 1)
         self.history: list[dict[str, Any]] = []
         self.ratio = 1.0
-        self.clock = Clock(self._steps_until(self.level_rounds[-1], self.total_steps))
+        self.clock = Clock(self._steps_until(last, self.total_steps))
 
     def _initialise(self, model: nn.Module) -> None:
         if self.recipe.initialisation != "own":
@@ -170,9 +172,10 @@ class _Session:
         self.metrics = metrics
         levels: list[Level] = []
         stopped = ""
-        finished = self._finished_rounds()
-        for round_ in range(self.level_rounds[-1] + 1):
-            if round_ >= finished:
+        redo = False  # a round whose checkpoint is missing, and all that follow from it
+        for round_ in self.rounds:
+            redo = redo or not self.folder.round(round_).exists()
+            if redo:
                 self._train_round(round_)
             if round_ in self.level_rounds:
                 levels.append(self._level(round_))
@@ -180,12 +183,6 @@ class _Session:
                 if stopped:
                     break
         return Run(self.folder.path, self.recipe, tuple(levels), stopped)
-
-    def _finished_rounds(self) -> int:
-        finished = 0
-        while self.folder.round(finished).exists():
-            finished += 1
-        return finished
 
     def _train_round(self, round_: int) -> None:
         start_step = self._begin(round_)
@@ -225,7 +222,7 @@ class _Session:
         if round_ == 0:
             self.trainer.start(full_mask(self.trainer.model, self.prunable))
             return 0
-        before = self._load(self.folder.round(round_ - 1))
+        before = self._load(self.folder.round(self._round_before(round_)))
         self.history = before["history"]
         mask = self._prune(round_, before)
         self.world.agree(mask)
@@ -287,7 +284,7 @@ class _Session:
 
     def _prune(self, round_: int, before: dict[str, Any]) -> Mask:
         sources = {
-            "trained": self.folder.round(round_ - 1),
+            "trained": self.folder.round(self._round_before(round_)),
             "dense": self.folder.round(0),
             "initial": self.folder.rewind,
         }
@@ -362,9 +359,12 @@ class _Session:
     def _level_of(self, round_: int) -> int | None:
         return self.level_rounds.index(round_) if round_ in self.level_rounds else None
 
+    def _round_before(self, round_: int) -> int:
+        return self.rounds[self.rounds.index(round_) - 1]
+
     def _steps_until(self, round_: int, step: int) -> int:
         """Batches that a whole run has trained on when it comes to `step` of `round_`."""
-        return round_ * (self.total_steps - self.rewind_step) + step
+        return self.rounds.index(round_) * (self.total_steps - self.rewind_step) + step
 
     def _report(self, round_: int, step: int) -> Progress:
         done = self._steps_until(round_, step)

@@ -17,7 +17,7 @@ import torch
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint
 from onnx_shift.exporter.data import Dataset, open_dataset
-from onnx_shift.exporter.recipe import Recipe, load_recipe, override
+from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override
 from onnx_shift.exporter.rounds import Progress, Run, train
 from onnx_shift.exporter.training import Place, Trainer, TrainingError
 
@@ -89,6 +89,20 @@ def test_every_level_starts_from_the_survivors_of_the_rewind_checkpoint_bit_for_
                 after = _weights(tmp_path / "run", round_)[name]
                 assert (after[~kept] == 0).all()
                 assert not torch.signbit(after[~kept]).any()
+
+
+def test_one_shot_methods_may_leave_out_the_first_levels(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    result = run(override(tiny_recipe, method="one-shot", levels=3, first_level=3))
+    assert [level.level for level in result.levels] == [0, 3]
+    assert result.levels[1].kept == result.levels[0].kept // 8
+    assert result.levels[1].onnx.name == "level-03.onnx"
+    assert len(list((tmp_path / "run/checkpoints").glob("round-*.pt"))) == 2
+    with pytest.raises(RecipeError, match=r"first_level=3: method imp prunes level by level"):
+        run(override(tiny_recipe, levels=3, first_level=3), folder="other")
+    with pytest.raises(RecipeError, match=r"first_level=3: must lie within"):
+        override(tiny_recipe, levels=2, first_level=3)
 
 
 def test_magnitude_is_ranked_over_all_layers(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
