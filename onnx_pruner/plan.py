@@ -15,6 +15,9 @@ from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
 from onnx_shift.onnx_pruner.channels import Index, Mask
 
 BLOCKS = (16, 8)  # channels that onnxruntime's blocked layout holds together, by processor
+#: A tensor of fewer channels than a block leaves that layout. Measured, one thread: more than half a block then takes
+#: as long as the whole; before a 1x1 convolution, which does too little work to make up for it, any number does.
+WORTHWHILE = BLOCKS[0] // 2
 CLOSE = 0.1  # a constant may stand for others at most this many times larger: rounding stays small
 
 
@@ -91,6 +94,7 @@ class _Planner:
 
     def settle(self, align: int) -> None:
         units = {} if align == 1 else self._units(align)
+        pointwise = self._pointwise_inputs()
         while True:
             before = int(self.cut.sum())
             for name in self.members:
@@ -100,9 +104,12 @@ class _Planner:
                 if linear is not None and linear.groups > 1 and not effect.ties:
                     self._even_groups(op.name(0), op.output, linear.kernel.shape, align)
             for name, unit in units.items():
-                self._reach(
-                    name, -(-self._kept(name) // unit) * unit, f"keeps the count a multiple of {unit}"
-                )
+                count = -(-self._kept(name) // unit) * unit
+                blocked = len(self.members[name]) >= BLOCKS[0] > count
+                if blocked and (count > WORTHWHILE or name in pointwise):
+                    self._reach(name, BLOCKS[0], f"fills a block of {BLOCKS[0]}: fewer channels take longer")
+                else:
+                    self._reach(name, count, f"keeps the count a multiple of {unit}")
             if int(self.cut.sum()) == before:
                 return
 
@@ -123,6 +130,16 @@ class _Planner:
                 unit = _whole_blocks(counts[:-1], align)
                 units.update((name, unit) for name in op.input_names if unit > 1)
         return units
+
+    def _pointwise_inputs(self) -> frozenset[str]:
+        """Tensors that a 1x1 convolution reads."""
+        convolutions = (
+            (op, effect.linear)
+            for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True)
+            if effect.linear is not None and op.type == "Conv"
+        )
+        shapes = ((op.name(0), op.shape(linear.weight)) for op, linear in convolutions)
+        return frozenset(name for name, shape in shapes if shape is not None and set(shape[2:]) == {1})
 
     def _kept(self, name: str) -> int:
         return int((~self.cut[self.members[name]]).sum())

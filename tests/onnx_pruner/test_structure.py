@@ -371,6 +371,24 @@ def test_alignment_keeps_multiples(exact: Exact, align: int) -> None:
     assert pruned.report.parameters_after_align_1 == 7 * 3 + 7 + 7 * 4 + 4
 
 
+@pytest.mark.parametrize(("kernel", "alive", "expected"), [(3, 11, 16), (3, 7, 8), (1, 3, 16), (1, 17, 20)])
+def test_counts_that_would_leave_the_blocked_layout_fill_a_block(
+    exact: Exact, kernel: int, alive: int, expected: int
+) -> None:
+    text = f"""g (float[N,3,6,6] x) => (float[N,4,M,K] y) {{
+        a = Conv(x, w1, b1)
+        r = Relu(a)
+        y = Conv<kernel_shape=[{kernel},{kernel}]>(r, w2)
+    }}"""
+    weights = {
+        "w1": weight(32, 3, 1, 1, dead=tuple(range(alive, 32))),
+        "b1": bias(32),
+        "w2": weight(4, 32, kernel, kernel, seed=1),
+    }
+    assert exact(text, weights, align=4).weight("a")[0] == expected
+    assert exact(text, weights).weight("a")[0] == alive
+
+
 def test_if_body_pins_what_it_captures(exact: Exact) -> None:
     text = """g (float[N,3,6,6] x, bool c) => (float[N,4,6,6] y) {
         a = Conv(x, w1)
