@@ -174,13 +174,14 @@ PRESETS: dict[str, Recipe] = {
         initialisation="kaiming",
         exclude=("fc.weight",),
         prune_share=0.5,
-        rewind_steps=782,  # two epochs
-        epochs=16,
+        rewind_steps=586,  # an epoch and a half
+        epochs=12,
         learning_rate=0.2,
         weight_decay=5e-4,
         schedule="one-cycle",
         milestones=(),
         channels_last=True,
+        evaluate_every=6,
     ),
 }
 PRESETS = {name: _replace(recipe, preset=name) for name, recipe in PRESETS.items()}
