@@ -124,6 +124,7 @@ def simulate(
             switches.append((ready_s, active))
         came = int(np.searchsorted(arrived_s, now))
         answered = int(np.searchsorted(finished[:next_row], now))
+        just = slice(were_answered, answered)
         load = Load(
             time_s=now,
             interval_s=policy.interval_s,
@@ -131,7 +132,7 @@ def simulate(
             completed=answered - were_answered,
             waiting=came - answered,
             busy_s=busy_s,
-            latencies_ms=tuple(1e3 * (finished - arrived_s)[were_answered:answered]),
+            latencies_ms=tuple(1e3 * (finished[just] - arrived_s[just])),
             active=variants[active],
             variants=tuple(variants),
         )

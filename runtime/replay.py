@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from onnx_shift.runtime.builder import smallest_shapes
 from onnx_shift.runtime.errors import RunError, SwitchError
 from onnx_shift.runtime.load import Trace
 from onnx_shift.runtime.policy import LatencyObjective, Policy
 from onnx_shift.runtime.portfolio import Portfolio
 from onnx_shift.runtime.queueing import Floats, Run, clairvoyant
 from onnx_shift.runtime.session import Options, Provider
-from onnx_shift.runtime.switcher import ModelSwitcher, smallest_shapes
+from onnx_shift.runtime.switcher import ModelSwitcher
 
 _CALIBRATION_S = 1.0
 _LOOK_S = 0.25

@@ -5,33 +5,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 
-from onnx_shift.runtime import cache as device_cache
 from onnx_shift.runtime.binding import Binding
+from onnx_shift.runtime.builder import Builder, Shape, choose_cache_folder, one_line
 from onnx_shift.runtime.errors import ClosedError, RunError, SwitchError
 from onnx_shift.runtime.inflate import Buffer
-from onnx_shift.runtime.portfolio import TENSOR_TYPES, Content, Portfolio, Signature, Variant
-from onnx_shift.runtime.session import (
-    BUILD_ERRORS,
-    ORT_ERRORS,
-    RUN_ERRORS,
-    Arrays,
-    Options,
-    OptionsSource,
-    Provider,
-    build_optimised_session,
-    build_session,
-    choose_providers,
-)
+from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant
+from onnx_shift.runtime.session import RUN_ERRORS, Options, OptionsSource, Provider, choose_providers
 
 if TYPE_CHECKING:  # only a switcher with a policy needs them: importing the runtime stays quick
     from onnx_shift.runtime.controller import Controller
@@ -40,9 +27,6 @@ if TYPE_CHECKING:  # only a switcher with a policy needs them: importing the run
 
 _KEPT_RECORDS = 1000
 _INFLATING_THREADS = 4
-
-_Shape = tuple[tuple[int, ...], np.dtype[Any]]
-_NUMPY_TYPES = {"float": "float32", "double": "float64"}  # the two whose names differ in onnxruntime
 
 
 @dataclass(frozen=True)
@@ -75,12 +59,13 @@ class SwitchRecord:
 
 
 class _Serving:
-    """A session that answers requests, and how many are inside it."""
+    """A session that answers requests, how many are inside it, and which threads asked it anything."""
 
     def __init__(self, variant: Variant, session: ort.InferenceSession) -> None:
         self.variant = variant
         self.session = session
         self.requests = 0
+        self.callers: set[int] = set()
         self.retired = False
 
 
@@ -117,13 +102,11 @@ class ModelSwitcher:
         self.portfolio = portfolio if isinstance(portfolio, Portfolio) else Portfolio.open(portfolio)
         self._options = OptionsSource(sess_options)
         self._providers = choose_providers(providers, provider_options)
-        self._cache_folder = _cache_folder(cache)
+        self._builder = Builder(
+            self.portfolio, self._options, self._providers, choose_cache_folder(cache), clock
+        )
         self._overlap = overlap
-        self._keys: dict[
-            str, str | None
-        ] = {}  # cache key of each variant; None: it cannot be optimised ahead
-        self._checked: set[str] = set()  # variants whose CRC-32 was compared once
-        self._last_shapes: dict[str, _Shape] | None = None  # of the inputs of the last request
+        self._last_shapes: dict[str, Shape] | None = None  # of the inputs of the last request
         self._records: deque[SwitchRecord] = deque(maxlen=_KEPT_RECORDS)
         self._switching = threading.RLock()  # one switch at a time
         self._changed = threading.Condition(threading.Lock())  # guards the fields below
@@ -133,7 +116,6 @@ class ModelSwitcher:
         self._meter: Meter | None = None
         self._controller: Controller | None = None
         self._processors = min(_INFLATING_THREADS, _processors())
-        self._take_from_cache()
         variants = self.portfolio.variants
         self._active = variants[len(variants) // 2] if start is None else self._target(start)
         self._serving, _ = self._ready(self._active)
@@ -263,8 +245,8 @@ class ModelSwitcher:
 
     def _switch_in_place(self, variant: Variant) -> SwitchRecord:
         previous = self._active
-        with _refusal(variant):
-            self._content(variant)  # what can go wrong on the disk goes wrong while the old one serves
+        # What can go wrong on the disk goes wrong while the old one serves.
+        self._builder.prepare(variant, threads=self._idle_processors())
         began = self._clock()
         self._retire(wait=True)
         try:
@@ -295,52 +277,27 @@ class ModelSwitcher:
         return self.portfolio[name]
 
     def _ready(self, variant: Variant) -> tuple[_Serving, SwitchRecord]:
-        """Return the variant's session, built and warm, and the record of a switch to it but its stall."""
-        times = [self._clock()]
-        with _refusal(variant):
-            content, optimised = self._content(variant)
-            times.append(self._clock())
-            model, arrays = self._inflate(content, check=variant.name not in self._checked)
-            times.append(self._clock())
-            self._checked.add(variant.name)
-            build = build_optimised_session if optimised else build_session
-            session = build(model, arrays, self._options.fresh(), self._providers)
-            times.append(self._clock())
-            self._warm_up(session)
-            times.append(self._clock())
-        prepare, inflate, build_time, warmup = ((end - begin) * 1e3 for begin, end in pairwise(times))
+        """Return the variant's session, ready to serve, and the record of a switch to it but its stall."""
+        built = self._builder.build(variant, threads=self._idle_processors(), shapes=self._last_shapes)
         record = SwitchRecord(
             previous=self._active.name,
             active=variant.name,
-            inflate_ms=inflate,
-            build_ms=build_time,
-            warmup_ms=warmup,
-            bytes=content.inflated_bytes,
-            prepare_ms=prepare,
+            inflate_ms=built.inflate_ms,
+            build_ms=built.build_ms,
+            warmup_ms=built.warmup_ms,
+            bytes=built.inflated_bytes,
+            prepare_ms=built.prepare_ms,
         )
-        return _Serving(variant, session), record
+        return _Serving(variant, built.session), record
 
-    def _inflate(self, content: Content, *, check: bool) -> tuple[bytes, Arrays]:
-        # Requests keep the processors that they are at: callers notice a switch less, and it costs no more in
-        # all.
-        serving = self._serving
-        busy = serving.requests if serving is not None else 0
-        return content.inflate(max(1, self._processors - busy), check=check)
+    def _idle_processors(self) -> int:
+        """How many threads may inflate: every thread that asked the serving session keeps a processor.
 
-    def _warm_up(self, session: ort.InferenceSession) -> None:
-        """Run once on zeros shaped like the last request, where a first run takes much longer than others.
-
-        On the CPU it takes a tenth longer: there a run for nothing would cost ten times what it saves.
+        Otherwise the longest gaps of callers grow by half, and the switch is only a fifth faster.
         """
-        if not self._providers.slow_at_first:
-            return
-        if self._last_shapes is not None:
-            session.run(None, {name: np.zeros(*shape) for name, shape in self._last_shapes.items()})
-            return
-        guess = smallest_shapes(self.portfolio.inputs)
-        if guess is not None:
-            with suppress(*ORT_ERRORS):  # free dimensions of 1 may not suit the model
-                session.run(None, {name: np.zeros(*shape) for name, shape in guess.items()})
+        serving = self._serving
+        busy = len(serving.callers - {threading.get_ident()}) if serving is not None else 0
+        return max(1, self._processors - busy)
 
     def _publish(self, serving: _Serving) -> float:
         """Let `serving` answer from now on, and release what did before as soon as nobody is inside."""
@@ -380,10 +337,11 @@ class ModelSwitcher:
                     self._changed.wait()
                 serving = self._serving
                 serving.requests += 1
+                serving.callers.add(threading.get_ident())
             try:
                 yield serving.session
             except RUN_ERRORS as error:
-                raise RunError(f"{serving.variant.name}: {_reason(error)}") from error
+                raise RunError(f"{serving.variant.name}: {one_line(error)}") from error
             finally:
                 with self._changed:
                     serving.requests -= 1
@@ -395,42 +353,6 @@ class ModelSwitcher:
         finally:
             if self._meter is not None:
                 self._meter.end(began)
-
-    # --- content and cache ----------------------------------------------------------------------------------
-
-    def _take_from_cache(self) -> None:
-        """Take every variant's optimised content that this device has, in place of the portfolio's."""
-        options = self._options.fresh()
-        plain = options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        for variant in self.portfolio.variants:
-            if plain or not self._providers.optimises_once:
-                self._keys[variant.name] = None
-                continue
-            key = self._keys[variant.name] = device_cache.cache_key(variant.sha256, options, self._providers)
-            if self._cache_folder is not None and self.portfolio.prepared(variant.name, key) is None:
-                content = device_cache.load(self._cache_folder, key)
-                if content is not None:
-                    self.portfolio.keep_prepared(variant.name, key, content)
-
-    def _content(self, variant: Variant) -> tuple[Content, bool]:
-        """Return what the variant's session is built from, and whether its graph is optimised already."""
-        key = self._keys[variant.name]
-        if key is None:
-            return self.portfolio.content(variant.name), False
-        content = self.portfolio.prepared(variant.name, key)
-        if content is None:
-            original = self.portfolio.content(variant.name)
-            model, arrays = self._inflate(original, check=True)
-            from onnx_shift.runtime.optimise import optimise
-
-            content = optimise(model, arrays, self._options.fresh, self._providers)
-            if content is None:
-                self._keys[variant.name] = None
-                return original, False
-            if self._cache_folder is not None:
-                device_cache.store(self._cache_folder, key, content)
-            self.portfolio.keep_prepared(variant.name, key, content)
-        return content, True
 
     # --- the end --------------------------------------------------------------------------------------------
 
@@ -467,40 +389,6 @@ def _retired_idle(serving: _Serving | None) -> _Serving | None:
         return None
     serving.retired = True
     return None if serving.requests else serving
-
-
-@contextmanager
-def _refusal(variant: Variant) -> Iterator[None]:
-    """Turn whatever keeps `variant` from being made ready into a SwitchError."""
-    try:
-        yield
-    except BUILD_ERRORS as error:
-        raise SwitchError(f"{variant.name}: cannot be made ready ({_reason(error)})") from error
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def smallest_shapes(inputs: Sequence[Signature]) -> dict[str, _Shape] | None:
-    """Return shape and type of each input, free dimensions 1; None where an input is no numeric tensor."""
-    shapes = {}
-    for signature in inputs:
-        name = signature.type.removeprefix("tensor(").removesuffix(")")
-        type_ = _NUMPY_TYPES.get(name, name)
-        if type_ not in TENSOR_TYPES:
-            return None
-        shapes[signature.name] = (
-            tuple(d if isinstance(d, int) else 1 for d in signature.shape),
-            np.dtype(type_),
-        )
-    return shapes
-
-
-def _cache_folder(cache: str | os.PathLike[str] | bool) -> Path | None:
-    if cache is True:
-        return device_cache.default_folder()
-    return Path(cache) if cache is not False else None
 
 
 def _processors() -> int:

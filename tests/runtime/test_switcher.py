@@ -18,9 +18,11 @@ from onnx_shift.runtime import (
     ProviderError,
     RunError,
     SwitchError,
+    builder,
     session,
     switcher,
 )
+from onnx_shift.runtime.portfolio import Content
 
 Make = Callable[..., ModelSwitcher]
 Answers = dict[str, np.ndarray]
@@ -54,6 +56,32 @@ def test_smaller_and_larger_go_to_the_neighbour_and_stop_at_the_ends(make_switch
     ]
     unchanged = model.switch("small")
     assert not unchanged.changed and unchanged.total_ms == 0 and unchanged.bytes == 0
+
+
+def test_threads_that_ask_keep_a_processor_while_a_variant_is_inflated(
+    make_switcher: Make, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(switcher, "_processors", lambda: 4)
+    used: list[int] = []
+    inflate = Content.inflate
+
+    def spy(content: Content, threads: int, *, check: bool) -> Any:
+        used.append(threads)
+        return inflate(content, threads, check=check)
+
+    monkeypatch.setattr(Content, "inflate", spy)
+    model = make_switcher(cache=False)
+    for name in ("small", "medium", "large"):
+        model.switch(name)  # their graphs are optimised now
+    used.clear()
+    answer(model, images)
+    model.switch("small")
+    with ThreadPoolExecutor(8) as pool:
+        gate = threading.Barrier(8)
+        list(pool.map(lambda _: (gate.wait(), answer(model, images)), range(8)))
+    model.switch("large")
+    model.switch("small")
+    assert used == [4, 1, 4]
 
 
 def test_a_record_says_what_the_switch_cost(make_switcher: Make) -> None:
@@ -154,7 +182,7 @@ def test_a_failed_switch_leaves_the_old_variant_serving(
     overlap: bool,
 ) -> None:
     model = make_switcher(overlap=overlap)
-    build = switcher.build_optimised_session
+    build = builder.build_optimised_session
     calls = []
 
     def fail_once(*arguments: Any) -> ort.InferenceSession:
@@ -164,7 +192,7 @@ def test_a_failed_switch_leaves_the_old_variant_serving(
         return build(*arguments)
 
     model.switch("large"), model.switch("medium")
-    monkeypatch.setattr(switcher, "build_optimised_session", fail_once)
+    monkeypatch.setattr(builder, "build_optimised_session", fail_once)
     with pytest.raises(SwitchError, match=f"large: cannot be made ready .{error}"):
         model.switch("large")
     assert model.active.name == "medium" and len(model.records) == 2
@@ -182,7 +210,7 @@ def test_where_even_going_back_fails_callers_are_told_and_a_later_switch_heals(
         raise MemoryError("none left")
 
     with monkeypatch.context() as broken:
-        broken.setattr(switcher, "build_optimised_session", fail)
+        broken.setattr(builder, "build_optimised_session", fail)
         with pytest.raises(SwitchError, match=r"large: .*going back failed too: medium: .*none left"):
             model.switch("large")
         with pytest.raises(SwitchError, match="going back failed too"):
