@@ -11,7 +11,8 @@ from onnx_shift.onnx_pruner.fuse import Fused
 from onnx_shift.onnx_pruner.graph import Network
 from onnx_shift.onnx_pruner.layers import Surgery, rewrite_layer
 from onnx_shift.onnx_pruner.plan import Plan
-from onnx_shift.onnx_pruner.rewriter import Rewriter, Weights, patched
+from onnx_shift.onnx_pruner.rewriter import Rewriter, Weights
+from onnx_shift.onnx_pruner.sizes import settle_sizes
 
 
 def apply(network: Network, constants: Constants, analysis: Analysis, plan: Plan, fused: Fused) -> Weights:
@@ -26,7 +27,7 @@ def apply(network: Network, constants: Constants, analysis: Analysis, plan: Plan
         number = numbers.get(id(node))
         nodes += [node] if number is None else _edit(surgery, analysis, number, fused)
     network.graph.nodes[:] = nodes
-    _report_old_sizes(network, analysis, surgery)
+    settle_sizes(network, surgery.weights, analysis.channels, plan.keep, surgery.sizes)
     _remove_dead(network)
     return surgery.weights
 
@@ -47,7 +48,8 @@ def _edit(surgery: Surgery, analysis: Analysis, number: int, fused: Fused) -> li
     if any(operand.array is not None for operand in effect.operands):
         _skip_neutral(surgery, op)
     made, surgery.made = surgery.made, []
-    return [*made, *rewriter.before, node, *rewriter.after]
+    surgery.sizes |= {(id(node), index): size for index, size in rewriter.sizes.items()}
+    return [*made, node, *rewriter.after]
 
 
 def _slice_operand(surgery: Surgery, op: Op, operand: Operand, mask: Mask) -> None:
@@ -98,32 +100,6 @@ def _skip_neutral(surgery: Surgery, op: Op) -> None:
             node.inputs.clear()
             node.inputs.append(other)
             return
-
-
-def _report_old_sizes(network: Network, analysis: Analysis, surgery: Surgery) -> None:
-    """Whoever asks for the Shape of a tensor that got smaller is told its old channel count: the sizes worked out
-    from it stay what they were, and the operators that use them were patched where needed."""
-    keep, channels = surgery.plan.keep, analysis.channels
-    nodes: list[gs.Node] = []
-    for node in network.graph.nodes:
-        nodes.append(node)
-        name = node.inputs[0].name if node.inputs else ""
-        if node.op != "Shape" or name not in keep or keep[name].all():
-            continue
-        shape = network.shapes.get(name, ())
-        span = range(len(shape))[slice(node.attrs.get("start", 0), node.attrs.get("end"))]
-        if channels[name].axis not in span:
-            continue
-        result = node.outputs[0]
-        raw = gs.Variable(surgery.weights.name(f"{result.name}_now"))
-        node.outputs[0] = raw
-        holder = gs.Node("Identity", inputs=[raw], outputs=[gs.Variable("unused")])
-        added = patched(
-            surgery.weights, raw, span.index(channels[name].axis), channels[name].count, len(span), holder, 0
-        )
-        added[-1].outputs[0] = result
-        nodes += added
-    network.graph.nodes[:] = nodes
 
 
 def _remove_dead(network: Network) -> None:

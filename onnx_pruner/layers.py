@@ -16,7 +16,7 @@ from onnx_shift.onnx_pruner.channels import Channels, Linear, Mask, Op
 from onnx_shift.onnx_pruner.constants import Constants
 from onnx_shift.onnx_pruner.graph import Array
 from onnx_shift.onnx_pruner.plan import Plan
-from onnx_shift.onnx_pruner.rewriter import Rewriter, Weights
+from onnx_shift.onnx_pruner.rewriter import Rewriter, Size, Weights
 from onnx_shift.onnx_pruner.rules_linear import bias_vector, by_group, folded
 
 
@@ -30,6 +30,7 @@ class Surgery:
     users: Counter[str]  # how many inputs read each tensor
     captured: frozenset[str]
     sliced: dict[tuple[object, ...], gs.Tensor] = field(default_factory=dict)
+    sizes: dict[tuple[int, int], Size] = field(default_factory=dict)  # by id of a node and index of its input
     made: list[gs.Node] = field(default_factory=list)  # to go before the node that is being rewritten
 
     def has_one_reader(self, name: str) -> bool:

@@ -50,6 +50,16 @@ class Weights:
             self.written[name] = tensors[-1]
 
 
+@dataclass(frozen=True)
+class Size:
+    """What entry `position` of a shape vector computed at run time must say, unless it says one of `leave`."""
+
+    position: int
+    count: int
+    leave: tuple[int, ...]
+    length: int
+
+
 @dataclass
 class Rewriter:
     """One node under the knife: which channels of its inputs and outputs stay, and ways to edit it."""
@@ -57,7 +67,7 @@ class Rewriter:
     op: Op
     keep: Mapping[str, Mask]
     weights: Weights
-    before: list[gs.Node] = field(default_factory=list)
+    sizes: dict[int, Size] = field(default_factory=dict)  # by input, for `sizes` to see to
     after: list[gs.Node] = field(default_factory=list)
 
     @property
@@ -107,9 +117,7 @@ class Rewriter:
         length = self.op.size(index, 0)
         if not isinstance(length, int):
             length = len(self.op.output_shape() or ())
-        self.before += patched(
-            self.weights, self.node.inputs[index], position, count, length, self.node, index
-        )
+        self.sizes[index] = Size(position, count, tuple(leave), length)
 
     def gather_output(self, picked: Index, axis: int) -> None:
         """Let a Gather along `axis` pick from what the node now puts out."""
@@ -121,19 +129,3 @@ class Rewriter:
         self.after.append(
             gs.Node("Gather", self.weights.name(f"{name}_gather"), {"axis": axis}, [whole, indices], [result])
         )
-
-
-def patched(
-    weights: Weights, vector: gs.Tensor, position: int, count: int, length: int, reader: gs.Node, index: int
-) -> list[gs.Node]:
-    """Nodes that overwrite one entry of an int64 vector computed at run time, for input `index` of `reader`."""
-    others = np.ones(length, np.int64)
-    others[position] = 0
-    stem = f"{vector.name}_resized"
-    masked, result = gs.Variable(weights.name(f"{stem}_masked")), gs.Variable(weights.name(stem))
-    mask, entry = weights.add(f"{stem}_mask", others), weights.add(f"{stem}_entry", (1 - others) * count)
-    reader.inputs[index] = result
-    return [
-        gs.Node("Mul", weights.name(f"{stem}_mul"), {}, [vector, mask], [masked]),
-        gs.Node("Add", weights.name(f"{stem}_add"), {}, [masked, entry], [result]),
-    ]
