@@ -18,6 +18,7 @@ CHOICES = {
     "initialisation": ("published", "kaiming", "own"),
     "augmentation": ("none", "shift", "flip-crop", "resized-crop"),
     "rank": ("magnitude", "cost"),
+    "rewind": ("weights", "learning-rate"),
     "schedule": ("milestones", "one-cycle"),
     "precision": ("float32", "bfloat16", "float16"),
 }
@@ -64,7 +65,11 @@ class Recipe:
     cost_power: float = 0.25  # with rank "cost": score / positions^cost_power; 0.5 starves the first layers
     refill_widen: float = 1.0  # with method "refill": channels kept, times this
     refill_from: int = 1  # with method "refill": levels before this one are plain magnitude pruning
+    refill_multiple: int = (
+        1  # with method "refill": channels stay in multiples of this, rounded to the nearest
+    )
     exclude: tuple[str, ...] = ()  # weights never pruned, by name or pattern
+    rewind: str = "weights"  # what goes back to rewind_steps; with "learning-rate" trained weights stay
     rewind_steps: int = 0
     # optimisation
     epochs: int = 160
@@ -272,7 +277,7 @@ def check(recipe: Recipe) -> Recipe:
         value = getattr(recipe, field)
         if value not in choices:
             raise RecipeError(f"--{_option(field)} {value}: choose one of {', '.join(choices)}")
-    for field in ("epochs", "batch_size", "learning_rate", "width", "refill_widen"):
+    for field in ("epochs", "batch_size", "learning_rate", "width", "refill_widen", "refill_multiple"):
         if not getattr(recipe, field) > 0:
             raise RecipeError(f"--{_option(field)} {getattr(recipe, field)}: must be above 0")
     for field in (

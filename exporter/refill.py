@@ -30,7 +30,7 @@ def refill(scoring: Scoring, selected: Mask) -> Mask:
 
 
 def _channels(scoring: Scoring, selected: Mask, members: list[str]) -> torch.Tensor:
-    """Which output channels (C,) of tied layers stay: as many as the survivors fill, those of greatest
+    """Which output channels (C,) of tied layers stay: about as many as the survivors fill, those of greatest
     magnitude.
     """
     survivors = sum(int(selected[name].sum()) for name in members)
@@ -39,7 +39,8 @@ def _channels(scoring: Scoring, selected: Mask, members: list[str]) -> torch.Ten
     open_channels = torch.stack([scoring.mask[name].flatten(1).any(dim=1).cpu() for name in members]).any(
         dim=0
     )
-    count = math.ceil(scoring.recipe.refill_widen * survivors / per_channel)
+    wanted, multiple = scoring.recipe.refill_widen * survivors / per_channel, scoring.recipe.refill_multiple
+    count = math.ceil(wanted) if multiple == 1 else multiple * max(1, math.floor(wanted / multiple + 0.5))
     count = min(max(count, 1), int(open_channels.sum()))
     importance[~open_channels] = -1.0
     kept = torch.zeros_like(open_channels)

@@ -152,7 +152,8 @@ class _Session:
         self.prunable = prunable_weights(model, recipe.exclude)
         train_images = Images(data.train, self.normalisation, recipe, device)
         test_images = Images(data.test, self.normalisation, recipe, device)
-        self.trainer = Trainer(model, train_images, test_images, recipe, device, world)
+        empties_channels = self.method.reshape is not None
+        self.trainer = Trainer(model, train_images, test_images, recipe, device, world, empties_channels)
         # Methods that prune at initialisation train every level from there.
         self.rewind_step = 0 if self.method.source == "initial" else recipe.rewind_steps
         self.total_steps = recipe.epochs * self.trainer.steps_per_epoch
@@ -226,13 +227,17 @@ class _Session:
         self.history = before["history"]
         mask = self._prune(round_, before)
         self.world.agree(mask)
-        self.trainer.start(mask, load_checkpoint(self.folder.rewind)["model"])
+        keeps_weights = self.recipe.rewind == "learning-rate"
+        start = self._source(round_) if keeps_weights else self.folder.rewind
+        self.trainer.start(mask, self._load(start)["model"])
         return self.rewind_step
 
     def _load(self, path: Path) -> dict[str, Any]:
         try:
             return load_checkpoint(path)
         except CheckpointError as error:
+            if path == self.folder.rewind:
+                raise
             raise CheckpointError(
                 f"{error}; delete it, and the same command goes on from the one before"
             ) from error
@@ -282,14 +287,17 @@ class _Session:
 
     # --- pruning ---
 
-    def _prune(self, round_: int, before: dict[str, Any]) -> Mask:
-        sources = {
+    def _source(self, round_: int) -> Path:
+        """The checkpoint whose weights the method scores."""
+        return {
             "trained": self.folder.round(self._round_before(round_)),
             "dense": self.folder.round(0),
             "initial": self.folder.rewind,
-        }
+        }[self.method.source]
+
+    def _prune(self, round_: int, before: dict[str, Any]) -> Mask:
         model = copy.deepcopy(self.trainer.model)
-        model.load_state_dict(load_checkpoint(sources[self.method.source])["model"])
+        model.load_state_dict(self._load(self._source(round_))["model"])
         mask = {name: kept.to(self.trainer.device) for name, kept in before["mask"].items()}
         share = self.recipe.prune_share if self.method.iterative else 0.5
         keep = count_all(mask)

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from onnx_shift.exporter.masks import WEIGHTED
+from onnx_shift.exporter.masks import WEIGHTED, Mask
 
 
 def positions(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
@@ -43,6 +44,7 @@ class Ties:
 
     parent: dict[Any, Any] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
+    shifts: dict[str, Any] = field(default_factory=dict)  # biases and BatchNorm's scales, likewise
     pinned: set[Any] = field(default_factory=set)
 
     def root(self, key: Any) -> Any:
@@ -83,18 +85,48 @@ def tied_weights(model: nn.Module) -> list[tuple[str, ...]]:
     Weights whose channels reach the output are in no group: nothing may empty a class. A network that
     torch.fx cannot trace has every weight in a group of its own, the last one excepted.
     """
-    names = [name for name, module in model.named_modules() if isinstance(module, WEIGHTED)]
-    try:
-        graph = _Leaves().trace(model)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError):
+    ties = _trace(model)
+    if ties is None:
+        names = [name for name, module in model.named_modules() if isinstance(module, WEIGHTED)]
         return [(f"{name}.weight",) for name in names[:-1]]
-    ties = _walk(graph, dict(model.named_modules()))
     pinned = {ties.root(key) for key in ties.pinned}
     groups: dict[Any, list[str]] = {}
     for weight, key in ties.weights.items():
         if ties.root(key) not in pinned:
             groups.setdefault(ties.root(key), []).append(weight)
     return [tuple(group) for group in groups.values()]
+
+
+def empty_shifts(model: nn.Module, mask: Mask) -> Mask:
+    """What a bias and the scale and shift of a BatchNorm keep (C,) when those of empty channels are removed too.
+
+    A channel is empty when all weights that write it are. Removed, its output is zero rather than a constant that
+    an exact pruner must keep for the borders of padded convolutions. Empty for a network that torch.fx cannot
+    trace.
+    """
+    ties = _trace(model)
+    if ties is None:
+        return {}
+    alive: dict[Any, Tensor] = {}
+    for name, key in ties.weights.items():
+        kept = mask.get(name)
+        weight = model.get_parameter(name)
+        channels = (
+            torch.ones(len(weight), dtype=torch.bool) if kept is None else kept.flatten(1).any(dim=1).cpu()
+        )
+        root = ties.root(key)
+        alive[root] = alive[root] | channels if root in alive else channels
+    own = dict(model.named_parameters())
+    found = {name: alive[ties.root(key)] for name, key in ties.shifts.items() if ties.root(key) in alive}
+    return {name: kept for name, kept in found.items() if name in own and len(own[name]) == len(kept)}
+
+
+def _trace(model: nn.Module) -> Ties | None:
+    try:
+        graph = _Leaves().trace(model)
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError):
+        return None
+    return _walk(graph, dict(model.named_modules()))
 
 
 def _walk(graph: fx.Graph, modules: dict[str, nn.Module]) -> Ties:
@@ -115,6 +147,10 @@ def _walk(graph: fx.Graph, modules: dict[str, nn.Module]) -> Ties:
             if weight in ties.weights:  # applied twice
                 ties.tie(ties.weights[weight], channels[node])
             ties.weights[weight] = channels[node]
+            ties.shifts[f"{node.target}.bias"] = channels[node]
+        elif node.op == "call_module" and isinstance(modules[str(node.target)], _BatchNorm) and sources:
+            channels[node] = sources[0]
+            ties.shifts |= {f"{node.target}.{name}": sources[0] for name in ("weight", "bias")}
         elif node.target in _JOINS and sources:
             joined = sources[0]
             for source in sources[1:]:

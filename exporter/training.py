@@ -18,6 +18,7 @@ from onnx_shift.exporter.distributed import World, synchronise_batchnorm
 from onnx_shift.exporter.masks import Mask, apply_mask, count_all, count_kept
 from onnx_shift.exporter.recipe import Recipe
 from onnx_shift.exporter.schedule import learning_rate
+from onnx_shift.exporter.structure import empty_shifts
 
 LOSS_CHECK_STEPS = 50  # reading the loss waits for the device: not on every batch
 
@@ -125,8 +126,10 @@ class Trainer:
         recipe: Recipe,
         device: torch.device,
         world: World,
+        empties_channels: bool = False,
     ) -> None:
         self.recipe, self.device, self.world = recipe, device, world
+        self.empties_channels = empties_channels  # then what is left of an empty channel goes too
         self.train, self.test = train, test
         self.model = model.to(device)
         if recipe.channels_last:
@@ -149,9 +152,13 @@ class Trainer:
         if state is not None:
             self.model.load_state_dict(state)
         self.mask = {name: kept.to(self.device) for name, kept in mask.items()}
-        apply_mask(self.model, self.mask)
         sparse = count_kept(self.mask) < count_all(self.mask)
-        weights = [(self.model.get_parameter(name), kept) for name, kept in self.mask.items() if sparse]
+        removed = self.mask if sparse else {}
+        if sparse and self.empties_channels:
+            shifts = empty_shifts(self.model, self.mask)
+            removed = removed | {name: kept.to(self.device) for name, kept in shifts.items()}
+        apply_mask(self.model, removed)
+        weights = [(self.model.get_parameter(name), kept) for name, kept in removed.items()]
         self._masked = [(weight, kept.to(weight)) for weight, kept in weights]
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
