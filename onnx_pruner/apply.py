@@ -1,7 +1,6 @@
 """Carry out a plan: the only code that edits the graph, all nodes in one pass (weights of layers: see `layers`)."""
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.analysis import Analysis
@@ -27,6 +26,7 @@ def apply(network: Network, constants: Constants, analysis: Analysis, plan: Plan
         number = numbers.get(id(node))
         nodes += [node] if number is None else _edit(surgery, analysis, number, fused)
     network.graph.nodes[:] = nodes
+    _join_biases(network, surgery)
     settle_sizes(network, surgery.weights, analysis.channels, plan.keep, surgery.sizes)
     _remove_dead(network)
     return surgery.weights
@@ -91,15 +91,41 @@ def _skip_neutral(surgery: Surgery, op: Op) -> None:
     node = op.node
     value, places = NEUTRAL.get(node.op, (0.0, ()))
     for k in places:
-        written = surgery.weights.written.get(node.inputs[k].name) if len(node.inputs) == 2 else None
-        if written is None:
-            continue
-        if (onnx.numpy_helper.to_array(written) == value).all():
+        name = node.inputs[k].name
+        if (
+            len(node.inputs) == 2
+            and name in surgery.weights.written
+            and np.equal(surgery.value(name), value).all()
+        ):
             other = node.inputs[1 - k]
             node.op, node.attrs = "Identity", {}
             node.inputs.clear()
             node.inputs.append(other)
             return
+
+
+def _join_biases(network: Network, surgery: Surgery) -> None:
+    """A bias that a MatMul was given goes into the constant that is added next, where there is one."""
+    readers: dict[str, list[tuple[gs.Node, int]]] = {bias.outputs[0].name: [] for bias in surgery.biases}
+    for node in network.graph.nodes:
+        for k, tensor in enumerate(node.inputs):
+            if tensor.name in readers:
+                readers[tensor.name].append((node, k))
+    pinned, gone = {*network.outputs, *network.captured}, set()
+    for bias in surgery.biases:
+        name = bias.outputs[0].name
+        if len(readers[name]) != 1 or readers[name][0][0].op != "Add" or name in pinned:
+            continue
+        reader, k = readers[name][0]
+        other = reader.inputs[1 - k]
+        added, constant = surgery.value(bias.inputs[1].name), surgery.value(other.name)
+        if added is None or constant is None or added.dtype != constant.dtype:
+            continue
+        total = added + constant
+        if total.size <= max(added.size, constant.size):
+            reader.inputs[k], reader.inputs[1 - k] = bias.inputs[0], surgery.weights.add(other.name, total)
+            gone.add(id(bias))
+    network.graph.nodes[:] = [node for node in network.graph.nodes if id(node) not in gone]
 
 
 def _remove_dead(network: Network) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.channels import Channels, Linear, Mask, Op
@@ -31,10 +33,18 @@ class Surgery:
     captured: frozenset[str]
     sliced: dict[tuple[object, ...], gs.Tensor] = field(default_factory=dict)
     sizes: dict[tuple[int, int], Size] = field(default_factory=dict)  # by id of a node and index of its input
+    biases: list[gs.Node] = field(default_factory=list)  # each the Add of a bias behind a MatMul
     made: list[gs.Node] = field(default_factory=list)  # to go before the node that is being rewritten
 
     def has_one_reader(self, name: str) -> bool:
         return self.users[name] == 1 and name not in self.captured
+
+    def value(self, name: str) -> Array | None:
+        """A constant as it is now; None for what comes out of a DequantizeLinear, which must stay that."""
+        if name in self.weights.written:
+            return onnx.numpy_helper.to_array(self.weights.written[name])
+        known = self.constants.is_constant(name) and not self.constants.is_dequantised(name)
+        return self.constants.get(name) if known else None
 
     def own(self, name: str, array: Array, alone: bool = True) -> gs.Tensor:
         """Write a constant under its own name if nobody else reads it, else under a new one."""
@@ -241,9 +251,10 @@ def _write_bias(
     new = value.astype(weight.dtype)
     if linear.bias is None:  # MatMul has no bias of its own
         whole = gs.Variable(surgery.weights.name(f"{op.output}_unbiased"))
-        added = surgery.weights.add(f"{op.output}_bias", new)
+        added = surgery.weights.add(f"{op.output}_bias", new if linear.input_first else new[:, None])
         name = surgery.weights.name(f"{op.output}_add")
         rewriter.after.append(gs.Node("Add", name, {}, [whole, added], [node.outputs[0]]))
+        surgery.biases += rewriter.after
         node.outputs[0] = whole
         return
     while len(node.inputs) <= linear.bias:

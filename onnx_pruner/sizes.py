@@ -46,7 +46,7 @@ class _Settling:
     def __init__(self, network: Network, weights: Weights) -> None:
         self.network, self.weights = network, weights
         self.pinned = {*network.outputs, *network.captured}
-        self.known = Inferred(dict(network.shapes), network.types, dict(network.vectors))
+        self.known = Inferred(dict(network.shapes), dict(network.types), dict(network.vectors))
         self.before: dict[Entry, int] = {}  # channel counts by symbol
         self.now: dict[Entry, int] = {}
         self.joins: dict[str, gs.Node] = {}
@@ -80,7 +80,7 @@ class _Settling:
         if result.name in self.pinned and entries:
             node.outputs[0] = gs.Variable(self.weights.name(f"{result.name}_now"))
         raw = node.outputs[0]
-        self.known.vectors[raw.name] = vector
+        self.known.vectors[raw.name], self.known.types[raw.name] = vector, self._kind(result.name)
         if node.op == "Concat":
             self.joins[raw.name] = node
         if raw is not result:
@@ -120,6 +120,9 @@ class _Settling:
                 self.changed[key] = self._overwritten(tensor, entries, len(now))
         return self.changed[key]
 
+    def _kind(self, name: str) -> int:
+        return self.known.types.get(name, onnx.TensorProto.INT64)
+
     def _length(self, name: str) -> int:
         vector = self.known.vectors.get(name)
         return len(vector.entries) if vector is not None else cast(int, self.known.shapes[name][0])
@@ -144,7 +147,7 @@ class _Settling:
         return gs.Variable(self.weights.name(f"{tensor.name}_resized"))
 
     def _constant(self, tensor: gs.Tensor, values: object) -> gs.Tensor:
-        kind = self.network.types.get(tensor.name, onnx.TensorProto.INT64)
+        kind = self._kind(tensor.name)
         array = np.asarray(values, onnx.helper.tensor_dtype_to_np_dtype(kind))
         return self.weights.add(f"{tensor.name}_resized", array)
 

@@ -84,6 +84,11 @@ def matmul(g: Growing) -> Tensor:
     if x.rank > 2:
         g.free_size = False
     width = g.between(1, 8)
+    if x.rank > 2 and g.chance(0.25):
+        y = g.add(
+            "MatMul", [g.floats(g.sparse((width, x.shape[-2]))), x], (*x.shape[:-2], width, x.shape[-1])
+        )
+        return g.add("Add", [y, g.floats(g.vector(width)[:, None])], y.shape) if g.chance(0.6) else y
     y = g.add("MatMul", [x, g.floats(g.sparse((x.shape[-1], width), 1, 0))], (*x.shape[:-1], width))
     return g.add("Add", [y, g.floats(g.vector(width))], y.shape) if g.chance(0.6) else y
 
