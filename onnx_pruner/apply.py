@@ -90,13 +90,10 @@ def _skip_neutral(surgery: Surgery, op: Op) -> None:
     """x + 0, x · 1 and the like become x."""
     node = op.node
     value, places = NEUTRAL.get(node.op, (0.0, ()))
-    for k in places:
+    for k in places if len(node.inputs) == 2 else ():
         name = node.inputs[k].name
-        if (
-            len(node.inputs) == 2
-            and name in surgery.weights.written
-            and np.equal(surgery.value(name), value).all()
-        ):
+        constant = surgery.value(name) if name in surgery.weights.written else None
+        if constant is not None and (constant == value).all():
             other = node.inputs[1 - k]
             node.op, node.attrs = "Identity", {}
             node.inputs.clear()
