@@ -13,7 +13,7 @@ from onnx_shift.exporter.methods import METHODS, find_method, next_mask
 from onnx_shift.exporter.recipe import Recipe, RecipeError
 from onnx_shift.exporter.saliency import grasp, snip, synflow
 from onnx_shift.exporter.scoring import Method, Scoring
-from onnx_shift.exporter.structure import positions, tied_weights
+from onnx_shift.exporter.structure import empty_shifts, positions, tied_weights
 from onnx_shift.models.registry import build, initialise
 
 
@@ -170,6 +170,14 @@ def test_refill_keeps_whole_channels_as_many_as_the_survivors_fill() -> None:
     assert not mask["5.weight"].any()  # the class scores are never refilled
     wide = next_mask(METHODS["refill"], replace(scoring, recipe=Recipe(levels=3, refill_widen=3.0)), 56)
     assert wide["2.weight"].flatten(1).any(dim=1).tolist() == [True, True, False, False]
+    for widen, channels in (
+        (1.0, 2),
+        (5.0, 2),
+        (6.0, 4),
+    ):  # 0.6, 2.8 and 3.3 channels, in twos and at least two
+        recipe = Recipe(levels=3, refill_widen=widen, refill_multiple=2)
+        pairs = next_mask(METHODS["refill"], replace(scoring, recipe=recipe), 56)
+        assert int(pairs["2.weight"].flatten(1).any(dim=1).sum()) == channels
     scattered = {name: kept.clone() for name, kept in scoring.mask.items()}
     scattered["2.weight"][0, :2] = False
     for first, filled in ((2, 36), (1, 18)):  # at first the chosen channel is whole again, later it shrinks
@@ -186,6 +194,26 @@ def test_refill_empties_a_residual_stream_as_one(network: nn.Module) -> None:
     channels = [mask[name].flatten(1).any(dim=1).tolist() for name in stream]
     assert channels == [channels[0]] * 4
     assert 0 < sum(channels[0]) < 4
+
+
+def test_what_shifts_an_empty_channel_goes_with_it(network: nn.Module) -> None:
+    mask = full_mask(network, prunable_weights(network))
+    stream = ["conv.weight", *(f"blocks.{block}.conv2.weight" for block in range(3))]
+    for name in stream[1:]:
+        mask[name][2] = False
+    mask["blocks.0.conv1.weight"][0] = False
+    assert all(kept.all() for name, kept in empty_shifts(network, mask).items() if "bn1" not in name)
+    mask[stream[0]][2] = False  # now all that write the stream's third channel are empty
+    lost = {
+        name: kept.tolist().index(False)
+        for name, kept in empty_shifts(network, mask).items()
+        if not kept.all()
+    }
+    norms = ["bn", "blocks.0.bn2", "blocks.1.bn2", "blocks.2.bn2"]
+    assert lost == {f"{norm}.{part}": 2 for norm in norms for part in ("weight", "bias")} | {
+        "blocks.0.bn1.weight": 0,
+        "blocks.0.bn1.bias": 0,
+    }
 
 
 def test_a_foreign_method_is_one_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from onnx_shift.exporter.data import Dataset, open_dataset
 from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override
 from onnx_shift.exporter.rounds import Progress, Run, train
 from onnx_shift.exporter.training import Place, Trainer, TrainingError
+from onnx_shift.onnx_pruner import prune
 
 Start = Callable[..., Run]
 
@@ -89,6 +90,45 @@ def test_every_level_starts_from_the_survivors_of_the_rewind_checkpoint_bit_for_
                 after = _weights(tmp_path / "run", round_)[name]
                 assert (after[~kept] == 0).all()
                 assert not torch.signbit(after[~kept]).any()
+
+
+def test_with_learning_rate_rewinding_the_survivors_stay_as_they_were_trained(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: dict[int, tuple[int, dict[str, torch.Tensor]]] = {}
+    run_epoch = Trainer.run_epoch
+
+    def spy(trainer: Trainer, place: Place, before_step: Callable[[int], None]) -> float:
+        weights = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+        starts.setdefault(place.round, (place.step, weights))
+        return run_epoch(trainer, place, before_step)
+
+    monkeypatch.setattr(Trainer, "run_epoch", spy)
+    run(override(tiny_recipe, rewind="learning-rate"))
+    for round_ in (1, 2):
+        step, weights = starts[round_]
+        assert step == 1
+        for name, kept in load_checkpoint(tmp_path / f"run/checkpoints/round-{round_:02d}.pt")[
+            "mask"
+        ].items():
+            before = _weights(tmp_path / "run", round_ - 1)[name]
+            assert torch.equal(weights[name], torch.where(kept, before, 0.0))
+
+
+def test_refill_leaves_nothing_of_an_empty_channel(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
+    result = run(override(tiny_recipe, method="refill", weight_decay=0.0))
+    checkpoint = load_checkpoint(tmp_path / "run/checkpoints/round-02.pt")
+    emptied = 0
+    for name, kept in checkpoint["mask"].items():
+        empty = ~kept.flatten(1).any(dim=1)
+        emptied += int(empty.sum())
+        norm = name.replace("conv.weight", "bn")
+        for part in ("weight", "bias"):
+            values = checkpoint["model"][f"{norm}.{part}"]
+            assert torch.equal(values == 0, empty)
+    assert emptied > 0
+    report = prune(result.levels[2].onnx, align=1).report
+    assert sum(layer.before[0] - layer.after[0] for layer in report.layers) == emptied
 
 
 def test_one_shot_methods_may_leave_out_the_first_levels(
