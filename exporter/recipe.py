@@ -182,7 +182,6 @@ PRESETS: dict[str, Recipe] = {
         rewind_steps=586,  # an epoch and a half
         epochs=12,
         learning_rate=0.2,
-        weight_decay=5e-4,
         schedule="one-cycle",
         milestones=(),
         channels_last=True,
