@@ -22,9 +22,10 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks import results
+from benchmarks.sources import files_behind
+from onnx_shift.errors import OnnxShiftError
 
 WORK = results.ROOT / ".bench"
-_CODE = ("exporter", "models", "onnx_pruner", "onnx_shift", "runtime")
 _VERSIONS = ("onnxruntime", "onnx", "numpy", "torch")
 
 
@@ -72,6 +73,8 @@ def run(name: str, module: ModuleType, again: bool) -> list[str]:
         started = time.monotonic()
         try:
             measured = module.measure(WORK / name)
+        except OnnxShiftError as error:  # says in one line what is wrong
+            return [f"{name}: {error}"]
         except Exception as error:  # noqa: BLE001  one failed benchmark must not keep the others from running
             traceback.print_exc()
             return [f"{name}: {type(error).__name__}: {error}"]
@@ -84,12 +87,14 @@ def run(name: str, module: ModuleType, again: bool) -> list[str]:
             "rows": measured["rows"],
             "figures": measured["figures"],
             "notes": measured.get("notes", []),
-            **({"details": measured["details"]} if "details" in measured else {}),
+            **{key: measured[key] for key in ("tables", "details") if key in measured},
         }
+        result = json.loads(json.dumps(result))  # what is drawn and printed is what a reader of the file has
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=1) + "\n")
         draw(module, result, output.with_suffix(".png"))
-    sys.stdout.write(results.markdown_table(result["rows"]))
+    for caption, rows in results.tables_of(result).items():
+        sys.stdout.write((f"{caption}\n" if caption else "") + results.markdown_table(rows))
     checks = results.check_targets(result["figures"], results.read_targets().get(name, {}))
     for _, text in checks:
         sys.stdout.write(f"  {text}\n")
@@ -119,10 +124,9 @@ def describe_machine() -> dict[str, Any]:
 
 
 def hash_code(module: ModuleType) -> str:
-    """Return a digest of the package's sources and of the benchmark itself."""
-    files = [path for folder in _CODE for path in sorted((results.ROOT / folder).glob("*.py"))]
+    """Return a digest of the sources that the benchmark imports, directly or not, and of its own."""
     digest = hashlib.sha256()
-    for path in [*files, Path(str(module.__file__))]:
+    for path in files_behind(Path(str(module.__file__)), results.ROOT):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

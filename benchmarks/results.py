@@ -14,7 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomllib
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -47,7 +50,9 @@ def results_page(results: Mapping[str, Result]) -> str:
         parts.append(f"## {result['title']}\n")
         if (RESULTS / f"{name}.png").exists():
             parts.append(f"![{result['title']}]({name}.png)\n")
-        parts.append(markdown_table(result["rows"]))
+        for caption, rows in tables_of(result).items():
+            parts += [f"{caption}:\n"] if caption else []
+            parts.append(markdown_table(rows))
         parts += [f"{note}\n" for note in result["notes"]]
         checks = check_targets(result["figures"], targets.get(name, {}))
         if checks:
@@ -70,6 +75,11 @@ def filled(text: str, results: Mapping[str, Result]) -> str:
 
     text = _TABLE.sub(lambda match: f"{match[1]}{markdown_table(results[match[2]]['rows'])}{match[3]}", text)
     return _FIGURE.sub(figure, text)
+
+
+def tables_of(result: Result) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """Return a result's tables by caption, the main one, which has none, first."""
+    return {"": result["rows"], **result.get("tables", {})}
 
 
 def documents() -> list[Path]:

@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def results() -> ModuleType:
-    pytest.importorskip("tomllib")
     spec = importlib.util.spec_from_file_location("benchmark_results", ROOT / "benchmarks" / "results.py")
     assert spec is not None
     assert spec.loader is not None
@@ -72,6 +71,11 @@ def test_page_names_machine_date_and_how_to_reproduce(results: ModuleType) -> No
     assert "One replicate." in page
     assert "*2024-05-06, P, 2 cores, Python 3.11, onnx 1.20; 1.2 minutes; [sizes.json](sizes.json)" in page
     assert "`python -m benchmarks sizes`" in page
+
+
+def test_page_shows_further_tables_by_their_caption(results: ModuleType) -> None:
+    page = results.results_page({"sizes": {**RESULT, "tables": {"By layer": [{"layer": "conv"}]}}})
+    assert "By layer:\n\n| layer |\n| --- |\n| conv |\n" in page
 
 
 def test_targets_are_met_missed_or_not_measured(results: ModuleType) -> None:

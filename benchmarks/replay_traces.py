@@ -1,0 +1,120 @@
+"""The built-in load traces served by a really trained portfolio, beside smallest always and largest always."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.variants import portfolio_worth_shipping, pruned_variants, test_images
+from onnx_shift.onnx_pruner.sessions import session_options
+from onnx_shift.runtime import Portfolio
+from onnx_shift.runtime.load import SHAPES, builtin_trace
+from onnx_shift.runtime.replay import replay
+
+TITLE = "Replay: load traces served by switching, and by one variant always (issue 4, figure 4)"
+MINUTES = 5
+PICTURE_INCHES = (12, 7)
+
+SECONDS = 20
+IMAGES = 16
+_COLOURS = {"policy": "#0b62c4", "smallest": "#6b7280", "largest": "#b45309"}
+_SERVED_BY = {
+    "policy": "switching, latency objective",
+    "smallest": "smallest always",
+    "largest": "largest always",
+    "clairvoyant": "clairvoyant, on paper",
+}
+
+
+def measure(work: Path) -> dict[str, Any]:
+    models = [variant.path for variant in pruned_variants(work / "pruned")]
+    portfolio = Portfolio.open(portfolio_worth_shipping(models, work / "portfolio.zip"))
+    images, _ = next(test_images(models[0])())
+    rows, figures, details = [], {}, {}
+    for trace in SHAPES:
+        timeline = replay(
+            portfolio,
+            builtin_trace(trace, SECONDS),
+            sess_options=session_options(1),
+            feed={portfolio.inputs[0].name: images[:IMAGES]},
+            cache=work / "cache",
+        )
+        found = timeline.to_dict()
+        details[trace] = found
+        rows += [_row(trace, name, run_) for name, run_ in found["runs"].items()]
+        figures[f"{trace}_within_of_smallest"] = found["figures"]["within_of_smallest"]
+        figures[f"{trace}_accuracy_gain"] = found["figures"]["accuracy_gain"]
+    accuracies = ", ".join(
+        f"{variant.name} {variant.metadata['accuracy']:.2%} ({time_ms:.1f} ms)"
+        for variant, time_ms in zip(portfolio, found["service_ms"], strict=True)
+    )
+    return {
+        "rows": rows,
+        "figures": figures,
+        "notes": [
+            f"Variants that selection keeps: {accuracies} for a request of {IMAGES} images, one "
+            f"thread. Loads are relative to what the largest serves, at random times, {SECONDS} seconds each; in time "
+            f"is within {found['objective_ms']:g} ms.",
+            "within_of_smallest: requests that switching answers in time over those that the smallest variant does; "
+            "accuracy_gain: the accuracy it gains over the smallest, as a share of what the best variant per interval "
+            "would gain were the load known beforehand.",
+            f"Between the smallest and the largest lie {_gap(found):.1f} points of accuracy: so much there is to gain "
+            "with this portfolio, and no more.",
+        ],
+        "details": details,
+    }
+
+
+def _gap(found: Mapping[str, Any]) -> float:
+    return 100 * (max(found["accuracies"]) - found["accuracies"][0])
+
+
+def _row(trace: str, name: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "trace": trace,
+        "served by": _SERVED_BY[name],
+        "requests": run["requests"],
+        "in time": f"{run['within_objective']:.1%}",
+        "p50, ms": run["latency_ms"]["p50"],
+        "p95, ms": run["latency_ms"]["p95"],
+        "p99, ms": run["latency_ms"]["p99"],
+        "accuracy": f"{run['accuracy']:.2%}",
+        "switches": run["switches"],
+    }
+
+
+def draw(result: Mapping[str, Any], figure: Figure) -> None:
+    traces = result["details"]
+    grid = figure.subplots(3, len(traces), sharex=True, sharey="row", squeeze=False)
+    for column, (name, found) in zip(grid.T, traces.items(), strict=True):
+        load, latency, active = column
+        seconds = [row["seconds"] for row in found["runs"]["policy"]["intervals"]]
+        load.step(
+            seconds,
+            [row["load"] for row in found["runs"]["policy"]["intervals"]],
+            where="post",
+            color="black",
+        )
+        load.axhline(1, color=_COLOURS["largest"], linewidth=0.8, linestyle=":")
+        load.set_title(name)
+        for run, colour in _COLOURS.items():
+            rows = found["runs"][run]["intervals"]
+            milliseconds = [float("nan") if row["p95_ms"] is None else row["p95_ms"] for row in rows]
+            latency.plot(seconds, milliseconds, color=colour, label=_SERVED_BY[run])
+        latency.axhline(found["objective_ms"], color="black", linewidth=0.8, linestyle=":")
+        variants = found["variants"]
+        served = [
+            variants.index(row["variant"]) if row["variant"] else float("nan")
+            for row in found["runs"]["policy"]["intervals"]
+        ]
+        active.step(seconds, served, where="post", color=_COLOURS["policy"])
+        active.set_yticks(range(len(variants)), variants)
+        active.set_xlabel("seconds")
+        for axes in column:
+            axes.grid(alpha=0.3)
+    first = grid[:, 0]
+    first[0].set(ylabel="load over what\nthe largest serves", ylim=(0, None))
+    first[1].set(ylabel="p95 of the latency, ms", yscale="log")
+    first[1].legend(frameon=False, fontsize="x-small")
+    first[2].set_ylabel("variant that serves")

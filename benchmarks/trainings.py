@@ -1,0 +1,161 @@
+"""The trainings on CIFAR-10 that benchmarks share: `python -m benchmarks.trainings [NAME ...]` makes those missing.
+
+Each is kept below .bench/trainings/NAME and recognised by its recipe, the path of the data left out: a run made
+elsewhere with `onnx-shift train` counts once its folder is put there, and no change of our code makes it out of date.
+The data set is named by ONNX_SHIFT_CIFAR10 (a parquet folder or a hub name; default: uoft-cs/cifar10).
+"""
+
+import csv
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.exporter.recipe import Recipe, load_recipe, override, preset
+from onnx_shift.exporter.rounds import Level, Run, train
+from onnx_shift.exporter.run_folder import RunFolder
+
+FOLDER = Path(__file__).resolve().parents[1] / ".bench" / "trainings"
+DATA = os.environ.get("ONNX_SHIFT_CIFAR10", "uoft-cs/cifar10")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training changes of the preset, and about how many minutes it takes on one core.
+
+    `extra` ones, further methods and replicates, are shown where they are there and never trained unasked.
+    """
+
+    minutes: int
+    changes: Mapping[str, Any]
+    extra: bool = False
+
+
+_PRESET = "vgg16-quarter-cifar10"
+#: Methods that need no level before the one they make: only the ratios that tell them apart, 64 and 128.
+_HIGH = {"levels": 7, "first_level": 6}
+#: A tenth of the work of the chain's: a fifth of the images, half of the epochs, one of them before the rewind.
+_RESIDUAL = {
+    "model": "resnet20-cifar",
+    "width": 1.0,
+    "train_images": 10_000,
+    "epochs": 6,
+    "rewind_steps": 79,
+    "evaluate_every": 0,
+    "exclude": (),
+}
+_RESIDUAL_HIGH = {**_RESIDUAL, "levels": 5, "first_level": 4}
+#: Whole blocks of channels from level 2 on: fewer levels, each much faster. Strong decay empties unneeded channels.
+_FAST = {
+    "method": "refill",
+    "levels": 3,
+    "rank": "cost",
+    "refill_from": 2,
+    "refill_widen": 1.15,
+    "refill_multiple": 16,
+    "rewind": "learning-rate",
+    "weight_decay": 5e-4,
+}
+_FURTHER = ("snip", "grasp", "ntk-sap")
+
+TRAININGS: dict[str, Training] = {
+    "imp": Training(65, {}),
+    "fast": Training(30, _FAST),
+    **{name: Training(25, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},
+    **{name: Training(25, {"method": name, **_HIGH}, extra=True) for name in _FURTHER},
+    **{f"imp-seed-{seed}": Training(65, {"seed": seed}, extra=True) for seed in (1, 2)},
+    "residual-imp": Training(10, {**_RESIDUAL, "levels": 5}),
+    **{
+        f"residual-{name}": Training(5, {**_RESIDUAL_HIGH, "method": name})
+        for name in ("one-shot", "random", "synflow")
+    },
+    **{f"residual-{name}": Training(5, {**_RESIDUAL_HIGH, "method": name}, extra=True) for name in _FURTHER},
+    **{
+        f"peer-{peer}-{part}": Training(
+            4, {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0}, extra=part == 4
+        )
+        for part in (16, 4)
+        for peer in ("l1", "similar")
+    },
+}
+
+
+class TrainingError(OnnxShiftError):
+    """A training that is not there and cannot be made."""
+
+
+def recipe_of(name: str) -> Recipe:
+    """Return the whole recipe of a training."""
+    return override(preset(_PRESET), data=DATA, precision="bfloat16", **TRAININGS[name].changes)
+
+
+def run_of(name: str) -> Run:
+    """Return the finished run of a training, trained now where it is missing or was interrupted.
+
+    Raises TrainingError, in one line, where that fails, for want of data as a rule.
+    """
+    finished = finished_run(name)
+    if finished is not None:
+        return finished
+    minutes = TRAININGS[name].minutes
+    sys.stderr.write(f"training {name} below .bench/trainings: about {minutes} minutes of one core\n")
+    try:
+        return train(recipe_of(name), FOLDER / name)
+    except OnnxShiftError as error:
+        raise TrainingError(
+            f"the training {name} is not below .bench/trainings and cannot be made ({error}); "
+            "ONNX_SHIFT_CIFAR10 names the data"
+        ) from error
+
+
+def finished_run(name: str) -> Run | None:
+    """Return a training's run where all its levels are there, else None."""
+    folder, recipe = RunFolder(FOLDER / name), recipe_of(name)
+    table = folder.path / "levels.csv"
+    if not folder.recipe.exists() or not table.exists():
+        return None
+    stored = load_recipe(folder.recipe)
+    if replace(stored, data=recipe.data).hash != recipe.hash:
+        return None
+    with table.open(newline="") as file:
+        levels = {int(row["level"]): _level(row, folder) for row in csv.DictReader(file)}
+    wanted = [level for level in range(recipe.levels + 1) if not 0 < level < recipe.first_level]
+    if any(level not in levels or not levels[level].onnx.exists() for level in wanted):
+        return None
+    return Run(folder.path, stored, tuple(levels[level] for level in wanted))
+
+
+def _level(row: Mapping[str, str], folder: RunFolder) -> Level:
+    number, kept, total = int(row["level"]), int(row["kept"]), int(row["total"])
+    accuracy, ratio = float(row["accuracy"]), float(row["ratio"])
+    return Level(number, int(row["round"]), ratio, kept, total, accuracy, folder.level(number))
+
+
+def training_hours(run: Run) -> float:
+    """Return how long all epochs of a run took, one after the other."""
+    with (run.folder / "metrics.csv").open(newline="") as file:
+        return sum(float(row["seconds"]) for row in csv.DictReader(file)) / 3600
+
+
+def main(names: list[str]) -> int:
+    """Train what is missing of `names`, by default of all that benchmarks need, and say what there is."""
+    unknown = [name for name in names if name not in TRAININGS]
+    if unknown:
+        sys.stderr.write(f"error: no training {unknown[0]}; there are {', '.join(TRAININGS)}\n")
+        return 1
+    for name in names or [name for name, training in TRAININGS.items() if not training.extra]:
+        try:
+            run = run_of(name)
+        except OnnxShiftError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 1
+        accuracies = ", ".join(f"{level.ratio:.0f}x {level.accuracy:.2%}" for level in run.levels)
+        sys.stdout.write(f"{name}: {accuracies}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
