@@ -19,7 +19,7 @@ from onnx_shift.onnx_pruner.constants import Constants
 from onnx_shift.onnx_pruner.graph import Array
 from onnx_shift.onnx_pruner.plan import Plan
 from onnx_shift.onnx_pruner.rewriter import Rewriter, Size, Weights
-from onnx_shift.onnx_pruner.rules_linear import bias_vector, by_group, folded
+from onnx_shift.onnx_pruner.rules_linear import bias_vector, by_group, folded, kernels
 
 
 @dataclass
@@ -70,8 +70,12 @@ class Surgery:
             else:
                 array = self.constants.get(tensor.name)
                 assert array is not None
-                for axis, mask in masks.items():
-                    array = np.compress(mask, array, axis=axis)
+                kept = {axis: np.nonzero(mask)[0] for axis, mask in masks.items()}
+                if kept.keys() == {0, 1}:
+                    array = kernels(array, kept[0], kept[1], input_first=False)
+                else:
+                    for axis, places in kept.items():
+                        array = array.take(places, axis)
                 if array.dtype.kind == "f":
                     array += array.dtype.type(0)  # -0.0 becomes +0.0
                 self.sliced[key] = self.own(tensor.name, array, alone)
@@ -166,7 +170,7 @@ def _new_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Line
     part = _part(linear, weight, cut)
     rows = (*part.shape[:2], *(1,) * (part.ndim - 2))
     factor = weight.dtype.type(1) if scale is None else scale.astype(weight.dtype).reshape(rows)
-    part = np.multiply(part, factor, out=None if np.may_share_memory(part, weight) else part)
+    part *= factor
     if cut.standing is not None:
         extra = _merged(linear, weight, cut, cut.standing)
         extra = extra if scale is None else extra * scale.reshape((-1,) + (1,) * (extra.ndim - 1))
@@ -177,9 +181,9 @@ def _new_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Line
 
 def _merged(linear: Linear, weight: Array, cut: _Cut, standing: int) -> Array:
     """What the constant inputs that go contribute through the one that stands for them, (outputs, …)."""
-    columns = np.nonzero(cut.gone)[0]
+    columns = np.nonzero(cut.gone & linear.kernel[0][cut.rows].any(axis=0))[0]
     ratio = cut.source.value[columns] / cut.source.value[standing]
-    taps = by_group(weight, 1, linear.input_first)[0][np.ix_(cut.rows, columns)].astype(np.float64)
+    taps = kernels(weight, cut.rows, columns, linear.input_first).astype(np.float64)
     return np.tensordot(ratio, taps, axes=(0, 1))
 
 
@@ -187,11 +191,7 @@ def _part(linear: Linear, weight: Array, cut: _Cut) -> Array:
     """The weights that stay, as (groups, outputs per group, inputs per group, …)."""
     rows, columns = cut.keep_out.reshape(linear.groups, -1), cut.keep_in.reshape(linear.groups, -1)
     if linear.groups == 1:
-        for axis, mask in enumerate((columns[0], rows[0]) if linear.input_first else (rows[0], columns[0])):
-            weight = (
-                weight if mask.all() else weight.take(np.nonzero(mask)[0], axis)
-            )  # ten times faster than a mask
-        return by_group(weight, 1, linear.input_first)
+        return kernels(weight, np.nonzero(rows[0])[0], np.nonzero(columns[0])[0], linear.input_first)[None]
     view = by_group(weight, linear.groups, linear.input_first)
     alive = np.nonzero(rows.any(axis=1) | columns.any(axis=1))[0]
     if rows[alive].all() and columns[alive].all():

@@ -8,6 +8,8 @@ import numpy as np
 from onnx_shift.onnx_pruner.channels import Channels, Effect, Linear, Mask, Op, Operand, Tie, Values, pin_all
 from onnx_shift.onnx_pruner.graph import Array, PruneError
 
+CACHED_WEIGHTS = 1 << 17
+
 
 def by_group(weight: Array, groups: int, input_first: bool) -> Array:
     """A view (groups, outputs per group, inputs per group, …) of a weight."""
@@ -15,32 +17,36 @@ def by_group(weight: Array, groups: int, input_first: bool) -> Array:
     return view.swapaxes(1, 2) if input_first else view
 
 
+def kernels(weight: Array, outputs: Array, inputs: Array, input_first: bool) -> Array:
+    """A copy of the kernels from some inputs to some outputs of a weight without groups, (outputs, inputs, …)."""
+    first, second = (inputs, outputs) if input_first else (outputs, inputs)
+    if len(second) == weight.shape[1]:
+        found = weight.take(first, axis=0)
+    else:  # one pass for both axes
+        flat = weight.reshape(weight.shape[0] * weight.shape[1], *weight.shape[2:])
+        found = flat.take(first[:, None] * weight.shape[1] + second, axis=0)
+    return found.swapaxes(0, 1) if input_first else found
+
+
 def nonzero_kernels(weight: Array) -> Mask:
     """Which kernels, the first two axes, hold a non-zero weight (-0.0 is zero, NaN is not).
 
-    In a dense model the first element of a kernel decides. In one with zero filters or input slices, a fast pass
-    over whole rows and columns settles most of the others.
+    A few rows at a time, so that they stay in the cache; truth values are read as words, several at once.
     """
     flat = weight.reshape(*weight.shape[:2], -1)
     if 0 in flat.shape or all(stride == 0 for stride in weight.strides):
         return np.broadcast_to(np.asarray(bool(flat.size and flat.flat[0] != 0)), flat.shape[:2])
-    found: Mask = flat[:, :, 0] != 0
-    if flat.shape[2] == 1 or found.all():
-        return found
-    open_ = ~found
-    if 4 * np.count_nonzero(open_) > found.size and flat.flags.c_contiguous and flat.dtype.kind == "f":
-        bits = flat.view(f"u{flat.itemsize}").reshape(len(flat), -1)
-        magnitude = bits.dtype.type(np.iinfo(bits.dtype).max >> 1)  # all but the sign
-        open_ &= ((np.bitwise_or.reduce(bits, axis=1) & magnitude) != 0)[:, None]
-        if 4 * np.count_nonzero(open_) > found.size:
-            columns = (np.bitwise_or.reduce(bits, axis=0) & magnitude) != 0
-            open_ &= columns.reshape(flat.shape[1:]).any(axis=1)
-    rows, columns = np.nonzero(open_)
-    if 4 * len(rows) < found.size:
-        found[rows, columns] = (flat[rows, columns, 1:] != 0).any(axis=1)
-    else:
-        for position in range(1, flat.shape[2]):
-            found |= flat[:, :, position] != 0
+    count, size = flat.shape[1:]
+    if size == 1:
+        return np.asarray(flat[:, :, 0] != 0)
+    word = max(width for width in (1, 2, 4, 8) if width <= size)
+    found = np.zeros(flat.shape[:2], np.bool_)
+    step = max(1, CACHED_WEIGHTS // (count * size))
+    for start in range(0, len(flat), step):
+        nonzero = np.ascontiguousarray(flat[start : start + step] != 0)
+        for offset in (*range(0, size - word, word), size - word):
+            words = np.ndarray((len(nonzero), count), f"u{word}", nonzero, offset, (count * size, size))
+            found[start : start + step] |= words != 0
     return found
 
 
@@ -76,7 +82,7 @@ def folded(linear: Linear, weight: Array, outputs: Array, held: Mask, value: Val
     group, row = outputs // view.shape[1], outputs % view.shape[1]
     if linear.groups == 1:
         columns = np.nonzero(held)[0]
-        taps = view[0][np.ix_(row, columns)].astype(np.float64)
+        taps = kernels(weight, row, columns, linear.input_first).astype(np.float64)
         total = taps.reshape(len(row), len(columns), -1).sum(axis=2) @ value[columns]
     else:
         taps = view[group, row].astype(np.float64)
