@@ -9,6 +9,7 @@ from onnx_shift.onnx_pruner.channels import Channels, Effect, Linear, Mask, Op, 
 from onnx_shift.onnx_pruner.graph import Array, PruneError
 
 CACHED_WEIGHTS = 1 << 17
+SMALL_KERNEL = 4  # a place to read from takes as much memory as two float32
 
 
 def by_group(weight: Array, groups: int, input_first: bool) -> Array:
@@ -22,6 +23,8 @@ def kernels(weight: Array, outputs: Array, inputs: Array, input_first: bool) -> 
     first, second = (inputs, outputs) if input_first else (outputs, inputs)
     if len(second) == weight.shape[1]:
         found = weight.take(first, axis=0)
+    elif weight[0, 0].size < SMALL_KERNEL:
+        found = weight.take(first, axis=0).take(second, axis=1)
     else:  # one pass for both axes
         flat = weight.reshape(weight.shape[0] * weight.shape[1], *weight.shape[2:])
         found = flat.take(first[:, None] * weight.shape[1] + second, axis=0)
