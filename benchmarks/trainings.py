@@ -35,8 +35,8 @@ class Training:
 
 
 _PRESET = "vgg16-quarter-cifar10"
-#: Methods that need no level before the one they make: only the ratios that tell them apart, 64 and 128.
-_HIGH = {"levels": 7, "first_level": 6}
+#: Methods that need no level before the one they make: only a ratio that tells them apart, 64.
+_HIGH = {"levels": 6, "first_level": 6}
 #: A tenth of the work of the chain's: a fifth of the images, half of the epochs, one of them before the rewind.
 _RESIDUAL = {
     "model": "resnet20-cifar",
@@ -47,7 +47,7 @@ _RESIDUAL = {
     "evaluate_every": 0,
     "exclude": (),
 }
-_RESIDUAL_HIGH = {**_RESIDUAL, "levels": 5, "first_level": 4}
+_RESIDUAL_HIGH = {**_RESIDUAL, "levels": 5, "first_level": 5}
 #: Whole blocks of channels from level 2 on: fewer levels, each much faster. Strong decay empties unneeded channels.
 _FAST = {
     "method": "refill",
@@ -64,8 +64,8 @@ _FURTHER = ("snip", "grasp", "ntk-sap")
 TRAININGS: dict[str, Training] = {
     "imp": Training(65, {}),
     "fast": Training(30, _FAST),
-    **{name: Training(25, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},
-    **{name: Training(25, {"method": name, **_HIGH}, extra=True) for name in _FURTHER},
+    **{name: Training(14, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},
+    **{name: Training(14, {"method": name, **_HIGH}, extra=True) for name in _FURTHER},
     **{f"imp-seed-{seed}": Training(65, {"seed": seed}, extra=True) for seed in (1, 2)},
     "residual-imp": Training(10, {**_RESIDUAL, "levels": 5}),
     **{
