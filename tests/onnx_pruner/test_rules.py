@@ -5,27 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+
+from tests.onnx_pruner.conftest import bias, weight
 
 Exact = Callable[..., Any]
-Floats = NDArray[np.float32]
-
-
-def weight(*shape: int, dead: tuple[int, ...] = (), unread: tuple[int, ...] = (), seed: int = 0) -> Floats:
-    """Random weights with zero filters `dead` (first axis) and zero input slices `unread` (second axis)."""
-    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    values[list(dead)] = -0.0
-    if unread:
-        values[:, list(unread)] = 0
-    return values
-
-
-def bias(count: int, **values: float) -> Floats:
-    """Small positive biases; `_3=-1` sets entry 3."""
-    found = np.linspace(0.1, 0.5, count, dtype=np.float32)
-    for key, value in values.items():
-        found[int(key[1:])] = value
-    return found
 
 
 # name, body between h (8 channels, 2 and 5 constant at 0.7 and -0.4, 6 unread) and z, channels of z, options

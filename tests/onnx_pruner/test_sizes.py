@@ -7,20 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from numpy.typing import NDArray
+
+from tests.onnx_pruner.conftest import ints, weight
 
 Exact = Callable[..., Any]
 SCALARS = {name: np.asarray(k, np.int64) for k, name in enumerate(("zero", "one", "two", "three"))}
-
-
-def weight(*shape: int, dead: tuple[int, ...] = (), seed: int = 0) -> NDArray[np.float32]:
-    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    values[list(dead)] = 0
-    return values
-
-
-def ints(*values: int) -> NDArray[np.int64]:
-    return np.asarray(values, np.int64)
 
 
 def used(text: str, arrays: dict[str, Any]) -> dict[str, Any]:

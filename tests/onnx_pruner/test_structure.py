@@ -6,31 +6,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
+
+from tests.onnx_pruner.conftest import bias, ints, weight
 
 Exact = Callable[..., Any]
-Floats = NDArray[np.float32]
-
-
-def weight(*shape: int, dead: tuple[int, ...] = (), unread: tuple[int, ...] = (), seed: int = 0) -> Floats:
-    """Random weights with zero filters `dead` (first axis) and zero input slices `unread` (second axis)."""
-    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    values[list(dead)] = -0.0
-    if unread:
-        values[:, list(unread)] = 0
-    return values
-
-
-def bias(count: int, **values: float) -> Floats:
-    """Small positive biases; `_3=-1` sets entry 3."""
-    found = np.linspace(0.1, 0.5, count, dtype=np.float32)
-    for key, value in values.items():
-        found[int(key[1:])] = value
-    return found
-
-
-def ints(*values: int) -> NDArray[np.int64]:
-    return np.asarray(values, np.int64)
 
 
 def test_residual_stream_shrinks_when_zeros_are_aligned(exact: Exact) -> None:
