@@ -121,7 +121,8 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
         for entry in result["details"]:
             if entry["network"] == network:
                 _draw_method(axes, entry["method"], {int(r): v for r, v in entry["accuracy"].items()})
-        ratios = sorted({int(r) for e in result["details"] if e["network"] == network for r in e["accuracy"]})
+        most = max(int(r) for e in result["details"] if e["network"] == network for r in e["accuracy"])
+        ratios = [2**level for level in range(most.bit_length())]
         axes.set(xscale="log", xlabel="ratio: prunable weights over those left", title=network)
         axes.set_xticks(ratios, [str(ratio) for ratio in ratios], minor=False)
         axes.minorticks_off()
@@ -138,7 +139,14 @@ def _draw_method(axes: Axes, method: str, accuracy: Mapping[int, list[float]]) -
     means = [statistics.mean(accuracy[ratio]) for ratio in ratios]
     below = [mean - min(accuracy[ratio]) for mean, ratio in zip(means, ratios, strict=True)]
     above = [max(accuracy[ratio]) - mean for mean, ratio in zip(means, ratios, strict=True)]
-    label = LABELS.get(method, method)
+    style = "o-" if method in ("imp", "refill") else "o:"  # others have no levels in between
     axes.errorbar(
-        ratios, means, (below, above), fmt="o-", markersize=4, capsize=2, color=COLOURS[method], label=label
+        ratios,
+        means,
+        (below, above),
+        fmt=style,
+        markersize=4,
+        capsize=2,
+        color=COLOURS[method],
+        label=LABELS.get(method, method),
     )

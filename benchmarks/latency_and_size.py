@@ -22,7 +22,7 @@ MINUTES = 6
 PICTURE_INCHES = (11, 4.6)
 
 LEVELS = (0, 5, 6, 7, 8)
-SECONDS, ATTEMPTS = 1.0, 3
+SECONDS, ATTEMPTS = 0.8, 3
 
 
 def _papers_rule(sparse: onnx.ModelProto) -> onnx.ModelProto:
@@ -91,7 +91,9 @@ def measure(work: Path) -> dict[str, Any]:
         "speedup_256": aligned["speedup"][1]["median"],
         "speedup_256_batch_16": aligned["speedup"][16]["median"],
         "speedup_256_rule": rule["speedup"][1]["median"],
-        "slowest": min(entry["speedup"][batch]["median"] for entry in ours for batch in (1, 16)),
+        "slowest": _slowest(details, "ours, multiples of 4"),
+        "slowest_unaligned": _slowest(details, "ours, smallest"),
+        "slowest_rule": _slowest(details, "the paper's rule"),
         "largest_difference": max(entry["largest_difference"] for entry in ours),
         "changed_predictions": sum(entry["changed"] for entry in ours),
         "changed_predictions_rule": sum(e["changed"] for e in details if e["form"] == "the paper's rule"),
@@ -108,11 +110,19 @@ def measure(work: Path) -> dict[str, Any]:
             f"Against the sparse outputs on all {len(expected[0]):,} test images: ours differs by at most "
             f"{figures['largest_difference']:.0e} of their scale and changes {figures['changed_predictions']} answers; "
             f"the paper's rule, which forgets the biases of removed filters, changes "
-            f"{figures['changed_predictions_rule']:,} over the {len(LEVELS)} levels.",
+            f"{figures['changed_predictions_rule']:,} over the {len(LEVELS)} levels. Channel counts that are no "
+            "multiples of 4 make the smallest file, and leave onnxruntime's blocked layout: at worst "
+            f"{figures['slowest_unaligned']:.2f}x, the paper's rule {figures['slowest_rule']:.2f}x, ours as it is by "
+            f"default {figures['slowest']:.2f}x.",
             "Published at ratio 256, full VGG-16: 5.14x smaller and up to 1.67x faster, over a dense network whose "
             "BatchNorm was left unfused.",
         ],
     }
+
+
+def _slowest(details: list[dict[str, Any]], form: str) -> float:
+    found = [entry["speedup"] for entry in details if entry["form"] == form]
+    return min(speedup[batch]["median"] for speedup in found for batch in (1, 16))
 
 
 def _timed(paths: Mapping[tuple[int, str], Path], batch: int) -> Any:

@@ -13,10 +13,10 @@ from onnx_shift.runtime.load import SHAPES, builtin_trace
 from onnx_shift.runtime.replay import replay
 
 TITLE = "Replay: load traces served by switching, and by one variant always (issue 4, figure 4)"
-MINUTES = 5
+MINUTES = 4
 PICTURE_INCHES = (12, 7)
 
-SECONDS = 20
+SECONDS = 15
 IMAGES = 16
 _COLOURS = {"policy": "#0b62c4", "smallest": "#6b7280", "largest": "#b45309"}
 _SERVED_BY = {

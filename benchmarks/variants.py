@@ -33,13 +33,12 @@ class Pruned:
 
 
 def pruned_variants(folder: Path) -> list[Pruned]:
-    """Prune all levels of plain magnitude, dense first, and those of the fast tickets."""
+    """Prune all levels of plain magnitude, its dense network first, and those of the fast tickets."""
     found = []
     for name in SHIPPED:
         run = trainings.run_of(name)
         for path, level in zip(pruned_levels(run, folder / name), run.levels, strict=True):
-            if name == SHIPPED[0] or level.level:  # one dense network is enough
-                found.append(Pruned(path.rename(folder / f"{name}-{level.level:02d}.onnx"), level.onnx))
+            found.append(Pruned(path.rename(folder / f"{name}-{level.level:02d}.onnx"), level.onnx))
     return found
 
 
