@@ -48,10 +48,10 @@ _RESIDUAL = {
     "exclude": (),
 }
 _RESIDUAL_HIGH = {**_RESIDUAL, "levels": 5, "first_level": 5}
-#: Whole blocks of channels from level 2 on: fewer levels, each much faster. Strong decay empties unneeded channels.
+#: Whole blocks of channels at level 2: few levels, the last much faster. Strong decay empties unneeded channels.
 _FAST = {
     "method": "refill",
-    "levels": 3,
+    "levels": 2,
     "rank": "cost",
     "refill_from": 2,
     "refill_widen": 1.15,
@@ -63,7 +63,7 @@ _FURTHER = ("snip", "grasp", "ntk-sap")
 
 TRAININGS: dict[str, Training] = {
     "imp": Training(65, {}),
-    "fast": Training(30, _FAST),
+    "fast": Training(20, _FAST),
     **{name: Training(14, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},
     **{name: Training(14, {"method": name, **_HIGH}, extra=True) for name in _FURTHER},
     **{f"imp-seed-{seed}": Training(65, {"seed": seed}, extra=True) for seed in (1, 2)},
