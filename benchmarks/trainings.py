@@ -75,7 +75,9 @@ TRAININGS: dict[str, Training] = {
     **{f"residual-{name}": Training(5, {**_RESIDUAL_HIGH, "method": name}, extra=True) for name in _FURTHER},
     **{
         f"peer-{peer}-{part}": Training(
-            4, {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0}, extra=part == 4
+            4,
+            {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0},
+            extra=(peer, part) != ("l1", 16),
         )
         for part in (16, 4)
         for peer in ("l1", "similar")
@@ -135,9 +137,10 @@ def _level(row: Mapping[str, str], folder: RunFolder) -> Level:
 
 
 def training_hours(run: Run) -> float:
-    """Return how long all epochs of a run took, one after the other."""
+    """Return how long all epochs of a run took, one after the other, up to its last level."""
+    last = run.levels[-1].round
     with (run.folder / "metrics.csv").open(newline="") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file)) / 3600
+        return sum(float(row["seconds"]) for row in csv.DictReader(file) if int(row["round"]) <= last) / 3600
 
 
 def main(names: list[str]) -> int:
