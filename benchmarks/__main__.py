@@ -72,6 +72,7 @@ def run(name: str, module: ModuleType, again: bool) -> list[str]:
         sys.stdout.write(f"{name}: {module.TITLE} (about {module.MINUTES:g} minutes) ...\n")
         started = time.monotonic()
         try:
+            (WORK / name).mkdir(parents=True, exist_ok=True)
             measured = module.measure(WORK / name)
         except OnnxShiftError as error:  # says in one line what is wrong
             return [f"{name}: {error}"]

@@ -19,6 +19,7 @@ from onnx_shift.onnx_pruner.sessions import open_session
 
 #: The trainings whose levels make one portfolio.
 SHIPPED = ("imp", "fast")
+COLLAPSED = 0.2  # accuracy; guessing among ten classes gives 0.1
 CPU = "CPUExecutionProvider"
 #: No layer has as many channels: BatchNorm is fused and every channel stays.
 FUSE_ONLY = 1 << 30
@@ -32,12 +33,17 @@ class Pruned:
     sparse: Path
 
 
-def pruned_variants(folder: Path) -> list[Pruned]:
-    """Prune all levels of plain magnitude, its dense network first, and those of the fast tickets."""
+def pruned_variants(folder: Path, *, collapsed: bool = False) -> list[Pruned]:
+    """Prune all levels of plain magnitude, its dense network first, and those of the fast tickets.
+
+    Levels that hardly do better than guessing are left out unless `collapsed`: small and useless proves nothing.
+    """
     found = []
     for name in SHIPPED:
         run = trainings.run_of(name)
         for path, level in zip(pruned_levels(run, folder / name), run.levels, strict=True):
+            if level.accuracy < COLLAPSED and not collapsed:
+                continue
             found.append(Pruned(path.rename(folder / f"{name}-{level.level:02d}.onnx"), level.onnx))
     return found
 
