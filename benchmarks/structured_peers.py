@@ -170,11 +170,12 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
     ):
         for name, colour in _COLOURS.items():
             entries = [entry for entry in result["details"] if entry["pruned by"] == name]
-            style = "o-" if name in OURS.values() else "s--"
-            sizes = [entry[key] / 1e3 for entry in entries]
-            axes.plot(
-                sizes, [entry["accuracy"] for entry in entries], style, markersize=5, color=colour, label=name
-            )
+            if entries:
+                style = "o-" if name in OURS.values() else "s--"
+                sizes, accuracy = zip(
+                    *((entry[key] / 1e3, entry["accuracy"]) for entry in entries), strict=True
+                )
+                axes.plot(sizes, accuracy, style, markersize=5, color=colour, label=name)
         axes.axhline(result["figures"]["dense"], color="black", linewidth=0.8, linestyle=":")
         axes.set(xscale="log", xlabel=label)
         axes.grid(alpha=0.3, which="both")
