@@ -37,7 +37,7 @@ def sha256(content: Buffer) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Member:
     """One file of an archive as it lies there: `stored` holds its DEFLATE stream, or the content itself."""
 
@@ -45,7 +45,7 @@ class Member:
     method: int
     crc32: int
     size_bytes: int
-    stored: Bytes = field(repr=False, compare=False)
+    stored: Bytes = field(repr=False)
 
     @property
     def stored_bytes(self) -> int:

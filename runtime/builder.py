@@ -4,10 +4,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -28,8 +27,7 @@ Shape = tuple[tuple[int, ...], np.dtype[Any]]
 _NUMPY_TYPES = {"float": "float32", "double": "float64"}  # the two whose names differ in onnxruntime
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(NamedTuple):
     """A session of a variant, and what each step to it took."""
 
     session: ort.InferenceSession

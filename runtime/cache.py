@@ -7,9 +7,7 @@ atomically, every member hashed. The folder may be deleted at any time and be us
 once.
 """
 
-import json
 import os
-import platform
 import sys
 import time
 from contextlib import suppress
@@ -48,6 +46,8 @@ def default_folder() -> Path | None:
 
 def cache_key(model_sha256: str, options: ort.SessionOptions, providers: Providers) -> str:
     """Return the name of the entry for this model here: see the module for what it depends on."""
+    import json
+
     chosen = [
         (name, sorted(given.items())) for name, given in zip(providers.names, providers.options, strict=True)
     ]
@@ -63,6 +63,8 @@ def _readable_options(options: ort.SessionOptions) -> list[str]:
 
 @cache
 def _processor() -> str:
+    import platform
+
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -5,7 +5,6 @@ The file is an archive (`archive.py`) of `manifest.json` and, per variant, `<nam
 file, so that a session is built without parsing any protobuf here.
 """
 
-import json
 import math
 import os
 import threading
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -46,8 +45,7 @@ TENSOR_TYPES = frozenset(
 _DEFAULT_LIMIT_BYTES = 4 << 30
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One initializer that lies outside the model: where its bytes are and how to read them (type as in
     numpy).
     """
@@ -63,8 +61,7 @@ class Tensor:
         return math.prod(self.shape) * np.dtype(self.type).itemsize
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What a session is built from, deflated: the model without its large tensors, and the files these lie
     in.
     """
@@ -311,6 +308,8 @@ def write_with_manifest(file: IO[bytes], body: Mapping[str, Any], members: Seque
     """Write an archive whose first member is a manifest: format version, `body`, SHA-256 of every other
     member.
     """
+    import json  # late, like all that only reading or writing needs: the import is held to a budget
+
     hashes = {member.name: {"sha256": member.sha256(), "bytes": member.size_bytes} for member in members}
     text = json.dumps(
         {"format": FORMAT, **body, "members": hashes}, indent=1, ensure_ascii=False, allow_nan=False
@@ -320,6 +319,8 @@ def write_with_manifest(file: IO[bytes], body: Mapping[str, Any], members: Seque
 
 def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
     """Return the manifest among `members`, its format and every other member's size and SHA-256 checked."""
+    import json
+
     if MANIFEST not in members:
         raise PortfolioError(f"it holds no {MANIFEST}, so it is no portfolio")
     try:
@@ -341,7 +342,7 @@ def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
 
 def tensor_table(content: Content) -> list[dict[str, Any]]:
     """Return the content's tensors as the manifest lists them."""
-    return [vars(tensor) for tensor in content.tensors]
+    return [tensor._asdict() for tensor in content.tensors]
 
 
 def content_of(entry: Mapping[str, Any], members: Mapping[str, Member], *, prefix: str = "") -> Content:

@@ -1,9 +1,8 @@
 """Building onnxruntime sessions over tensors already in memory, so that nothing is parsed or copied."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -45,8 +44,7 @@ _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 _DEFAULT_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
-@dataclass(frozen=True)
-class Providers:
+class Providers(NamedTuple):
     """The execution providers of every session of a switcher, in order of preference, with their options."""
 
     names: tuple[str, ...]
