@@ -5,6 +5,7 @@ A class of tied channels may go when nothing needs any of its members. Constant 
 kept back, never taken away, until every constraint holds: no empty tensor, equal groups, aligned counts.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,10 @@ from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
 from onnx_shift.onnx_pruner.channels import Index, Mask
 
 BLOCKS = (16, 8)  # channels that onnxruntime's blocked layout holds together, by processor
-#: A tensor of fewer channels than a block leaves that layout. Measured, one thread: more than half a block then takes
-#: as long as the whole; before a 1x1 convolution, which does too little work to make up for it, any number does.
-WORTHWHILE = BLOCKS[0] // 2
+#: A tensor of fewer channels than a block leaves that layout. Measured, one thread: up to half a block that
+#: pays; on few positions up to a quarter; before a 1x1 convolution, which does too little work, never.
+HALF_BLOCK, QUARTER_BLOCK = BLOCKS[0] // 2, BLOCKS[0] // 4
+FEW_POSITIONS = 64
 CLOSE = 0.1  # a constant may stand for others at most this many times larger: rounding stays small
 
 
@@ -94,7 +96,7 @@ class _Planner:
 
     def settle(self, align: int) -> None:
         units = {} if align == 1 else self._units(align)
-        pointwise = self._pointwise_inputs()
+        worthwhile = self._worthwhile()
         while True:
             before = int(self.cut.sum())
             for name in self.members:
@@ -106,7 +108,7 @@ class _Planner:
             for name, unit in units.items():
                 count = -(-self._kept(name) // unit) * unit
                 blocked = len(self.members[name]) >= BLOCKS[0] > count
-                if blocked and (count > WORTHWHILE or name in pointwise):
+                if blocked and count > worthwhile.get(name, HALF_BLOCK):
                     self._reach(name, BLOCKS[0], f"fills a block of {BLOCKS[0]}: fewer channels take longer")
                 else:
                     self._reach(name, count, f"keeps the count a multiple of {unit}")
@@ -131,15 +133,17 @@ class _Planner:
                 units.update((name, unit) for name in op.input_names if unit > 1)
         return units
 
-    def _pointwise_inputs(self) -> frozenset[str]:
-        """Tensors that a 1x1 convolution reads."""
-        convolutions = (
-            (op, effect.linear)
-            for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True)
-            if effect.linear is not None and op.type == "Conv"
-        )
-        shapes = ((op.name(0), op.shape(linear.weight)) for op, linear in convolutions)
-        return frozenset(name for name, shape in shapes if shape is not None and set(shape[2:]) == {1})
+    def _worthwhile(self) -> dict[str, int]:
+        """Up to how many channels less than a block pay, for tensors that a convolution reads."""
+        most: dict[str, int] = {}
+        for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
+            if effect.linear is None or op.type != "Conv":
+                continue
+            sizes, kernel = (op.shape(0) or ())[2:], (op.shape(effect.linear.weight) or ())[2:]
+            few = all(isinstance(size, int) for size in sizes) and math.prod(map(int, sizes)) <= FEW_POSITIONS
+            limit = 0 if set(kernel) == {1} else QUARTER_BLOCK if few else HALF_BLOCK
+            most[op.name(0)] = min(limit, most.get(op.name(0), limit))
+        return most
 
     def _kept(self, name: str) -> int:
         return int((~self.cut[self.members[name]]).sum())

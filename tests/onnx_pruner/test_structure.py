@@ -422,11 +422,14 @@ def test_alignment_keeps_multiples(exact: Exact, align: int) -> None:
     assert pruned.report.parameters_after_align_1 == 7 * 3 + 7 + 7 * 4 + 4
 
 
-@pytest.mark.parametrize(("kernel", "alive", "expected"), [(3, 11, 16), (3, 7, 8), (1, 3, 16), (1, 17, 20)])
+@pytest.mark.parametrize(
+    ("kernel", "size", "alive", "expected"),
+    [(3, 12, 11, 16), (3, 12, 7, 8), (3, 6, 7, 16), (3, 6, 4, 4), (1, 12, 3, 16), (1, 12, 17, 20)],
+)
 def test_counts_that_would_leave_the_blocked_layout_fill_a_block(
-    exact: Exact, kernel: int, alive: int, expected: int
+    exact: Exact, kernel: int, size: int, alive: int, expected: int
 ) -> None:
-    text = f"""g (float[N,3,6,6] x) => (float[N,4,M,K] y) {{
+    text = f"""g (float[N,3,{size},{size}] x) => (float[N,4,M,K] y) {{
         a = Conv(x, w1, b1)
         r = Relu(a)
         y = Conv<kernel_shape=[{kernel},{kernel}]>(r, w2)
