@@ -140,7 +140,8 @@ class _Planner:
             if effect.linear is None or op.type != "Conv":
                 continue
             sizes, kernel = (op.shape(0) or ())[2:], (op.shape(effect.linear.weight) or ())[2:]
-            few = all(isinstance(size, int) for size in sizes) and math.prod(map(int, sizes)) <= FEW_POSITIONS
+            known = [size for size in sizes if isinstance(size, int)]
+            few = len(known) == len(sizes) and math.prod(known) <= FEW_POSITIONS
             limit = 0 if set(kernel) == {1} else QUARTER_BLOCK if few else HALF_BLOCK
             most[op.name(0)] = min(limit, most.get(op.name(0), limit))
         return most
