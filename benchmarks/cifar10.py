@@ -136,6 +136,9 @@ def _speedup(entry: Mapping[str, Any], batch: str) -> str:
     return f"{found['median']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
 
 
+_SHOWN_POINTS = 20  # below the dense network: a variant that only guesses would squash all others
+
+
 def draw(result: Mapping[str, Any], figure: Figure) -> None:
     variants: Mapping[str, Mapping[str, Any]] = result["details"]["variants"]
     size, one, sixteen = figure.subplots(1, 3, sharey=True)
@@ -149,9 +152,12 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
         (sixteen, lambda entry: entry["speedup"]["16"]["median"], "the same, batch 16"),
     ]
     dense = 100 * variants[result["details"]["dense"]]["accuracy"]
+    shown = {
+        name: entry for name, entry in variants.items() if 100 * entry["accuracy"] > dense - _SHOWN_POINTS
+    }
     for axes, value, label in panels:
         for run, colour in _COLOURS.items():
-            entries = [entry for name, entry in variants.items() if name.startswith(run)]
+            entries = [entry for name, entry in shown.items() if name.startswith(run)]
             sizes, accuracy = (
                 [value(entry) for entry in entries],
                 [100 * entry["accuracy"] for entry in entries],
@@ -165,4 +171,7 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     size.set(xlim=(0, None), ylabel="test accuracy, % (points: ratio; dots: dense less 1)")
+    missing = [f"{entry['ratio']:.0f}" for name, entry in variants.items() if name not in shown]
+    if missing:
+        size.set_title(f"not shown: ratio {', '.join(missing)}, far below", fontsize=8, loc="left")
     size.legend(frameon=False, fontsize="small", loc="lower right")
