@@ -46,7 +46,6 @@ _COLOURS = dict(zip(FORMS, ("#6b7280", "#b45309", "#0b62c4", "#15803d"), strict=
 
 
 def measure(work: Path) -> dict[str, Any]:
-    work.mkdir(parents=True, exist_ok=True)
     run = trainings.run_of("imp")
     levels = [run.levels[number] for number in LEVELS]
     paths: dict[tuple[int, str], Path] = {}

@@ -25,7 +25,6 @@ SHARES = {"half of the channels": 0.5, "few channels": 0.02}
 
 
 def measure(work: Path) -> dict[str, Any]:
-    work.mkdir(parents=True, exist_ok=True)
     rows, figures = [], {}
     for name, (classes, size) in MODELS.items():
         dense = _exported(name, classes, size)

@@ -65,9 +65,7 @@ class Recipe:
     cost_power: float = 0.25  # with rank "cost": score / positions^cost_power; 0.5 starves the first layers
     refill_widen: float = 1.0  # with method "refill": channels kept, times this
     refill_from: int = 1  # with method "refill": levels before this one are plain magnitude pruning
-    refill_multiple: int = (
-        1  # with method "refill": channels stay in multiples of this, rounded to the nearest
-    )
+    refill_multiple: int = 1  # with method "refill": channels stay in multiples of this, to the nearest
     exclude: tuple[str, ...] = ()  # weights never pruned, by name or pattern
     rewind: str = "weights"  # what goes back to rewind_steps; with "learning-rate" trained weights stay
     rewind_steps: int = 0

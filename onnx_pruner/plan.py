@@ -95,8 +95,7 @@ class _Planner:
         self.members = {name: analysis.classes[analysis.numbers(name)] for name in analysis.channels}
 
     def settle(self, align: int) -> None:
-        units = {} if align == 1 else self._units(align)
-        worthwhile = self._worthwhile()
+        units, worthwhile = ({}, {}) if align == 1 else (self._units(align), self._worthwhile())
         while True:
             before = int(self.cut.sum())
             for name in self.members:
