@@ -87,6 +87,23 @@ def select(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int) 
     return result
 
 
+def layer_adaptive(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> Scores:
+    """Make scores comparable between layers: each one squared, as a share of the squares in its layer that
+    are no smaller (LAMP, Lee et al., ICLR 2021).
+
+    The order within a layer stays. The best of every layer gets 1, so that no layer is emptied before all
+    have one weight left.
+    """
+    adapted = {}
+    for name, kept in mask.items():
+        squares, order = scores[name][kept].double().square().sort()
+        no_smaller = squares.flip(0).cumsum(0).flip(0)
+        shares = torch.empty_like(squares)
+        shares[order] = squares / no_smaller.clamp_min(torch.finfo(torch.float64).tiny)
+        adapted[name] = torch.zeros_like(scores[name]).masked_scatter_(kept, shares.to(scores[name].dtype))
+    return adapted
+
+
 def apply_mask(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
     """Set the removed weights of `model` to +0.0, in place."""
     with torch.no_grad():

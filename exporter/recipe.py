@@ -17,7 +17,7 @@ from onnx_shift.files import read_bytes
 CHOICES = {
     "initialisation": ("published", "kaiming", "own"),
     "augmentation": ("none", "shift", "flip-crop", "resized-crop"),
-    "rank": ("magnitude", "cost"),
+    "rank": ("magnitude", "cost", "layer-adaptive"),
     "rewind": ("weights", "learning-rate"),
     "schedule": ("milestones", "one-cycle"),
     "precision": ("float32", "bfloat16", "float16"),
