@@ -67,8 +67,9 @@ def measure(work: Path) -> dict[str, Any]:
         "notes": [
             "Levels of quarter-width VGG-16 on CIFAR-10, pruned. A switch is timed until the first "
             "answer to one image, one thread, all ways in turn; in brackets the quartiles. Files are in the page "
-            "cache. Memory is resident above an idle onnxruntime, after every variant has served twice, each way in a "
-            "process of its own; peak includes the switches.",
+            "cache. Memory is resident above the imports and an idle onnxruntime, after all variants have served twice, "
+            "each way in a process of its own; peak includes the switches. Ours imports "
+            f"{memory['ours']['imports']:.1f} MB of Python modules beside onnxruntime.",
             "One network, weights exchanged, stands in for Dynamic-OFA's way: one session of the full-size network "
             "(BatchNorm fused) takes its weights as inputs; each variant's weights lie in memory deflated and a switch "
             "inflates them over the ones in use, zeros and all. Unlike the real one it slices no channels out, so "

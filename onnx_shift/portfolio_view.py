@@ -34,12 +34,12 @@ def portfolio_table(portfolio: "Portfolio") -> Table:
     for heading in ("variant", "weights", "deflated", "accuracy", "ratio"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     for variant in portfolio:
-        accuracy, ratio = variant.metadata.get("accuracy"), variant.metadata.get("ratio")
+        ratio = variant.metadata.get("ratio")
         table.add_row(
             variant.name,
             show_bytes(variant.weight_bytes),
             show_bytes(variant.deflated_bytes),
-            show_share(accuracy) if isinstance(accuracy, int | float) else "–",
+            "–" if variant.accuracy is None else show_share(variant.accuracy),
             f"{ratio:g}" if isinstance(ratio, int | float) else "–",
         )
     return table

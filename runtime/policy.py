@@ -87,7 +87,7 @@ class QueriesPerSecond:
         lately = self._rate(window_s / 2)
         needed = lately + max(0, load.waiting - 1) / self._drain_s()
         queue = load.waiting / self._most_waiting(capacity)
-        if load.active is not load.variants[0]:
+        if load.active is not self._last_resort(load):
             behind = (queue > 1 and needed > capacity) or (queue > 2 / 3 and lately > capacity)
             if behind or self._is_too_slow(load, queue):
                 self._no_rise_before_s = load.time_s + self.cooldown_s
@@ -120,6 +120,10 @@ class QueriesPerSecond:
     def _is_too_slow(self, load: Load, queue: float) -> bool:
         return False
 
+    def _last_resort(self, load: Load) -> Variant:
+        """Return the variant below which there is none."""
+        return load.variants[0]
+
     def _fall(self, load: Load, rate: float) -> str:
         return "smaller"
 
@@ -130,10 +134,11 @@ class QueriesPerSecond:
 
 @dataclass
 class LatencyObjective(QueriesPerSecond):
-    """Keeps the 95th percentile of the latency under `p95_ms` with the largest variant that does.
+    """Keeps the 95th percentile of the latency under `p95_ms` with the best variant that does: the most accurate
+    where the portfolio states the accuracy of all, else the largest.
 
     Watches the load as `QueriesPerSecond` does, with three differences: requests may wait for half of the objective;
-    it goes straight to the largest variant that keeps up with the load and with those that wait; and a variant that
+    it goes straight to the best variant that keeps up with the load and with those that wait; and a variant that
     exceeds the objective though nothing waits is left alone for `avoid_s`.
     """
 
@@ -164,23 +169,35 @@ class LatencyObjective(QueriesPerSecond):
         self._avoided[load.active.name] = load.time_s + self.avoid_s
         return True
 
+    def _last_resort(self, load: Load) -> Variant:
+        return max(load.variants, key=lambda variant: self._capacities.of(variant, load.active))
+
     def _fall(self, load: Load, rate: float) -> str:
-        index = load.variants.index(load.active)
-        return self._largest(load, rate, load.variants[:index])
+        capacity = self._capacities.of(load.active, load.active)
+        faster = [v for v in load.variants if self._capacities.of(v, load.active) > capacity]
+        return self._best(load, rate, faster).name
 
     def _rise(self, load: Load, rate: float) -> str | None:
-        best = self._largest(load, rate, load.variants)
-        index = [variant.name for variant in load.variants].index(best)
-        return best if index > load.variants.index(load.active) else None
+        ranked = _worst_first(load.variants)
+        best = self._best(load, rate, load.variants)
+        return best.name if ranked.index(best) > ranked.index(load.active) else None
 
-    def _largest(self, load: Load, rate: float, variants: Sequence[Variant]) -> str:
-        """Return the largest of `variants` that keeps up, the smallest where none does."""
-        for variant in reversed(variants):
+    def _best(self, load: Load, rate: float, variants: Sequence[Variant]) -> Variant:
+        """Return the best of `variants` that keeps up, the fastest of all where none does."""
+        for variant in reversed(_worst_first(variants)):
             avoided = self._avoided.get(variant.name, float("-inf")) > load.time_s
             slow = 1e3 / self._capacities.of(variant, load.active) > self.p95_ms
             if not avoided and not slow and self._keeps_up(variant, load, rate):
-                return variant.name
-        return variants[0].name
+                return variant
+        return self._last_resort(load)
+
+
+def _worst_first(variants: Sequence[Variant]) -> list[Variant]:
+    """Sort by accuracy, of equals the smaller one last; by size where not all state their accuracy."""
+    stated = [(variant.accuracy, variant) for variant in reversed(variants) if variant.accuracy is not None]
+    if len(stated) < len(variants):
+        return list(variants)
+    return [variant for _, variant in sorted(stated, key=lambda pair: pair[0])]
 
 
 @dataclass

@@ -133,6 +133,12 @@ class Variant:
     sha256: str
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def accuracy(self) -> float | None:
+        """Share of images classified right, 0..1, as its metadata states it."""
+        stated = self.metadata.get("accuracy")
+        return float(stated) if isinstance(stated, int | float) else None
+
 
 @dataclass(frozen=True)
 class Signature:

@@ -189,9 +189,8 @@ def _zeros(portfolio: Portfolio) -> dict[str, Any]:
 
 
 def _accuracies(portfolio: Portfolio) -> tuple[float, ...] | None:
-    stated = [variant.metadata.get("accuracy") for variant in portfolio]
-    numbers = [float(value) for value in stated if isinstance(value, int | float)]
-    return tuple(numbers) if len(numbers) == len(stated) else None
+    stated = [variant.accuracy for variant in portfolio if variant.accuracy is not None]
+    return tuple(stated) if len(stated) == len(portfolio) else None
 
 
 def _time_variants(

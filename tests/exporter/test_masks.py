@@ -13,6 +13,7 @@ from onnx_shift.exporter.masks import (
     count_kept,
     full_mask,
     keep_after_round,
+    layer_adaptive,
     prunable_weights,
     select,
 )
@@ -46,6 +47,15 @@ def test_ties_go_to_the_earlier_weight() -> None:
     chosen = select(scores, mask, 3)
     assert chosen["a"].tolist() == [True, True, False]
     assert chosen["b"].tolist() == [False, True]
+
+
+def test_layer_adaptive_scores_are_shares_of_the_squares_that_are_no_smaller() -> None:
+    mask = {"a": torch.tensor([True, True, False, True]), "b": torch.tensor([True, True])}
+    adapted = layer_adaptive({"a": torch.tensor([3.0, 1.0, 9.0, 2.0]), "b": torch.tensor([0.1, 0.2])}, mask)
+    assert adapted["a"][mask["a"]].tolist() == pytest.approx([1.0, 1 / 14, 4 / 13])
+    assert adapted["b"].tolist() == pytest.approx([0.2, 1.0])
+    last = select(adapted, mask, 2)
+    assert [int(kept.sum()) for kept in last.values()] == [1, 1]
 
 
 def test_rounds_remove_the_share_rounded_up() -> None:

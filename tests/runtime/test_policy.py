@@ -96,6 +96,23 @@ def test_a_variant_that_is_too_slow_by_itself_is_left_and_avoided() -> None:
     assert set(later[:90]) == {None} and later[-1] == "large"
 
 
+def test_the_objective_is_kept_by_the_most_accurate_not_the_largest() -> None:
+    stated = [
+        Variant(*fields, 0, "", {"accuracy": a})
+        for fields, a in [(("s", 1), 0.8), (("m", 2), 0.9), (("l", 4), 0.9)]
+    ]
+    policy = LatencyObjective()
+
+    def choices(active: int) -> set[str | None]:
+        looks = (
+            Load(0.05 * i, 0.05, 1, 1, 0, 0.01, (9.0,), stated[active], tuple(stated)) for i in range(1, 40)
+        )
+        return {policy.decide(look) for look in looks}
+
+    assert "m" in choices(0) and "l" not in choices(0)
+    assert choices(1) == {None}
+
+
 def test_capacities_are_learnt_and_guessed() -> None:
     capacities = Capacities()
     assert capacities.of(VARIANTS[1], VARIANTS[1]) == float("inf")
