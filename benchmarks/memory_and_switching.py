@@ -67,7 +67,7 @@ def measure(work: Path) -> dict[str, Any]:
         "notes": [
             "Levels of quarter-width VGG-16 on CIFAR-10, pruned. A switch is timed until the first "
             "answer to one image, one thread, all ways in turn; in brackets the quartiles. Files are in the page "
-            "cache. Memory is resident above the imports and an idle onnxruntime, after all variants have served twice, "
+            "cache. Memory is resident above imports and an idle onnxruntime, after all variants have served twice, "
             "each way in a process of its own; peak includes the switches. Ours imports "
             f"{memory['ours']['imports']:.1f} MB of Python modules beside onnxruntime.",
             "One network, weights exchanged, stands in for Dynamic-OFA's way: one session of the full-size network "
