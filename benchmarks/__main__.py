@@ -68,6 +68,7 @@ def run(name: str, module: ModuleType, again: bool) -> list[str]:
     machine = describe_machine()
     key = {"code": hash_code(module), "machine": machine}
     result = json.loads(output.read_text()) if output.exists() else {}
+    before = result.get("spread", {}) if result.get("machine") == machine else {}
     if again or result.get("key") != key["code"] or result.get("machine") != machine:
         sys.stdout.write(f"{name}: {module.TITLE} (about {module.MINUTES:g} minutes) ...\n")
         started = time.monotonic()
@@ -88,12 +89,14 @@ def run(name: str, module: ModuleType, again: bool) -> list[str]:
             "rows": measured["rows"],
             "figures": measured["figures"],
             "notes": measured.get("notes", []),
-            **{key: measured[key] for key in ("tables", "details") if key in measured},
+            **{key: measured[key] for key in ("spread", "tables", "details") if key in measured},
         }
         result = json.loads(json.dumps(result))  # what is drawn and printed is what a reader of the file has
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=1) + "\n")
         draw(module, result, output.with_suffix(".png"))
+        for line in results.repeated(result["figures"], before):
+            sys.stdout.write(f"  {line}\n")
     for caption, rows in results.tables_of(result).items():
         sys.stdout.write((f"{caption}\n" if caption else "") + results.markdown_table(rows))
     checks = results.check_targets(result["figures"], results.read_targets().get(name, {}))

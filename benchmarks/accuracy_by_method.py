@@ -16,9 +16,12 @@ TITLE = "Accuracy against ratio, by method, chain and residual network (the pape
 MINUTES = 0.1
 PICTURE_INCHES = (11, 4.6)
 
+WEIGHTS = "imp, weights rewound"
+LEVEL_BY_LEVEL = ("imp", WEIGHTS, "refill")  # others have no levels in between
 CHAIN, RESIDUAL = "VGG-16, quarter width", "ResNet-20, small training"
 COLOURS = {
     "imp": "#0b62c4",
+    WEIGHTS: "#60a5fa",
     "refill": "#7c3aed",
     "synflow": "#15803d",
     "one-shot": "#b45309",
@@ -28,7 +31,8 @@ COLOURS = {
     "ntk-sap": "#a16207",
 }
 LABELS = {
-    "imp": "iterative magnitude, rewinding (ours)",
+    "imp": "iterative magnitude (ours)",
+    WEIGHTS: "the same, weights rewound",
     "refill": "fast tickets: whole channels (ours)",
     "one-shot": "one-shot magnitude",
 }
@@ -46,7 +50,7 @@ def measure(work: Path) -> dict[str, Any]:
             continue
         run = trainings.finished_run(name) if training.extra else trainings.run_of(name)
         if run is not None:
-            _add(found[network, run.recipe.method], run)
+            _add(found[network, WEIGHTS if name == "imp-weights" else run.recipe.method], run)
     ratios = sorted({ratio for by_ratio in found.values() for ratio in by_ratio})
     rows = [_row(network, method, by_ratio, ratios) for (network, method), by_ratio in found.items()]
     chain, residual = (_means(found, network) for network in (CHAIN, RESIDUAL))
@@ -64,8 +68,10 @@ def measure(work: Path) -> dict[str, Any]:
     recipe, small = trainings.recipe_of("imp"), trainings.recipe_of("residual-imp")
     notes = [
         f"Per cent of the 10,000 CIFAR-10 test images, as the trainer measured. {CHAIN}: all 50,000 training images, "
-        f"{recipe.epochs} epochs per level. ResNet-20: {small.train_images:,} images and {small.epochs} epochs per "
-        "level, far too short for the accuracy it is known for; it shows the order of the methods, no more. "
+        f"{recipe.epochs} epochs per level, between which the learning rate goes back and trained weights stay; "
+        f"weights rewound: they go back too, as published. ResNet-20: so, on {small.train_images:,} images with "
+        f"{small.epochs} epochs per level, far too short for the accuracy it is known for; it shows the order of the "
+        "methods, no more. "
         "Replicates as stated: with one, differences of about half a point mean nothing. Methods without levels in "
         "between are trained at one high ratio only.",
         f"At ratio 64 iterative magnitude pruning is {figures['imp_ahead_64']:.1f} points ahead of the next method; it "
@@ -114,7 +120,7 @@ def _ahead(means: Mapping[str, Mapping[int, float]], ratio: int) -> float:
     others = [
         by_ratio[ratio]
         for name, by_ratio in means.items()
-        if name not in ("imp", "refill") and ratio in by_ratio
+        if name not in LEVEL_BY_LEVEL and ratio in by_ratio
     ]
     return means["imp"][ratio] - max(others)
 
@@ -143,7 +149,7 @@ def _draw_method(axes: Axes, method: str, accuracy: Mapping[int, list[float]]) -
     means = [statistics.mean(accuracy[ratio]) for ratio in ratios]
     below = [mean - min(accuracy[ratio]) for mean, ratio in zip(means, ratios, strict=True)]
     above = [max(accuracy[ratio]) - mean for mean, ratio in zip(means, ratios, strict=True)]
-    style = "o-" if method in ("imp", "refill") else "o:"  # others have no levels in between
+    style = "o-" if method in LEVEL_BY_LEVEL else "o:"
     axes.errorbar(
         ratios,
         means,

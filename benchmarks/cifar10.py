@@ -62,15 +62,17 @@ def measure(work: Path) -> dict[str, Any]:
     fast, equal = _fastest(variants, lost, 0.01), _fastest(variants, lost, 0.0)
     smallest = min((variants[name] for name in kept.kept), key=lambda entry: entry["file_bytes"])
     speedups = [entry["speedup"][batch]["median"] for entry in variants.values() for batch in ("1", "16")]
+    ours = {
+        f"{which}_speedup{suffix}": variants[name]["speedup"][batch]
+        for which, name in (("one_point", fast), ("equal", equal))
+        for suffix, batch in (("", "1"), ("_batch_16", "16"))
+    }
     figures = {
         "search_efficiency": optimal["imp"],
         "training_hours": 24 * days["imp"],
         "dense_accuracy": 100 * dense["accuracy"],
         "size_ratio": dense["file_bytes"] / smallest["file_bytes"],
-        "one_point_speedup": variants[fast]["speedup"]["1"]["median"],
-        "one_point_speedup_batch_16": variants[fast]["speedup"]["16"]["median"],
-        "equal_speedup": variants[equal]["speedup"]["1"]["median"],
-        "equal_speedup_batch_16": variants[equal]["speedup"]["16"]["median"],
+        **{key: speedup["median"] for key, speedup in ours.items()},
         "slowest_speedup": min(speedups),
     }
     recipe = runs["imp"].recipe
@@ -78,6 +80,7 @@ def measure(work: Path) -> dict[str, Any]:
         "rows": rows,
         "tables": {"The variants, after `onnx-shift prune`": table},
         "figures": figures,
+        "spread": {key: (speedup["low"], speedup["high"]) for key, speedup in ours.items()},
         "notes": [
             f"Ours: quarter-width VGG-16, {recipe.epochs} epochs per level on all 50,000 images, one replicate, days "
             "of one core of a CPU, another training beside it. Published: the full network on a GPU. So days show "

@@ -100,6 +100,7 @@ def measure(work: Path) -> dict[str, Any]:
     return {
         "rows": [_row(entry) for entry in details],
         "figures": figures,
+        "spread": {"speedup_128": (aligned["speedup"][1]["low"], aligned["speedup"][1]["high"])},
         "details": details,
         "notes": [
             "Levels of one training of quarter-width VGG-16 on CIFAR-10; onnxruntime on the CPU, one thread, rounds of "

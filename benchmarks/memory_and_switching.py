@@ -30,6 +30,11 @@ MINUTES = 2
 PICTURE_INCHES = (10, 4.6)
 
 VISITS = 11
+_PEERS = {
+    "disk": "reload from disk",
+    "bytes": "reload from bytes",
+    "in_place": "one network, weights exchanged",
+}
 _IDLE = '<ir_version: 8, opset_import: ["" : 13]> idle (float[1] x) => (float[1] y) { y = Identity(x) }'
 _COLOURS = dict(zip(WAYS, ("#0b62c4", "#6b7280", "#b45309", "#d97706", "#15803d"), strict=True))
 
@@ -51,18 +56,17 @@ def measure(work: Path) -> dict[str, Any]:
     memory, switches = shown["memory_mb"], shown["switch_ms"]
     least = min(WAYS, key=lambda way: memory[way]["largest"])
     together = memory["all sessions open"]["largest"]
+    over = {f"switch_over_{short}": switches[way]["ours_over"] for short, way in _PEERS.items()}
     figures = {
         "memory_smallest_active": memory["ours"]["smallest"] / together,
         "memory_largest_active": memory["ours"]["largest"] / together,
         "switch_ms": switches["ours"]["median"],
-        "switch_over_disk": switches["ours"]["median"] / switches["reload from disk"]["median"],
-        "switch_over_bytes": switches["ours"]["median"] / switches["reload from bytes"]["median"],
-        "switch_over_in_place": switches["ours"]["median"]
-        / switches["one network, weights exchanged"]["median"],
+        **{key: middle for key, (_, middle, _) in over.items()},
     }
     return {
         "rows": rows,
         "figures": figures,
+        "spread": {key: (low, high) for key, (low, _, high) in over.items()},
         "details": details,
         "notes": [
             "Levels of quarter-width VGG-16 on CIFAR-10, pruned. A switch is timed until the first "
@@ -133,7 +137,7 @@ def _weights_outside(model: onnx.ModelProto) -> tuple[bytes, bytes]:
 # --- measuring
 
 
-def _switches(request: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _switches(request: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return milliseconds of a switch until the first answer, over all variants, and of an answer after it."""
     feed, names = feed_of(request), request["names"]
     ways = {way: make(request) for way, make in WAYS.items()}
@@ -158,16 +162,18 @@ def _switches(request: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             for way, (switching, answering) in rounds.items():
                 first[way].append(switching)
                 later[way].append(answering)
-    return {way: _summary(first[way], later[way]) for way in ways}
+    return {way: _summary(first[way], later[way], first["ours"]) for way in ways}
 
 
-def _summary(first: list[list[float]], later: list[list[float]]) -> dict[str, float]:
-    """Quartiles over the visits of the mean over the variants."""
-    low, middle, high = np.quantile([np.mean(visit) for visit in first], (0.25, 0.5, 0.75))
+def _summary(first: list[list[float]], later: list[list[float]], ours: list[list[float]]) -> dict[str, Any]:
+    """Quartiles over the visits of the mean over the variants, and of ours over it."""
+    means = np.mean(first, axis=1)
+    low, middle, high = np.quantile(means, (0.25, 0.5, 0.75))
     return {
         "median": float(middle),
         "low": float(low),
         "high": float(high),
+        "ours_over": np.quantile(np.mean(ours, axis=1) / means, (0.25, 0.5, 0.75)).tolist(),
         "answer_ms": median(float(np.mean(visit)) for visit in later),
     }
 

@@ -25,7 +25,7 @@ SHARES = {"half of the channels": 0.5, "few channels": 0.02}
 
 
 def measure(work: Path) -> dict[str, Any]:
-    rows, figures = [], {}
+    rows, figures, spread = [], {}, {}
     for name, (classes, size) in MODELS.items():
         dense = _exported(name, classes, size)
         for what, share in SHARES.items():
@@ -39,6 +39,7 @@ def measure(work: Path) -> dict[str, Any]:
             figures[key] = round(statistics.median(ratios), 3)
             figures[f"{key}_seconds"] = round(statistics.median(pruning), 4)
             low, _, high = statistics.quantiles(ratios, n=4)
+            spread[key] = (low, high)
             rows.append(
                 {
                     "model": name,
@@ -55,7 +56,7 @@ def measure(work: Path) -> dict[str, Any]:
         f"From one ModelProto to a new one, verification excluded; medians of {ROUNDS} rounds in which pruning and "
         "onnx.load + onnx.save take turns; the ratio is the median of the rounds' ratios."
     ]
-    return {"rows": rows, "figures": figures, "notes": notes}
+    return {"rows": rows, "figures": figures, "spread": spread, "notes": notes}
 
 
 def _exported(name: str, classes: int, size: int) -> onnx.ModelProto:

@@ -57,6 +57,10 @@ def results_page(results: Mapping[str, Result]) -> str:
         checks = check_targets(result["figures"], targets.get(name, {}))
         if checks:
             parts.append("Targets: " + "; ".join(text for _, text in checks) + ".\n")
+        spread = result.get("spread", {})
+        if spread:
+            stated = (f"{key} {low:.3g}–{high:.3g}" for key, (low, high) in spread.items())
+            parts.append(f"Spread over the rounds: {'; '.join(stated)}.\n")
         versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
         parts.append(
             f"*{result['date']}, {machine['processor']}, {machine['cores']} cores, Python {machine['python']}, "
@@ -120,6 +124,17 @@ def check_targets(figures: Mapping[str, float], targets: Mapping[str, Any]) -> l
         shown = "not measured" if value is None else _shown(value)
         checks.append((met, f"{key} {shown}, {how.replace('_', ' ')} {bound:g}: {word}"))
     return checks
+
+
+def repeated(figures: Mapping[str, float], before: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return for each figure whether it lies within the spread that the run before stated."""
+    lines = []
+    for key, (low, high) in before.items():
+        value = figures.get(key)
+        if value is not None:
+            word = "within" if low <= value <= high else "OUTSIDE"
+            lines.append(f"{key} {value:.3g}: {word} {low:.3g}–{high:.3g}, the spread of the run before")
+    return lines
 
 
 def write_all() -> None:

@@ -39,23 +39,24 @@ def measure(work: Path) -> dict[str, Any]:
     stall, memory = _part("stall", work, vgg), _part("memory", work, vgg)
     everything_open = _part("everything-open", work, vgg)["resident_mb"]
     soak = _part("soak", work, vgg)
-    figures = {
+    ratios = {
         f"{model}_{name}": cost[name]
         for model, cost in costs.items()
         for name in ("cost_ratio", "build_ratio")
     }
-    figures |= {
+    ratios["import_ratio"] = _import_ratios()
+    figures = {name: median(found) for name, found in ratios.items()} | {
         "stall_added_ms": stall["p99.9_ms"] - stall["control_p99.9_ms"],
         "failed_or_wrong": stall["failed_or_wrong"],
         "memory_smallest_active": memory["smallest_active_mb"] / everything_open,
         "memory_largest_active": memory["largest_active_mb"] / everything_open,
         "inactive_over_deflated": memory["inactive_over_deflated"],
         "soak_growth": soak["growth"],
-        "import_ratio": _import_ratio(),
     }
     return {
         "rows": [row for cost in costs.values() for row in cost["rows"]],
         "figures": figures,
+        "spread": {name: tuple(np.quantile(found, (0.25, 0.75))) for name, found in ratios.items()},
         "notes": [
             "Milliseconds are medians of "
             f"{_ROUNDS} rounds, ours and the plain way in turn, one thread per inference; in brackets the quartiles.",
@@ -148,11 +149,12 @@ def _cost(portfolio: str, models: list[str]) -> dict[str, Any]:
         for name in names
     ]
 
-    def total(times: dict[str, list[tuple[float, float]]], index: int) -> float:
-        return sum(median(pair[index] for pair in pairs) for pairs in times.values())
+    def ratios(index: int) -> list[float]:
+        """Of each round, the time of switches to all variants over the plain way's."""
+        ours_ms, plain_ms = (np.array([times[name] for name in names])[..., index] for times in (ours, plain))
+        return list(ours_ms.sum(0) / plain_ms.sum(0))
 
-    ratios = {"cost_ratio": total(ours, 0) / total(plain, 0), "build_ratio": total(ours, 1) / total(plain, 1)}
-    return {"rows": rows, **ratios}
+    return {"rows": rows, "cost_ratio": ratios(0), "build_ratio": ratios(1)}
 
 
 def _spread(values: list[float]) -> str:
@@ -262,8 +264,8 @@ def _soak(portfolio: str, models: list[str]) -> dict[str, Any]:
     return {"before_mb": before, "after_mb": after, "growth": after / before - 1}
 
 
-def _import_ratio() -> float:
-    """Return the time to import the runtime over that to import onnxruntime and numpy alone, medians of pairs."""
+def _import_ratios() -> list[float]:
+    """Return the time to import the runtime over that to import onnxruntime and numpy alone, pair by pair."""
 
     def seconds(statement: str) -> float:
         began = time.perf_counter()
@@ -273,7 +275,7 @@ def _import_ratio() -> float:
     pairs = [
         (seconds("import onnx_shift.runtime"), seconds("import onnxruntime, numpy")) for _ in range(_ROUNDS)
     ]
-    return median(ours / plain for ours, plain in pairs)
+    return [ours / plain for ours, plain in pairs]
 
 
 _PARTS = {

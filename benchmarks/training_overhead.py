@@ -68,10 +68,12 @@ def measure(work: Path) -> dict[str, Any]:
 
     with TemporaryDirectory(dir=work) as folder:
         train(recipe, Path(folder) / "run", device="cpu", dataset=data, progress=between_epochs)
+    ratios = [row["ratio"] for row in rows]
     return {
         "rows": rows,
+        "spread": {"epoch_over_bare_epoch": (min(ratios), max(ratios))},
         "figures": {
-            "epoch_over_bare_epoch": statistics.median(row["ratio"] for row in rows),
+            "epoch_over_bare_epoch": statistics.median(ratios),
             "processor_time_over_bare": statistics.median(row["ratio of processor time"] for row in rows),
         },
         "notes": [

@@ -43,6 +43,7 @@ _RESIDUAL = {
     "width": 1.0,
     "train_images": 10_000,
     "epochs": 6,
+    "rewind": "weights",  # as published
     "rewind_steps": 79,
     "evaluate_every": 0,
     "exclude": (),
@@ -56,13 +57,13 @@ _FAST = {
     "refill_from": 2,
     "refill_widen": 1.15,
     "refill_multiple": 16,
-    "rewind": "learning-rate",
     "weight_decay": 5e-4,
 }
 _FURTHER = ("snip", "grasp", "ntk-sap")
 
 TRAININGS: dict[str, Training] = {
     "imp": Training(65, {}),
+    "imp-weights": Training(65, {"rewind": "weights"}, extra=True),  # as published
     "fast": Training(20, _FAST),
     **{name: Training(14, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},
     **{name: Training(14, {"method": name, **_HIGH}, extra=True) for name in _FURTHER},
@@ -77,9 +78,9 @@ TRAININGS: dict[str, Training] = {
         f"peer-{peer}-{part}": Training(
             4,
             {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0},
-            extra=(peer, part) != ("l1", 16),
+            extra=part != 7,
         )
-        for part in (16, 4)
+        for part in (7, 16, 4)
         for peer in ("l1", "similar")
     },
 }

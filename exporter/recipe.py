@@ -177,6 +177,7 @@ PRESETS: dict[str, Recipe] = {
         initialisation="kaiming",
         exclude=("fc.weight",),
         prune_share=0.5,
+        rewind="learning-rate",  # twelve epochs are few: weights that start anew each time end behind
         rewind_steps=586,  # an epoch and a half
         epochs=12,
         learning_rate=0.2,

@@ -92,3 +92,13 @@ def test_every_target_is_for_a_benchmark_that_exists(results: ModuleType) -> Non
         assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
         for key, target in figures.items():
             assert set(target) <= {"at_least", "at_most"}, key
+
+
+def test_a_second_run_is_compared_with_the_spread_of_the_first(results: ModuleType) -> None:
+    lines = results.repeated(
+        {"speedup": 2.6, "ratio": 0.3}, {"speedup": (2.5, 2.7), "ratio": (0.31, 0.4), "gone": (0, 1)}
+    )
+    assert lines == [
+        "speedup 2.6: within 2.5–2.7, the spread of the run before",
+        "ratio 0.3: OUTSIDE 0.31–0.4, the spread of the run before",
+    ]
