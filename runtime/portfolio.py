@@ -25,8 +25,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TENSOR_TYPES = frozenset(
-    ("bool", "float16", "float32", "float64", "complex64", "complex128")
-    + tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+    ["bool", "float16", "float32", "float64", "complex64", "complex128"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 _DEFAULT_LIMIT_BYTES = 4 << 30
 
