@@ -21,7 +21,9 @@ TITLE = "Size, latency, memory and correctness: sparse, the paper's rule, ours (
 MINUTES = 6
 PICTURE_INCHES = (11, 4.6)
 
-LEVELS = (0, 4, 5, 6, 7)  # at ratio 256 this network guesses: small and fast, but no figure
+#: Levels of the trainings, the dense network first.
+LEVELS = {"imp": (0, 4, 5, 6, 7, 8), "fast": (2,)}
+PUBLISHED_LOSS = 1.57  # points, at ratio 256 of the full network, there 5.14x smaller and up to 1.67x faster
 SECONDS, ATTEMPTS = 0.8, 3
 
 
@@ -46,33 +48,38 @@ _COLOURS = dict(zip(FORMS, ("#6b7280", "#b45309", "#0b62c4", "#15803d"), strict=
 
 
 def measure(work: Path) -> dict[str, Any]:
-    run = trainings.run_of("imp")
-    levels = [run.levels[number] for number in LEVELS]
-    paths: dict[tuple[int, str], Path] = {}
-    for level in levels:
-        for form, make in FORMS.items():
-            paths[level.level, form] = work / f"{level.onnx.stem}-{list(FORMS).index(form)}.onnx"
-            onnx.save(make(onnx.load(level.onnx)), paths[level.level, form])
-    images = test_images(run.levels[0].onnx)
-    expected = {level.level: answers(level.onnx, images()) for level in levels}
-    sizes = {level.level: level.onnx.stat().st_size for level in levels}
+    levels = {
+        f"{name}-{number:02d}": trainings.run_of(name).levels[number]
+        for name, numbers in LEVELS.items()
+        for number in numbers
+    }
+    dense = next(iter(levels))
+    paths: dict[tuple[str, str], Path] = {}
+    for name, level in levels.items():
+        for number, (form, make) in enumerate(FORMS.items()):
+            paths[name, form] = work / f"{name}-{number}.onnx"
+            onnx.save(make(onnx.load(level.onnx)), paths[name, form])
+    images = test_images(levels[dense].onnx)
+    expected = {name: answers(level.onnx, images()) for name, level in levels.items()}
+    sizes = {name: level.onnx.stat().st_size for name, level in levels.items()}
     timed = {batch: _timed(paths, batch) for batch in (1, 16)}
     details = []
-    for (number, form), path in paths.items():
-        difference, changed = _compared(expected[number], answers(path, images()))
+    for (name, form), path in paths.items():
+        difference, changed = _compared(expected[name], answers(path, images()))
         memory = measure_sessions([path])
         details.append(
             {
-                "level": number,
-                "ratio": round(run.levels[number].ratio),
+                "level": name,
+                "ratio": round(levels[name].ratio),
+                "change": 100 * (levels[name].accuracy - levels[dense].accuracy),
                 "form": form,
                 "bytes": path.stat().st_size,
-                "smaller": sizes[number] / path.stat().st_size,
+                "smaller": sizes[name] / path.stat().st_size,
                 "latency_ms": {
-                    batch: found.latency[f"{number} {form}"].to_dict() for batch, found in timed.items()
+                    batch: found.latency[f"{name} {form}"].to_dict() for batch, found in timed.items()
                 },
                 "speedup": {
-                    batch: found.speedup[f"{number} {form}"].to_dict() for batch, found in timed.items()
+                    batch: found.speedup[f"{name} {form}"].to_dict() for batch, found in timed.items()
                 },
                 "resident_mb": memory.resident_bytes / 1e6 if memory else None,
                 "peak_mb": memory.peak_bytes / 1e6 if memory else None,
@@ -80,16 +87,15 @@ def measure(work: Path) -> dict[str, Any]:
                 "changed": changed,
             }
         )
-    last = {entry["form"]: entry for entry in details if entry["level"] == LEVELS[-1]}
     ours = [entry for entry in details if entry["form"].startswith("ours")]
-    aligned, smallest, rule = (last[form] for form in list(FORMS)[2:] + list(FORMS)[1:2])
+    as_accurate = [entry for entry in ours if entry["change"] >= -PUBLISHED_LOSS]
+    smallest = max(as_accurate, key=lambda entry: float(entry["smaller"]))
+    fastest = max(as_accurate, key=lambda entry: float(entry["speedup"][1]["median"]))
     figures = {
-        "size_ratio_128": smallest["smaller"],
-        "size_ratio_128_aligned": aligned["smaller"],
-        "size_ratio_128_rule": rule["smaller"],
-        "speedup_128": aligned["speedup"][1]["median"],
-        "speedup_128_batch_16": aligned["speedup"][16]["median"],
-        "speedup_128_rule": rule["speedup"][1]["median"],
+        "size_ratio": smallest["smaller"],
+        "speedup": fastest["speedup"][1]["median"],
+        "speedup_batch_16": fastest["speedup"][16]["median"],
+        "speedup_change": fastest["change"],
         "slowest": _slowest(details, "ours, multiples of 4"),
         "slowest_unaligned": _slowest(details, "ours, smallest"),
         "slowest_rule": _slowest(details, "the paper's rule"),
@@ -100,21 +106,24 @@ def measure(work: Path) -> dict[str, Any]:
     return {
         "rows": [_row(entry) for entry in details],
         "figures": figures,
-        "spread": {"speedup_128": (aligned["speedup"][1]["low"], aligned["speedup"][1]["high"])},
+        "spread": {"speedup": (fastest["speedup"][1]["low"], fastest["speedup"][1]["high"])},
         "details": details,
         "notes": [
-            "Levels of one training of quarter-width VGG-16 on CIFAR-10; onnxruntime on the CPU, one thread, rounds of "
+            "Levels of quarter-width VGG-16 on CIFAR-10: of iterative magnitude pruning (imp) and the last of the fast "
+            "tickets (fast), whose whole channels are empty; onnxruntime on the CPU, one thread, rounds of "
             "all networks in turn, quartiles in brackets. Speed-ups are over the dense network with BatchNorm fused; "
             "smaller is against the sparse file of the same level, BatchNorm and all. Memory: a process that opens "
             "the session and answers once, above an idle onnxruntime. No GPU was measured.",
             f"Against the sparse outputs on all {len(expected[0]):,} test images: ours differs by at most "
             f"{figures['largest_difference']:.0e} of their scale and changes {figures['changed_predictions']} answers; "
             f"the paper's rule, which forgets the biases of removed filters, changes "
-            f"{figures['changed_predictions_rule']:,} over the {len(LEVELS)} levels. Channel counts that are no "
+            f"{figures['changed_predictions_rule']:,} over the {len(levels)} levels. Channel counts that are no "
             "multiples of 4 make the smallest file, and leave onnxruntime's blocked layout: at worst "
             f"{figures['slowest_unaligned']:.2f}x, the paper's rule {figures['slowest_rule']:.2f}x, ours as it is by "
             f"default {figures['slowest']:.2f}x.",
-            "Published at ratio 256, full VGG-16: 5.14x smaller and up to 1.67x faster, over a dense network whose "
+            f"Among ours that lose at most {PUBLISHED_LOSS} points: {figures['size_ratio']:.2f}x smaller "
+            f"({smallest['level']}) and {figures['speedup']:.2f}x faster ({fastest['level']}). Published, with such a "
+            "loss at ratio 256 of full VGG-16: 5.14x smaller and up to 1.67x faster, over a dense network whose "
             "BatchNorm was left unfused.",
         ],
     }
@@ -125,15 +134,15 @@ def _slowest(details: list[dict[str, Any]], form: str) -> float:
     return min(speedup[batch]["median"] for speedup in found for batch in (1, 16))
 
 
-def _timed(paths: Mapping[tuple[int, str], Path], batch: int) -> Any:
-    sessions = {f"{number} {form}": open_session(path, [CPU], 1) for (number, form), path in paths.items()}
+def _timed(paths: Mapping[tuple[str, str], Path], batch: int) -> Any:
+    sessions = {f"{name} {form}": open_session(path, [CPU], 1) for (name, form), path in paths.items()}
 
     def call(session: Any) -> Callable[[], object]:
         feed = random_inputs(session, batch, 0)
         return lambda: session.run(None, feed)
 
     calls = {name: call(session) for name, session in sessions.items()}
-    return compare_latency(calls, f"0 {next(iter(FORMS))}", seconds=SECONDS, attempts=ATTEMPTS)
+    return compare_latency(calls, next(iter(calls)), seconds=SECONDS, attempts=ATTEMPTS)
 
 
 def _compared(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[float, int]:
@@ -148,7 +157,9 @@ def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
         return f"{found['median']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
 
     return {
+        "level": entry["level"],
         "ratio": entry["ratio"],
+        "change, points": round(entry["change"], 2),
         "network": entry["form"],
         "file, kB": entry["bytes"] / 1e3,
         "smaller": round(entry["smaller"], 2),
@@ -170,16 +181,21 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
         (one, lambda entry: entry["latency_ms"]["1"]["p50"], "latency, ms, batch 1"),
         (sixteen, lambda entry: entry["latency_ms"]["16"]["p50"], "latency, ms, batch 16"),
     ]
-    for axes, value, label in panels:
+    for axes, value, title in panels:
         for form, colour in _COLOURS.items():
-            entries = [entry for entry in result["details"] if entry["form"] == form]
-            ratios = [entry["ratio"] for entry in entries]
-            axes.plot(
-                ratios, [value(entry) for entry in entries], "o-", markersize=4, color=colour, label=form
-            )
-        axes.set(xscale="log", xlabel="ratio", title=label)
-        axes.set_xticks(ratios, [str(ratio) for ratio in ratios], minor=False)
+            for training, style in (("imp", "o-"), ("fast", "*")):
+                entries = [
+                    e for e in result["details"] if e["form"] == form and e["level"].startswith(training)
+                ]
+                ratios = [entry["ratio"] for entry in entries]
+                label = form if training == "imp" else None
+                heights = [value(entry) for entry in entries]
+                axes.plot(ratios, heights, style, markersize=4 if label else 9, color=colour, label=label)
+        axes.set(xscale="log", xlabel="ratio", title=title)
+        shown = sorted({entry["ratio"] for entry in result["details"]})
+        axes.set_xticks(shown, [str(ratio) for ratio in shown], minor=False)
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
+    size.plot([], [], "*", color="black", markersize=9, label="fast tickets")
     size.legend(frameon=False, fontsize="small")
