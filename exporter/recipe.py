@@ -63,6 +63,7 @@ class Recipe:
     prune_share: float = 0.5  # of the remaining weights, per round of pruning
     rank: str = "magnitude"
     cost_power: float = 0.25  # with rank "cost": score / positions^cost_power; 0.5 starves the first layers
+    least_density: float = 0.0  # of a layer, over that of the whole network; plain magnitude starves the last layers
     refill_widen: float = 1.0  # with method "refill": channels kept, times this
     refill_from: int = 1  # with method "refill": levels before this one are plain magnitude pruning
     refill_multiple: int = 1  # with method "refill": channels stay in multiples of this, to the nearest
