@@ -104,22 +104,6 @@ def layer_adaptive(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> 
     return adapted
 
 
-def protect(
-    scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int, least_density: float
-) -> Scores:
-    """Raise the best scores of every layer so far that a selection of `keep` leaves none with less than
-    `least_density` (0..1) of the density over all layers.
-    """
-    share = least_density * keep / count_all(mask)
-    protected = {}
-    for name, kept in mask.items():
-        count = min(math.ceil(share * kept.numel()), int(kept.sum()))
-        candidates = scores[name].masked_fill(~kept, -math.inf).flatten()
-        best = candidates.sort(descending=True, stable=True).indices[:count]
-        protected[name] = scores[name].flatten().index_fill(0, best, math.inf).view_as(scores[name])
-    return protected
-
-
 def apply_mask(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
     """Set the removed weights of `model` to +0.0, in place."""
     with torch.no_grad():

@@ -63,7 +63,6 @@ class Recipe:
     prune_share: float = 0.5  # of the remaining weights, per round of pruning
     rank: str = "magnitude"
     cost_power: float = 0.25  # with rank "cost": score / positions^cost_power; 0.5 starves the first layers
-    least_density: float = 0.0  # of a layer, over that of the whole network; plain magnitude starves the last layers
     refill_widen: float = 1.0  # with method "refill": channels kept, times this
     refill_from: int = 1  # with method "refill": levels before this one are plain magnitude pruning
     refill_multiple: int = 1  # with method "refill": channels stay in multiples of this, to the nearest
@@ -178,7 +177,6 @@ PRESETS: dict[str, Recipe] = {
         initialisation="kaiming",
         exclude=("fc.weight",),
         prune_share=0.5,
-        rewind="learning-rate",  # twelve epochs are few: weights that start anew each time end behind
         rewind_steps=586,  # an epoch and a half
         epochs=12,
         learning_rate=0.2,
