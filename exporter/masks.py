@@ -87,21 +87,20 @@ def select(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int) 
     return result
 
 
-def layer_adaptive(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> Scores:
-    """Make scores comparable between layers: each one squared, as a share of the squares in its layer that
-    are no smaller (LAMP, Lee et al., ICLR 2021).
-
-    The order within a layer stays. The best of every layer gets 1, so that no layer is emptied before all
-    have one weight left.
+def protect(
+    scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int, least_density: float
+) -> Scores:
+    """Raise the best scores of every layer so far that a selection of `keep` leaves none with less than
+    `least_density` (0..1) of the density over all layers.
     """
-    adapted = {}
+    share = least_density * keep / count_all(mask)
+    protected = {}
     for name, kept in mask.items():
-        squares, order = scores[name][kept].double().square().sort()
-        no_smaller = squares.flip(0).cumsum(0).flip(0)
-        shares = torch.empty_like(squares)
-        shares[order] = squares / no_smaller.clamp_min(torch.finfo(torch.float64).tiny)
-        adapted[name] = torch.zeros_like(scores[name]).masked_scatter_(kept, shares.to(scores[name].dtype))
-    return adapted
+        count = min(math.ceil(share * kept.numel()), int(kept.sum()))
+        candidates = scores[name].masked_fill(~kept, -math.inf).flatten()
+        best = candidates.sort(descending=True, stable=True).indices[:count]
+        protected[name] = scores[name].flatten().index_fill(0, best, math.inf).view_as(scores[name])
+    return protected
 
 
 def apply_mask(model: nn.Module, mask: Mapping[str, Tensor]) -> None:

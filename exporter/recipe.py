@@ -17,7 +17,7 @@ from onnx_shift.files import read_bytes
 CHOICES = {
     "initialisation": ("published", "kaiming", "own"),
     "augmentation": ("none", "shift", "flip-crop", "resized-crop"),
-    "rank": ("magnitude", "cost", "layer-adaptive"),
+    "rank": ("magnitude", "cost"),
     "rewind": ("weights", "learning-rate"),
     "schedule": ("milestones", "one-cycle"),
     "precision": ("float32", "bfloat16", "float16"),
@@ -63,6 +63,7 @@ class Recipe:
     prune_share: float = 0.5  # of the remaining weights, per round of pruning
     rank: str = "magnitude"
     cost_power: float = 0.25  # with rank "cost": score / positions^cost_power; 0.5 starves the first layers
+    least_density: float = 0.0  # of a layer, over that of all layers; 0: the last ones may starve
     refill_widen: float = 1.0  # with method "refill": channels kept, times this
     refill_from: int = 1  # with method "refill": levels before this one are plain magnitude pruning
     refill_multiple: int = 1  # with method "refill": channels stay in multiples of this, to the nearest
@@ -294,6 +295,8 @@ def check(recipe: Recipe) -> Recipe:
         raise RecipeError(f"--set first_level={recipe.first_level}: must lie within 1 and --levels")
     if not 0 < recipe.prune_share < 1:
         raise RecipeError(f"--prune-share {recipe.prune_share}: must lie between 0 and 1")
+    if not 0 <= recipe.least_density < 1:
+        raise RecipeError(f"--least-density {recipe.least_density}: must lie between 0 and 1")
     if recipe.min_accuracy is not None and not 0 <= recipe.min_accuracy <= 1:
         raise RecipeError(f"--min-accuracy {recipe.min_accuracy}: must lie between 0 and 1")
     return recipe
