@@ -16,13 +16,13 @@ TITLE = "Accuracy against ratio, by method, chain and residual network (the pape
 MINUTES = 0.1
 PICTURE_INCHES = (11, 4.6)
 
-ADAPTIVE = "imp, adaptive"
+BALANCED = "imp, balanced"
 HIGH = (64, 128, 256)
-LEVEL_BY_LEVEL = ("imp", ADAPTIVE, "refill")  # others have no levels in between
+LEVEL_BY_LEVEL = ("imp", BALANCED, "refill")  # others have no levels in between
 CHAIN, RESIDUAL = "VGG-16, quarter width", "ResNet-20, small training"
 COLOURS = {
     "imp": "#0b62c4",
-    ADAPTIVE: "#60a5fa",
+    BALANCED: "#60a5fa",
     "refill": "#7c3aed",
     "synflow": "#15803d",
     "one-shot": "#b45309",
@@ -33,7 +33,7 @@ COLOURS = {
 }
 LABELS = {
     "imp": "iterative magnitude (ours)",
-    ADAPTIVE: "the same, layer-adaptive, trained weights kept",
+    BALANCED: "the same, trained weights kept, no layer starved",
     "refill": "fast tickets: whole channels (ours)",
     "one-shot": "one-shot magnitude",
 }
@@ -51,14 +51,14 @@ def measure(work: Path) -> dict[str, Any]:
             continue
         run = trainings.finished_run(name) if training.extra else trainings.run_of(name)
         if run is not None:
-            _add(found[network, ADAPTIVE if name == "imp-adaptive" else run.recipe.method], run)
+            _add(found[network, BALANCED if name == "imp-balanced" else run.recipe.method], run)
     ratios = sorted({ratio for by_ratio in found.values() for ratio in by_ratio})
     rows = [_row(network, method, by_ratio, ratios) for (network, method), by_ratio in found.items()]
     chain, residual = (_means(found, network) for network in (CHAIN, RESIDUAL))
-    imp, adaptive = chain["imp"], chain[ADAPTIVE]
+    imp, balanced = chain["imp"], chain[BALANCED]
     figures = {
         "dense": imp[1],
-        **{f"change_{ratio}": adaptive[ratio] - adaptive[1] for ratio in HIGH},
+        **{f"change_{ratio}": balanced[ratio] - balanced[1] for ratio in HIGH},
         **{f"rewound_change_{ratio}": imp[ratio] - imp[1] for ratio in HIGH},
         "imp_ahead_64": _ahead(chain, 64),
         "synflow_64": chain["synflow"][64],
@@ -81,7 +81,7 @@ def measure(work: Path) -> dict[str, Any]:
         "SynFlow 6.21, random 31.09, one-shot collapses. Ours has a sixteenth of the weights, 3,592 at 256. With "
         f"weights rewound as published it loses {-figures['rewound_change_128']:.2f} at 128 and "
         f"{-figures['rewound_change_256']:.2f} at 256, as hardly a weight is left in the last layers. With "
-        "`--rank layer-adaptive --set rewind=learning-rate` (adaptive) no layer starves and trained weights stay: "
+        "`--set least_density=0.2 --set rewind=learning-rate` no layer starves and trained weights stay (balanced): "
         f"{-figures['change_128']:.2f} at 128 and {-figures['change_256']:.2f} at 256.",
     ]
     return {

@@ -59,13 +59,13 @@ _FAST = {
     "rewind": "learning-rate",
     "weight_decay": 5e-4,
 }
-#: The most accurate at high ratios: no layer starves and trained weights stay; but few channels empty.
-_ADAPTIVE = {"rank": "layer-adaptive", "rewind": "learning-rate"}
+#: The most accurate at high ratios: trained weights stay and no layer starves.
+_BALANCED = {"rewind": "learning-rate", "least_density": 0.2}
 _FURTHER = ("snip", "grasp", "ntk-sap")
 
 TRAININGS: dict[str, Training] = {
     "imp": Training(65, {}),
-    "imp-adaptive": Training(65, _ADAPTIVE),
+    "imp-balanced": Training(65, _BALANCED),
     "fast": Training(20, _FAST),
     **{name: Training(14, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},
     **{name: Training(14, {"method": name, **_HIGH}, extra=True) for name in _FURTHER},

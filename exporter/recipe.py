@@ -296,7 +296,7 @@ def check(recipe: Recipe) -> Recipe:
     if not 0 < recipe.prune_share < 1:
         raise RecipeError(f"--prune-share {recipe.prune_share}: must lie between 0 and 1")
     if not 0 <= recipe.least_density < 1:
-        raise RecipeError(f"--least-density {recipe.least_density}: must lie between 0 and 1")
+        raise RecipeError(f"--set least_density={recipe.least_density}: must lie between 0 and 1")
     if recipe.min_accuracy is not None and not 0 <= recipe.min_accuracy <= 1:
         raise RecipeError(f"--min-accuracy {recipe.min_accuracy}: must lie between 0 and 1")
     return recipe

@@ -100,9 +100,7 @@ def train(
     ] = None,
     rank: Annotated[
         str | None,
-        typer.Option(
-            help="magnitude; cost: weights of layers that take long go first; or layer-adaptive (LAMP)."
-        ),
+        typer.Option(help="magnitude, or cost: weights of layers that take long go first."),
     ] = None,
     cost_power: Annotated[
         float | None, typer.Option(help="With --rank cost: score / positions^POWER.", metavar="POWER")

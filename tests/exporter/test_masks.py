@@ -13,7 +13,7 @@ from onnx_shift.exporter.masks import (
     count_kept,
     full_mask,
     keep_after_round,
-    layer_adaptive,
+    protect,
     prunable_weights,
     select,
 )
@@ -49,13 +49,17 @@ def test_ties_go_to_the_earlier_weight() -> None:
     assert chosen["b"].tolist() == [False, True]
 
 
-def test_layer_adaptive_scores_are_shares_of_the_squares_that_are_no_smaller() -> None:
-    mask = {"a": torch.tensor([True, True, False, True]), "b": torch.tensor([True, True])}
-    adapted = layer_adaptive({"a": torch.tensor([3.0, 1.0, 9.0, 2.0]), "b": torch.tensor([0.1, 0.2])}, mask)
-    assert adapted["a"][mask["a"]].tolist() == pytest.approx([1.0, 1 / 14, 4 / 13])
-    assert adapted["b"].tolist() == pytest.approx([0.2, 1.0])
-    last = select(adapted, mask, 2)
-    assert [int(kept.sum()) for kept in last.values()] == [1, 1]
+def test_a_least_density_spares_the_best_of_a_layer_that_would_starve() -> None:
+    mask = {"a": torch.ones(8, dtype=torch.bool), "b": torch.ones(4, 2, dtype=torch.bool)}
+    mask["b"][0] = False
+    scores = {
+        "a": torch.arange(8.0) + 10,
+        "b": torch.tensor([[9.0, 9.0], [1.0, 2.0], [5.0, 3.0], [4.0, 0.0]]),
+    }
+    assert [int(kept.sum()) for kept in select(scores, mask, 8).values()] == [8, 0]
+    kept = select(protect(scores, mask, 8, 0.5), mask, 8)  # half of the density 8/16, of 8 weights: two
+    assert kept["a"].nonzero().flatten().tolist() == [2, 3, 4, 5, 6, 7]
+    assert kept["b"].nonzero().tolist() == [[2, 0], [3, 0]]
 
 
 def test_rounds_remove_the_share_rounded_up() -> None:

@@ -107,6 +107,7 @@ def test_a_foreign_model_keeps_its_own_weights() -> None:
         ({"prune_share": 1.0}, "--prune-share 1.0: must lie between 0 and 1"),
         ({"learning_rate": float("nan")}, "--learning-rate nan: must be above 0"),
         ({"min_accuracy": 84.0}, "--min-accuracy 84.0: must lie between 0 and 1"),
+        ({"least_density": 1.0}, "--set least_density=1.0: must lie between 0 and 1"),
     ],
 )
 def test_senseless_options_are_refused(change: dict[str, object], message: str) -> None:
