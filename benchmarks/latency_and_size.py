@@ -114,7 +114,7 @@ def measure(work: Path) -> dict[str, Any]:
             "all networks in turn, quartiles in brackets. Speed-ups are over the dense network with BatchNorm fused; "
             "smaller is against the sparse file of the same level, BatchNorm and all. Memory: a process that opens "
             "the session and answers once, above an idle onnxruntime. No GPU was measured.",
-            f"Against the sparse outputs on all {len(expected[0]):,} test images: ours differs by at most "
+            f"Against the sparse outputs on all {len(expected[dense]):,} test images: ours differs by at most "
             f"{figures['largest_difference']:.0e} of their scale and changes {figures['changed_predictions']} answers; "
             f"the paper's rule, which forgets the biases of removed filters, changes "
             f"{figures['changed_predictions_rule']:,} over the {len(levels)} levels. Channel counts that are no "
