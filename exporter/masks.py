@@ -61,15 +61,19 @@ def keep_after_round(remaining: int, prune_share: float) -> int:
     return remaining - math.ceil(remaining * prune_share)
 
 
-def select(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int) -> Mask:
+def select(
+    scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int, least_density: float = 0.0
+) -> Mask:
     """The mask of the `keep` highest scores over all layers among the weights that `mask` keeps.
 
-    Exactly `keep` stay (all, when fewer are left); ties go to the earlier weight. Raises MaskError when a
-    score is NaN.
+    Exactly `keep` stay (all, when fewer are left); ties go to the earlier weight. No layer is left with less
+    than `least_density` (0..1) of the density over all layers. Raises MaskError when a score is NaN.
     """
     for name in mask:
         if torch.isnan(scores[name]).any():
             raise MaskError(f"{name}: scores are not numbers; the weights may have diverged")
+    if least_density:
+        scores = _protected(scores, mask, keep, least_density)
     survivors = torch.cat([scores[name][kept].float().cpu() for name, kept in mask.items()])
     keep = min(keep, survivors.numel())
     chosen = torch.zeros(survivors.numel(), dtype=torch.bool)
@@ -87,11 +91,11 @@ def select(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int) 
     return result
 
 
-def protect(
+def _protected(
     scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int, least_density: float
 ) -> Scores:
     """Raise the best scores of every layer so far that a selection of `keep` leaves none with less than
-    `least_density` (0..1) of the density over all layers.
+    `least_density` of the density over all layers.
     """
     share = least_density * keep / count_all(mask)
     protected = {}

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from onnx_shift.exporter.masks import Mask, Scores, apply_mask, count_kept, protect, select
+from onnx_shift.exporter.masks import Mask, Scores, apply_mask, count_kept, select
 from onnx_shift.exporter.recipe import Recipe, RecipeError, rounds_of_levels
 from onnx_shift.exporter.refill import refill
 from onnx_shift.exporter.saliency import grasp, ntk_sap, snip, synflow
@@ -75,9 +75,7 @@ def next_mask(method: Method, scoring: Scoring, keep: int) -> Mask:
         for name, cost in costs.items():
             if name in scores:
                 scores[name] = scores[name] / cost**recipe.cost_power
-        if recipe.least_density:
-            scores = protect(scores, scoring.mask, target, recipe.least_density)
-        scoring = replace(scoring, mask=select(scores, scoring.mask, target))
+        scoring = replace(scoring, mask=select(scores, scoring.mask, target, recipe.least_density))
     if method.reshape is None or scoring.round < _first_reshaped(recipe):
         return scoring.mask
     if scoring.round == _first_reshaped(recipe):  # the one place where a mask may grow: channels become whole

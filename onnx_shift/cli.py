@@ -99,8 +99,7 @@ def train(
         typer.Option(help="Share of the remaining weights removed per round: 0.5, or 0.2 as published."),
     ] = None,
     rank: Annotated[
-        str | None,
-        typer.Option(help="magnitude, or cost: weights of layers that take long go first."),
+        str | None, typer.Option(help="magnitude, or cost: weights of layers that take long go first.")
     ] = None,
     cost_power: Annotated[
         float | None, typer.Option(help="With --rank cost: score / positions^POWER.", metavar="POWER")

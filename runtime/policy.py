@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_shift.runtime.capacity import Capacities
 from onnx_shift.runtime.memory import free_memory_bytes
-from onnx_shift.runtime.portfolio import Variant
+from onnx_shift.runtime.portfolio import Variant, stated_accuracies
 
 
 @dataclass(frozen=True)
@@ -174,17 +174,19 @@ class LatencyObjective(QueriesPerSecond):
 
     def _fall(self, load: Load, rate: float) -> str:
         capacity = self._capacities.of(load.active, load.active)
-        faster = [v for v in load.variants if self._capacities.of(v, load.active) > capacity]
-        return self._best(load, rate, faster).name
+        ranked = _worst_first(load.variants)
+        return self._best(
+            load, rate, [v for v in ranked if self._capacities.of(v, load.active) > capacity]
+        ).name
 
     def _rise(self, load: Load, rate: float) -> str | None:
         ranked = _worst_first(load.variants)
-        best = self._best(load, rate, load.variants)
+        best = self._best(load, rate, ranked)
         return best.name if ranked.index(best) > ranked.index(load.active) else None
 
-    def _best(self, load: Load, rate: float, variants: Sequence[Variant]) -> Variant:
-        """Return the best of `variants` that keeps up, the fastest of all where none does."""
-        for variant in reversed(_worst_first(variants)):
+    def _best(self, load: Load, rate: float, ranked: Sequence[Variant]) -> Variant:
+        """Return the last of `ranked` that keeps up, the fastest of all where none does."""
+        for variant in reversed(ranked):
             avoided = self._avoided.get(variant.name, float("-inf")) > load.time_s
             slow = 1e3 / self._capacities.of(variant, load.active) > self.p95_ms
             if not avoided and not slow and self._keeps_up(variant, load, rate):
@@ -192,12 +194,12 @@ class LatencyObjective(QueriesPerSecond):
         return self._last_resort(load)
 
 
-def _worst_first(variants: Sequence[Variant]) -> list[Variant]:
+def _worst_first(variants: Sequence[Variant]) -> Sequence[Variant]:
     """Sort by accuracy, of equals the smaller one last; by size where not all state their accuracy."""
-    stated = [(variant.accuracy, variant) for variant in reversed(variants) if variant.accuracy is not None]
-    if len(stated) < len(variants):
-        return list(variants)
-    return [variant for _, variant in sorted(stated, key=lambda pair: pair[0])]
+    accuracies = stated_accuracies(variants)
+    if accuracies is None:
+        return variants
+    return [variants[i] for i in sorted(range(len(variants)), key=lambda i: (accuracies[i], -i))]
 
 
 @dataclass

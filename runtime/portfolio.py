@@ -9,7 +9,7 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -124,6 +124,13 @@ class Variant:
         """Share of images classified right, 0..1, as its metadata states it."""
         stated = self.metadata.get("accuracy")
         return float(stated) if isinstance(stated, int | float) else None
+
+
+def stated_accuracies(variants: Iterable[Variant]) -> tuple[float, ...] | None:
+    """Return the accuracy of each variant, None where not all state theirs."""
+    stated = [variant.accuracy for variant in variants]
+    known = tuple(accuracy for accuracy in stated if accuracy is not None)
+    return known if len(known) == len(stated) else None
 
 
 @dataclass(frozen=True)

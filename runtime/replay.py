@@ -16,7 +16,7 @@ from onnx_shift.runtime.builder import smallest_shapes
 from onnx_shift.runtime.errors import RunError, SwitchError
 from onnx_shift.runtime.load import Trace
 from onnx_shift.runtime.policy import LatencyObjective, Policy
-from onnx_shift.runtime.portfolio import Portfolio
+from onnx_shift.runtime.portfolio import Portfolio, stated_accuracies
 from onnx_shift.runtime.queueing import Floats, Run, clairvoyant
 from onnx_shift.runtime.session import Options, Provider
 from onnx_shift.runtime.switcher import ModelSwitcher
@@ -170,7 +170,7 @@ def replay(
             ("largest", {"start": names[-1]}),
         )
     }
-    accuracies = _accuracies(portfolio)
+    accuracies = stated_accuracies(portfolio)
     runs["clairvoyant"] = clairvoyant(
         arrived_s,
         max(trace.interval_s, 1.0, 0.1 * service_ms[-1]),  # long enough to know the load, not single requests
@@ -186,11 +186,6 @@ def _zeros(portfolio: Portfolio) -> dict[str, Any]:
     if shapes is None:
         raise RunError("an input is no numeric tensor: replay needs a feed")
     return {name: np.zeros(*shape) for name, shape in shapes.items()}
-
-
-def _accuracies(portfolio: Portfolio) -> tuple[float, ...] | None:
-    stated = [variant.accuracy for variant in portfolio if variant.accuracy is not None]
-    return tuple(stated) if len(stated) == len(portfolio) else None
 
 
 def _time_variants(

@@ -13,7 +13,6 @@ from onnx_shift.exporter.masks import (
     count_kept,
     full_mask,
     keep_after_round,
-    protect,
     prunable_weights,
     select,
 )
@@ -57,7 +56,7 @@ def test_a_least_density_spares_the_best_of_a_layer_that_would_starve() -> None:
         "b": torch.tensor([[9.0, 9.0], [1.0, 2.0], [5.0, 3.0], [4.0, 0.0]]),
     }
     assert [int(kept.sum()) for kept in select(scores, mask, 8).values()] == [8, 0]
-    kept = select(protect(scores, mask, 8, 0.5), mask, 8)  # half of the density 8/16, of 8 weights: two
+    kept = select(scores, mask, 8, 0.5)  # half of the density 8/16, of 8 weights: two
     assert kept["a"].nonzero().flatten().tolist() == [2, 3, 4, 5, 6, 7]
     assert kept["b"].nonzero().tolist() == [[2, 0], [3, 0]]
 
@@ -71,9 +70,11 @@ def test_rounds_remove_the_share_rounded_up() -> None:
     assert keep_after_round(1, 0.5) == 0
 
 
-def test_scores_that_are_no_numbers_are_refused() -> None:
+@pytest.mark.parametrize("least_density", [0.0, 0.5])
+def test_scores_that_are_no_numbers_are_refused(least_density: float) -> None:
+    scores, mask = {"layer": torch.tensor([1.0, float("nan")])}, {"layer": torch.tensor([True, True])}
     with pytest.raises(MaskError, match="layer: scores are not numbers"):
-        select({"layer": torch.tensor([1.0, float("nan")])}, {"layer": torch.tensor([True, True])}, 1)
+        select(scores, mask, 1, least_density)
 
 
 def test_prunable_weights_are_those_of_convolutions_and_linear_layers() -> None:
