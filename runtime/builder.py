@@ -73,8 +73,13 @@ class Builder:
             model, arrays = content.inflate(threads, check=variant.name not in self._checked)
             times.append(self._clock())
             self._checked.add(variant.name)
-            build = build_optimised_session if optimised else build_session
-            session = build(model, arrays, self._options.fresh(), self._providers)
+            options = self._options.fresh()
+            if optimised:
+                session = build_optimised_session(
+                    model, arrays, options, self._providers, prepack=content.prepack
+                )
+            else:
+                session = build_session(model, arrays, options, self._providers)
             times.append(self._clock())
             self._warm_up(session, shapes)
             times.append(self._clock())

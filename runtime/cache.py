@@ -22,7 +22,7 @@ from onnx_shift.runtime.errors import PortfolioError
 from onnx_shift.runtime.portfolio import Content, content_of, read_manifest, tensor_table, write_with_manifest
 from onnx_shift.runtime.session import Providers
 
-_FORMAT = 1  # raise it whenever entries written before must not be read any more
+_FORMAT = 2  # raise it whenever entries written before must not be read any more
 _STALE_S = 3600
 _PROCESSOR_FIELDS = ("model name", "flags", "Features", "CPU implementer", "CPU architecture", "CPU part")
 
@@ -81,7 +81,8 @@ def load(folder: Path, key: str) -> Content | None:
         return None
     try:
         members = read_archive(path)
-        return content_of(read_manifest(members), members)
+        manifest = read_manifest(members)
+        return content_of(manifest, members)._replace(prepack=manifest["prepack"] is not False)
     except (PortfolioError, KeyError, TypeError, AttributeError) as error:
         _warn(f"{path}: ignored and made anew ({error})")
         return None
@@ -97,7 +98,7 @@ def store(folder: Path, key: str, content: Content) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         with atomic_open(_entry_path(folder, key)) as file:
-            body = {"tensors": tensor_table(content)}
+            body = {"tensors": tensor_table(content), "prepack": content.prepack}
             write_with_manifest(file, body, [content.model, *content.weights.values()])
     except (OnnxShiftError, OSError) as error:
         _warn(f"{folder}: the optimised graph is not kept ({error})")

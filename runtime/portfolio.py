@@ -49,12 +49,13 @@ class Tensor(NamedTuple):
 
 class Content(NamedTuple):
     """What a session is built from, deflated: the model without its large tensors, and the files these lie
-    in.
+    in. Without `prepack` its weights lie as operators want them, and need not be copied once more.
     """
 
     model: Member
     weights: Mapping[str, Member]
     tensors: tuple[Tensor, ...]
+    prepack: bool = True
 
     @property
     def deflated_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Reading, from an ONNX model whose large tensors lie outside it, where each of them lies.
+"""Reading, from an ONNX model whose large tensors lie outside it, where each of them lies and what reads it.
 
 Only the few protobuf fields that say so are read (field numbers: onnx.proto3), so that the device needs no
 `onnx`.
@@ -7,7 +7,8 @@ Only the few protobuf fields that say so are read (field numbers: onnx.proto3), 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_GRAPH, _INITIALIZER = 7, 5
+_GRAPH, _NODE, _INITIALIZER = 7, 1, 5
+_INPUT, _DOMAIN = 1, 7
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -32,14 +33,29 @@ def external_tensors(model: bytes) -> list[ExternalTensor]:
     """Return the initializers of the main graph that lie outside `model`. Raises ValueError for broken
     protobuf.
     """
-    return [
-        tensor
-        for field, graph in _fields(memoryview(model))
-        if field == _GRAPH and isinstance(graph, memoryview)
-        for field_of_graph, raw in _fields(graph)
-        if field_of_graph == _INITIALIZER and isinstance(raw, memoryview)
-        if (tensor := _external_tensor(raw)) is not None
-    ]
+    tensors = (_external_tensor(raw) for raw in _of_graph(model, _INITIALIZER))
+    return [tensor for tensor in tensors if tensor is not None]
+
+
+def read_in_domain(model: bytes, domain: str) -> set[str]:
+    """Return the names that nodes of the main graph read whose operator is of `domain`. Raises ValueError for broken
+    protobuf.
+    """
+    names: set[str] = set()
+    for node in _of_graph(model, _NODE):
+        fields = [(field, bytes(value)) for field, value in _fields(node) if isinstance(value, memoryview)]
+        if (_DOMAIN, domain.encode()) in fields:
+            names.update(value.decode() for field, value in fields if field == _INPUT)
+    return names
+
+
+def _of_graph(model: bytes, wanted: int) -> Iterator[memoryview]:
+    """Yield the messages of the main graph that are its field `wanted`."""
+    for field, graph in _fields(memoryview(model)):
+        if field == _GRAPH and isinstance(graph, memoryview):
+            for field_of_graph, raw in _fields(graph):
+                if field_of_graph == wanted and isinstance(raw, memoryview):
+                    yield raw
 
 
 def _external_tensor(raw: memoryview) -> ExternalTensor | None:

@@ -1,4 +1,5 @@
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -7,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
+from onnx_shift.onnx_pruner.packing import pack
 from onnx_shift.runtime import ModelSwitcher, Portfolio, cache, optimise
 from onnx_shift.runtime.cache import cache_key
 from onnx_shift.runtime.session import Providers
+from tests.runtime.conftest import network
 
 Make = Callable[..., ModelSwitcher]
 Answers = dict[str, np.ndarray]
@@ -123,6 +127,24 @@ def test_the_key_depends_on_all_that_the_graph_depends_on(monkeypatch: pytest.Mo
     keys.add(cache_key("model", options, CPU))
     assert len(keys) == 7
     assert cache_key("model", options, CPU) in keys
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="blocked convolutions are x86's")
+@pytest.mark.parametrize(("classes", "prepack"), [(5, False), (500, True)])
+def test_only_a_classifier_that_weighs_much_is_packed(
+    make_switcher: Make, tmp_path: Path, images: np.ndarray, classes: int, prepack: bool
+) -> None:
+    onnx.save(network(64, classes=classes), tmp_path / "model.onnx")
+    pack([tmp_path / "model.onnx"], tmp_path / "one.zip")
+    found = []
+    for _ in ("optimised here", "taken from the cache"):
+        model = make_switcher(tmp_path / "one.zip")
+        content, optimised = model._builder._content(model.active, 1)
+        assert (optimised, content.prepack) == (True, prepack)
+        found.append(model.run(None, {"input": images})[0])
+    plain = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(found[0], plain.run(None, {"input": images})[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_where_entries_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

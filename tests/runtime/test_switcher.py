@@ -185,11 +185,11 @@ def test_a_failed_switch_leaves_the_old_variant_serving(
     build = builder.build_optimised_session
     calls = []
 
-    def fail_once(*arguments: Any) -> ort.InferenceSession:
+    def fail_once(*arguments: Any, prepack: bool) -> ort.InferenceSession:
         calls.append(arguments)
         if len(calls) == 1:
             raise error
-        return build(*arguments)
+        return build(*arguments, prepack=prepack)
 
     model.switch("large"), model.switch("medium")
     monkeypatch.setattr(builder, "build_optimised_session", fail_once)
@@ -206,7 +206,7 @@ def test_where_even_going_back_fails_callers_are_told_and_a_later_switch_heals(
 ) -> None:
     model = make_switcher(overlap=False)
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, prepack: bool) -> None:
         raise MemoryError("none left")
 
     with monkeypatch.context() as broken:
