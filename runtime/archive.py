@@ -10,9 +10,8 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -37,15 +36,14 @@ def sha256(content: Buffer) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
+class Member(NamedTuple):
     """One file of an archive as it lies there: `stored` holds its DEFLATE stream, or the content itself."""
 
     name: str
     method: int
     crc32: int
     size_bytes: int
-    stored: Bytes = field(repr=False)
+    stored: Bytes
 
     @property
     def stored_bytes(self) -> int:
@@ -218,7 +216,7 @@ def _with_stored(member: Member, file: IO[bytes] | _Memory) -> Member:
         stored = anonymous_buffer(member.stored_bytes)
         if file.readinto(stored.data) != stored.size:  # type: ignore[attr-defined]
             raise PortfolioError(f"{member.name}: the file became shorter while it was read")
-    return Member(member.name, member.method, member.crc32, member.size_bytes, stored)
+    return member._replace(stored=stored)
 
 
 def _check_name(name: str) -> None:

@@ -6,9 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -29,8 +28,7 @@ _KEPT_RECORDS = 1000
 _INFLATING_THREADS = 4
 
 
-@dataclass(frozen=True)
-class SwitchRecord:
+class SwitchRecord(NamedTuple):
     """What one switch cost. `bytes` were inflated; `stall_ms` is how long callers of `run` were held up by
     it.
 
@@ -241,7 +239,7 @@ class ModelSwitcher:
         serving, record = self._ready(variant)
         began = self._clock()
         exchanged = self._publish(serving)
-        return replace(record, stall_ms=(exchanged - began) * 1e3, time_s=exchanged)
+        return record._replace(stall_ms=(exchanged - began) * 1e3, time_s=exchanged)
 
     def _switch_in_place(self, variant: Variant) -> SwitchRecord:
         previous = self._active
@@ -255,7 +253,7 @@ class ModelSwitcher:
             self._go_back(previous, error)
             raise
         exchanged = self._publish(serving)
-        return replace(record, stall_ms=(exchanged - began) * 1e3, time_s=exchanged)
+        return record._replace(stall_ms=(exchanged - began) * 1e3, time_s=exchanged)
 
     def _go_back(self, previous: Variant, error: SwitchError) -> None:
         try:

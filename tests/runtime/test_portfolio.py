@@ -1,4 +1,3 @@
-import dataclasses
 import io
 import json
 import mmap
@@ -90,7 +89,7 @@ def swap_small_and_large(manifest: Any, members: dict[str, Member]) -> None:
             first, _, rest = name.partition("/")
             first = {"small": "large", "large": "small"}.get(first, first)
             table[f"{first}/{rest}"] = (
-                value if isinstance(value, dict) else dataclasses.replace(value, name=f"{first}/{rest}")
+                value if isinstance(value, dict) else value._replace(name=f"{first}/{rest}")
             )
 
 
