@@ -13,7 +13,7 @@ A module of this folder is a benchmark when it defines
 
     {"rows": [{"model": "vgg16", "size, sparse over pruned": 5.14, ...}, ...],   # the table, column -> value
      "figures": {"vgg16_size_ratio": 5.14, ...},                              # named numbers that targets check
-     "spread": {"vgg16_speedup": (2.5, 2.7), ...},                             # optional, quartiles over the rounds
+     "spread": {"vgg16_speedup": (2.5, 2.7), ...},                             # optional, the range over the rounds
      "tables": {"Variants": [{...}, ...]},                                     # optional, further tables by caption
      "notes": ["Three replicates.", ...],                                      # sentences, good and bad
      "details": ...}                                                          # optional, anything else

@@ -1,7 +1,7 @@
 """The portfolio of one training on CIFAR-10, variant by variant, and what finding it costs (the paper's Table 3)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks import trainings
+from benchmarks.results import shown_range
 from benchmarks.variants import COLLAPSED, SHIPPED, pruned_variants, test_images
-from onnx_shift.onnx_pruner.pareto import select
+from onnx_shift.onnx_pruner.pareto import DEFAULT_METRICS, select
 from onnx_shift.onnx_pruner.profiling import Settings, profile
 
 TITLE = "CIFAR-10: nine variants from one training, and what the search costs (the paper's Table 3)"
@@ -18,6 +19,8 @@ MINUTES = 4
 PICTURE_INCHES = (11, 4.6)
 
 SECONDS, ATTEMPTS = 1.0, 3
+#: What Table 3 compares, accuracy and non-zero parameters; deflated, a variant takes what its non-zeros do.
+SEARCHED = ("accuracy", "deflated")
 _COLOURS = {"imp": "#0b62c4", "fast": "#7c3aed"}
 _LABELS = {"imp": "iterative magnitude", "fast": "fast tickets"}
 _PUBLISHED = [
@@ -69,6 +72,7 @@ def measure(work: Path) -> dict[str, Any]:
     }
     figures = {
         "search_efficiency": optimal["imp"],
+        "shipping_efficiency": _optimal(found, names["imp"], DEFAULT_METRICS),
         "training_hours": 24 * days["imp"],
         "dense_accuracy": 100 * dense["accuracy"],
         "size_ratio": dense["file_bytes"] / smallest["file_bytes"],
@@ -84,24 +88,27 @@ def measure(work: Path) -> dict[str, Any]:
         "notes": [
             f"Ours: quarter-width VGG-16, {recipe.epochs} epochs per level on all 50,000 images, one replicate, days "
             "of one core of a CPU, another training beside it. Published: the full network on a GPU. So days show "
-            "what each search takes, not which is faster. Optimal in accuracy, latency and size, among the variants "
-            "of that search; one no better than guessing is not counted, however small.",
+            "what each search takes, not which is faster. Optimal in accuracy and deflated size, which is what the "
+            "published counts of non-zero parameters come to, among the variants of that search; one no better than "
+            "guessing is not counted, however small. In accuracy, latency and file size, which decide what `pack` "
+            f"keeps, {figures['shipping_efficiency']:.0%} of ours are: at the lower ratios the networks have one "
+            "structure, so that noise tells their latencies apart.",
             f"Fastest within one point of the dense network of its own training: {fast}, "
             f"{figures['one_point_speedup']:.2f}x at batch 1 and {figures['one_point_speedup_batch_16']:.2f}x at "
             f"batch 16; at no loss at all: {equal}, {figures['equal_speedup']:.2f}x and "
             f"{figures['equal_speedup_batch_16']:.2f}x. Plain magnitude makes networks much smaller and only a little "
             "faster: it empties the late, cheap layers. Fast tickets empty whole channels of the costly ones.",
             "Speed-ups are over the dense network with BatchNorm fused, onnxruntime on the CPU, one thread, rounds in "
-            "turn; in brackets the quartiles of the rounds.",
+            "turn; in brackets the range of the rounds.",
         ],
         "details": found,
     }
 
 
-def _optimal(found: Mapping[str, Any], names: list[str]) -> float:
+def _optimal(found: Mapping[str, Any], names: list[str], metrics: Sequence[str] = SEARCHED) -> float:
     """Return the share of Pareto-optimal variants; one that only guesses is not, though nothing is smaller."""
     accuracy = {name: found["variants"][name]["accuracy"] for name in names}
-    optimal = select(found, names, keep_all=True).optimal
+    optimal = select(found, names, keep_all=True, metrics=metrics).optimal
     return len([name for name in optimal if accuracy[name] >= COLLAPSED]) / len(names)
 
 
@@ -136,7 +143,7 @@ def _row(name: str, entry: Mapping[str, Any], lost: float, dropped: str | None) 
 
 def _speedup(entry: Mapping[str, Any], batch: str) -> str:
     found = entry["speedup"][batch]
-    return f"{found['median']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
+    return shown_range(found["median"], found["low"], found["high"])
 
 
 _SHOWN_POINTS = 20  # below the dense network: a variant that only guesses would squash all others

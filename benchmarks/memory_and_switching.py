@@ -19,6 +19,7 @@ import onnx.parser
 from matplotlib.figure import Figure
 from onnx import helper, numpy_helper
 
+from benchmarks.results import in_words, range_of
 from benchmarks.variants import FUSE_ONLY, Pruned, portfolio_worth_shipping, pruned_variants
 from benchmarks.ways import WAYS, feed_of
 from onnx_shift.onnx_pruner import prune
@@ -61,16 +62,16 @@ def measure(work: Path) -> dict[str, Any]:
         "memory_smallest_active": memory["ours"]["smallest"] / together,
         "memory_largest_active": memory["ours"]["largest"] / together,
         "switch_ms": switches["ours"]["median"],
-        **{key: middle for key, (_, middle, _) in over.items()},
+        **{key: median(found) for key, found in over.items()},
     }
     return {
         "rows": rows,
         "figures": figures,
-        "spread": {key: (low, high) for key, (low, _, high) in over.items()},
+        "spread": {key: range_of(found) for key, found in over.items()},
         "details": details,
         "notes": [
             "Levels of quarter-width VGG-16 on CIFAR-10, pruned. A switch is timed until the first "
-            "answer to one image, one thread, all ways in turn; in brackets the quartiles. Files are in the page "
+            "answer to one image, one thread, all ways in turn; in brackets the range. Files are in the page "
             "cache. Memory is resident above imports and an idle onnxruntime, after all variants have served twice, "
             "each way in a process of its own; peak includes the switches. Ours imports "
             f"{memory['ours']['imports']:.1f} MB of Python modules beside onnxruntime.",
@@ -166,14 +167,12 @@ def _switches(request: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _summary(first: list[list[float]], later: list[list[float]], ours: list[list[float]]) -> dict[str, Any]:
-    """Quartiles over the visits of the mean over the variants, and of ours over it."""
+    """Of each visit the mean over the variants, and ours over it; the medians stand for all visits."""
     means = np.mean(first, axis=1)
-    low, middle, high = np.quantile(means, (0.25, 0.5, 0.75))
     return {
-        "median": float(middle),
-        "low": float(low),
-        "high": float(high),
-        "ours_over": np.quantile(np.mean(ours, axis=1) / means, (0.25, 0.5, 0.75)).tolist(),
+        "visits": means.tolist(),
+        "median": float(np.median(means)),
+        "ours_over": (np.mean(ours, axis=1) / means).tolist(),
         "answer_ms": median(float(np.mean(visit)) for visit in later),
     }
 
@@ -190,7 +189,7 @@ def _row(
     selection: str,
     count: int,
     way: str,
-    switches: Mapping[str, float],
+    switches: Mapping[str, Any],
     memory: Mapping[str, float],
     ours: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -201,7 +200,7 @@ def _row(
         "largest active, MB": memory["largest"],
         "over ours": f"{memory['smallest'] / ours['smallest']:.2f}–{memory['largest'] / ours['largest']:.2f}",
         "peak, MB": memory["peak"],
-        "switch and first answer, ms": f"{switches['median']:.2f} ({switches['low']:.2f}–{switches['high']:.2f})",
+        "switch and first answer, ms": in_words(switches["visits"]),
         "next answer, ms": switches["answer_ms"],
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import torch
 
+from benchmarks.results import in_words, range_of
 from onnx_shift.models.registry import build
 from onnx_shift.onnx_pruner import prune
 from tests.zoo import zeros
@@ -38,8 +39,7 @@ def measure(work: Path) -> dict[str, Any]:
             key = f"{name}_{'half' if share == 0.5 else 'few'}"
             figures[key] = round(statistics.median(ratios), 3)
             figures[f"{key}_seconds"] = round(statistics.median(pruning), 4)
-            low, _, high = statistics.quantiles(ratios, n=4)
-            spread[key] = (low, high)
+            spread[key] = range_of(ratios)
             rows.append(
                 {
                     "model": name,
@@ -48,13 +48,12 @@ def measure(work: Path) -> dict[str, Any]:
                     "parameters left": round(report.parameters_after / report.parameters_before, 3),
                     "prune, s": round(statistics.median(pruning), 3),
                     "load and save, s": round(statistics.median(copying), 3),
-                    "ratio": figures[key],
-                    "quartiles": f"{low:.2f}–{high:.2f}",
+                    "ratio": in_words(ratios),
                 }
             )
     notes = [
         f"From one ModelProto to a new one, verification excluded; medians of {ROUNDS} rounds in which pruning and "
-        "onnx.load + onnx.save take turns; the ratio is the median of the rounds' ratios."
+        "onnx.load + onnx.save take turns; the ratio is the median of the rounds' ratios, in brackets their range."
     ]
     return {"rows": rows, "figures": figures, "spread": spread, "notes": notes}
 

@@ -9,8 +9,9 @@ A place is marked by comments, and whatever stands between them is replaced:
 
 import json
 import re
+import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,24 @@ def filled(text: str, results: Mapping[str, Result]) -> str:
 def tables_of(result: Result) -> dict[str, Sequence[Mapping[str, Any]]]:
     """Return a result's tables by caption, the main one, which has none, first."""
     return {"": result["rows"], **result.get("tables", {})}
+
+
+def range_of(values: Iterable[float]) -> tuple[float, float]:
+    """Return the lowest and the highest of a figure's rounds: its spread, within which a second run should lie."""
+    found = [float(value) for value in values]
+    return min(found), max(found)
+
+
+def in_words(values: Iterable[float]) -> str:
+    """Return the median of a figure's rounds and, in brackets, their range."""
+    found = [float(value) for value in values]
+    return shown_range(statistics.median(found), *range_of(found))
+
+
+def shown_range(middle: float, low: float, high: float) -> str:
+    """Return a median with the range of its rounds in brackets, in as many digits as tell them apart."""
+    digits = 2 if middle < 10 else 1
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def documents() -> list[Path]:

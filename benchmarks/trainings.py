@@ -2,6 +2,7 @@
 
 Each is kept below .bench/trainings/NAME and recognised by its recipe, the path of the data left out: a run made
 elsewhere with `onnx-shift train` counts once its folder is put there, and no change of our code makes it out of date.
+What it logged is kept in docs/results/training/NAME, which is enough for figures that need no model.
 The data set is named by ONNX_SHIFT_CIFAR10 (a parquet folder or a hub name; default: uoft-cs/cifar10).
 """
 
@@ -18,7 +19,9 @@ from onnx_shift.exporter.recipe import Recipe, load_recipe, override, preset
 from onnx_shift.exporter.rounds import Level, Run, train
 from onnx_shift.exporter.run_folder import RunFolder
 
-FOLDER = Path(__file__).resolve().parents[1] / ".bench" / "trainings"
+_ROOT = Path(__file__).resolve().parents[1]
+FOLDER = _ROOT / ".bench" / "trainings"
+LOGS = _ROOT / "docs" / "results" / "training"
 DATA = os.environ.get("ONNX_SHIFT_CIFAR10", "uoft-cs/cifar10")
 
 
@@ -35,10 +38,19 @@ class Training:
 
 
 _PRESET = "vgg16-quarter-cifar10"
+#: Weights go back to an early step, as published; batches as large.
+_REWOUND = {
+    "rewind": "weights",
+    "least_density": 0.0,
+    "batch_size": 128,
+    "learning_rate": 0.2,
+    "rewind_steps": 586,
+}
 #: Methods that need no level before the one they make: only a ratio that tells them apart, 64.
-_HIGH = {"levels": 6, "first_level": 6}
+_HIGH = {**_REWOUND, "levels": 6, "first_level": 6}
 #: A tenth of the work of the chain's: a fifth of the images, half of the epochs, one of them before the rewind.
 _RESIDUAL = {
+    **_REWOUND,
     "model": "resnet20-cifar",
     "width": 1.0,
     "train_images": 10_000,
@@ -50,6 +62,7 @@ _RESIDUAL = {
 _RESIDUAL_HIGH = {**_RESIDUAL, "levels": 5, "first_level": 5}
 #: Whole blocks of channels at level 2: few levels, the last much faster. Strong decay empties unneeded channels.
 _FAST = {
+    **_REWOUND,
     "method": "refill",
     "levels": 2,
     "rank": "cost",
@@ -59,17 +72,15 @@ _FAST = {
     "rewind": "learning-rate",
     "weight_decay": 5e-4,
 }
-#: The most accurate at high ratios: trained weights stay and no layer starves.
-_BALANCED = {"rewind": "learning-rate", "least_density": 0.2}
 _FURTHER = ("snip", "grasp", "ntk-sap")
 
 TRAININGS: dict[str, Training] = {
-    "imp": Training(65, {}),
-    "imp-balanced": Training(65, _BALANCED),
+    "imp": Training(80, {}),
+    "imp-rewound": Training(80, _REWOUND),
     "fast": Training(20, _FAST),
     **{name: Training(14, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},
     **{name: Training(14, {"method": name, **_HIGH}, extra=True) for name in _FURTHER},
-    **{f"imp-seed-{seed}": Training(65, {"seed": seed}, extra=True) for seed in (1, 2)},
+    **{f"imp-seed-{seed}": Training(80, {"seed": seed}, extra=True) for seed in (1, 2)},
     "residual-imp": Training(10, {**_RESIDUAL, "levels": 5}),
     **{
         f"residual-{name}": Training(5, {**_RESIDUAL_HIGH, "method": name})
@@ -118,7 +129,17 @@ def run_of(name: str) -> Run:
 
 def finished_run(name: str) -> Run | None:
     """Return a training's run where all its levels are there, else None."""
-    folder, recipe = RunFolder(FOLDER / name), recipe_of(name)
+    run = _recorded(name, FOLDER)
+    return run if run is not None and all(level.onnx.exists() for level in run.levels) else None
+
+
+def recorded_run(name: str) -> Run | None:
+    """Return a training's run as its log states it, made here or kept in docs/results; its models may not be there."""
+    return _recorded(name, FOLDER) or _recorded(name, LOGS)
+
+
+def _recorded(name: str, where: Path) -> Run | None:
+    folder, recipe = RunFolder(where / name), recipe_of(name)
     table = folder.path / "levels.csv"
     if not folder.recipe.exists() or not table.exists():
         return None
@@ -128,7 +149,7 @@ def finished_run(name: str) -> Run | None:
     with table.open(newline="") as file:
         levels = {int(row["level"]): _level(row, folder) for row in csv.DictReader(file)}
     wanted = [level for level in range(recipe.levels + 1) if not 0 < level < recipe.first_level]
-    if any(level not in levels or not levels[level].onnx.exists() for level in wanted):
+    if any(level not in levels for level in wanted):
         return None
     return Run(folder.path, stored, tuple(levels[level] for level in wanted))
 

@@ -2,8 +2,9 @@
 
 One attempt is a number of rounds; in a round every callable gets a turn of some calls, the first of which is
 thrown away (the caches still hold another model). The turn's median is the unit in which variants are
-compared: a speed-up is the median over rounds of (baseline's turn / variant's turn), and the spread is the
-distance between the quartiles of the turns over their median.
+compared: a speed-up is the median over rounds of (baseline's turn / variant's turn), its range that of the rounds,
+within which another run's median should lie; the spread is the distance between the quartiles of the turns over
+their median.
 """
 
 import time
@@ -37,7 +38,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Speedup:
-    """How many times faster than the baseline: median and quartiles over the rounds of one attempt."""
+    """How many times faster than the baseline: median, lowest and highest of the rounds of one attempt."""
 
     median: float
     low: float
@@ -121,8 +122,8 @@ def _summary(turns: Mapping[str, Sequence[Sequence[float]]], baseline: str, atte
             attempt,
             spread > NOISY_SPREAD,
         )
-        low, middle, high = np.percentile(medians[baseline] / medians[name], [25, 50, 75])
-        speedup[name] = Speedup(float(middle), float(low), float(high))
+        ratios = medians[baseline] / medians[name]
+        speedup[name] = Speedup(float(np.median(ratios)), float(ratios.min()), float(ratios.max()))
     return Comparison(latency, speedup)
 
 

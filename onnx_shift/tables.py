@@ -114,7 +114,7 @@ def speed_table(profile: Entry) -> Table:
         ("p99 ms", "p99", str),
         ("images/s", "throughput", "{:,.0f}".format),
         ("speed-up", "speedup", str),
-        ("quartiles", "range", str),
+        ("from–to", "range", str),
     )
 
 
@@ -143,7 +143,7 @@ def profile_notes(profile: Entry) -> list[str]:
     notes = [
         f"{machine['processor']}, {machine['cores']} cores; onnxruntime {machine['onnxruntime']}, "
         f"{', '.join(machine['providers'])}, {machine['threads']} thread(s); {machine['date']}",
-        f"speed-up: against {profile['baseline']['name']}, median and quartiles of interleaved rounds",
+        f"speed-up: against {profile['baseline']['name']}, median and range of interleaved rounds",
     ]
     noisy = [
         name
