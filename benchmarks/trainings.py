@@ -38,14 +38,10 @@ class Training:
 
 
 _PRESET = "vgg16-quarter-cifar10"
-#: Weights go back to an early step, as published; batches as large.
-_REWOUND = {
-    "rewind": "weights",
-    "least_density": 0.0,
-    "batch_size": 128,
-    "learning_rate": 0.2,
-    "rewind_steps": 586,
-}
+#: Nothing of the preset that concerns pruning.
+_UNPRUNED = {"rewind": "weights", "least_density": 0.0}
+#: Weights go back to an early step, as published, and train at a higher rate.
+_REWOUND = {**_UNPRUNED, "learning_rate": 0.2}
 #: Methods that need no level before the one they make: only a ratio that tells them apart, 64.
 _HIGH = {**_REWOUND, "levels": 6, "first_level": 6}
 #: A tenth of the work of the chain's: a fifth of the images, half of the epochs, one of them before the rewind.
@@ -90,7 +86,7 @@ TRAININGS: dict[str, Training] = {
     **{
         f"peer-{peer}-{part}": Training(
             4,
-            {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0},
+            {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0, **_UNPRUNED},
             extra=part != 7,
         )
         for part in (7, 16, 4)

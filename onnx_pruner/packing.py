@@ -166,8 +166,11 @@ def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> 
     weight_bytes = sum(_size_bytes(tensor) for tensor in model.graph.initializer)
     files: list[bytearray] = []
     tensors = []
+    read = _names_read(model.graph)
     for tensor in model.graph.initializer:
         if tensor.data_type not in NUMPY_TYPES or _size_bytes(tensor) < INSIDE_BYTES:
+            continue
+        if tensor.name not in read:  # onnxruntime drops it before it could be given
             continue
         if not files or len(files[-1]) >= _FILE_BYTES:
             files.append(bytearray())
@@ -183,6 +186,17 @@ def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> 
     content = Content(member, MappingProxyType(weights), tuple(tensors))
     metadata = {**_metadata(model), **measured}
     return Variant(name, weight_bytes, content.deflated_bytes, "", metadata), content
+
+
+def _names_read(graph: onnx.GraphProto) -> set[str]:
+    """Return the names that nodes of `graph` and of the graphs inside them read, and those it gives as outputs."""
+    names = {value.name for value in graph.output}
+    for node in graph.node:
+        names.update(node.input)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                names |= _names_read(inner)
+    return names
 
 
 def _file_name(index: int) -> str:

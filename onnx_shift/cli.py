@@ -572,7 +572,7 @@ def replay(
         list[str] | None, typer.Option(help="onnxruntime execution provider. May be repeated.")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads that one inference may use.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the arrival times.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the arrival times.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the time line as JSON.")] = False,
 ) -> None:
     """Serve a load from a portfolio while a policy switches, beside the smallest and the largest variant always.
@@ -581,17 +581,19 @@ def replay(
     each of the three; what a policy that knows the load beforehand would reach is worked out for comparison.
     """
     from onnx_shift import timeline as drawing
-    from onnx_shift.files import write_text
+    from onnx_shift.files import make_folder, write_text
     from onnx_shift.replaying import policy_maker, replay_trace, session_options, timeline_table
     from onnx_shift.runtime.portfolio import Portfolio
     from onnx_shift.runtime.replay import replay as serve
 
-    opened, load = Portfolio.open(portfolio), replay_trace(trace, duration)
+    opened, load, make_policy = Portfolio.open(portfolio), replay_trace(trace, duration), policy_maker(policy)
+    if output is not None:
+        make_folder(output)
     with log.status("timing the variants …") as status:
         found = serve(
             opened,
             load,
-            make_policy=policy_maker(policy),
+            make_policy=make_policy,
             objective_ms=objective,
             sess_options=session_options(threads),
             providers=provider,
@@ -599,10 +601,13 @@ def replay(
             progress=lambda moment: status.update(drawing.moment_line(moment)),
         )
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
         write_text(output / "replay.json", json.dumps(found.to_dict(), indent=1) + "\n")
-        drawing.write_timeline_png(found, output / "replay.png")
-        log.print(f"wrote {output / 'replay.json'} and {output / 'replay.png'}", highlight=False)
+        log.print(f"wrote {output / 'replay.json'}", highlight=False)
+        if drawing.can_draw():
+            drawing.write_timeline_png(found, output / "replay.png")
+            log.print(f"wrote {output / 'replay.png'}", highlight=False)
+        else:
+            log.print("replay.png is left out: it needs pip install 'onnx-shift[report]'", highlight=False)
     if as_json:
         print_json(found.to_dict())
         return

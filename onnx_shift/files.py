@@ -14,6 +14,14 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder `path` where there is none. Raises OnnxShiftError naming it when that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OnnxShiftError(f"{path}: cannot be made ({_reason(error)})") from error
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any exception it is removed.

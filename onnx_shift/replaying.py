@@ -42,7 +42,14 @@ def policy_maker(text: str) -> "Callable[[float], Policy]":
         found: Callable[[float], Policy] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise OnnxShiftError(f"--policy {text}: not one of {', '.join(named)}, and {error}") from error
-    return found
+
+    def make(objective_ms: float) -> "Policy":
+        try:
+            return found(objective_ms)
+        except Exception as error:  # it is anybody's code
+            raise OnnxShiftError(f"--policy {text}: makes no policy ({error!r})") from error
+
+    return make
 
 
 def session_options(threads: int) -> Any:
@@ -73,8 +80,12 @@ def _caption(timeline: "Timeline") -> str:
     lines = [
         f"in time: within {timeline.objective_ms:g} ms; "
         f"the largest variant serves {timeline.capacity:.0f} requests per second",
-        f"the policy answers {show_share(figures['within_of_smallest'] or 0)} of what the smallest answers in time",
     ]
+    if not timeline.runs["policy"].arrived_s.size:
+        return "\n".join([*lines, "no request came"])
+    lines.append(
+        f"the policy answers {show_share(figures['within_of_smallest'] or 0)} of what the smallest answers in time"
+    )
     if figures["accuracy_gain"] is not None:
         lines.append(
             f"and reaches {show_share(figures['accuracy_gain'])} of the clairvoyant's gain in accuracy over it"

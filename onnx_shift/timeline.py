@@ -1,9 +1,9 @@
 """Drawing a replay over time."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import atomic_path
 
 if TYPE_CHECKING:
@@ -13,15 +13,15 @@ _COLOURS = {"policy": "#1f6f8b", "smallest": "#999999", "largest": "#d1495b"}
 _LABELS = {"policy": "switching", "smallest": "smallest always", "largest": "largest always"}
 
 
-def write_timeline_png(timeline: "Timeline", path: Path) -> None:
-    """Draw load, latency, active variant and accuracy of `timeline` over time into a PNG at `path`.
+def can_draw() -> bool:
+    """Whether matplotlib, of the extra onnx-shift[report], is there."""
+    return find_spec("matplotlib") is not None
 
-    Raises OnnxShiftError where matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OnnxShiftError(f"{path}: needs matplotlib: pip install 'onnx-shift[report]'") from error
+
+def write_timeline_png(timeline: "Timeline", path: Path) -> None:
+    """Draw load, latency, active variant and accuracy of `timeline` over time into a PNG at `path`."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 8), layout="constrained")
     load, latency, active, accuracy = figure.subplots(
         4, 1, sharex=True, gridspec_kw={"height_ratios": [2, 3, 2, 2]}

@@ -81,9 +81,10 @@ def new_member(name: str, content: Buffer | Bytes) -> Member:
 
 
 def write_archive(file: IO[bytes], members: Iterable[Member]) -> None:
-    """Write `members` in their order. Raises PortfolioError for a repeated name or more than 4 GiB."""
+    """Write `members` in their order. Raises PortfolioError for a repeated or unreadable name or more than 4 GiB."""
     directory, names, offset = io.BytesIO(), set(), 0
     for member in members:
+        _check_name(member.name)
         if member.name in names:
             raise PortfolioError(f"{member.name}: twice in one archive")
         names.add(member.name)
@@ -221,7 +222,8 @@ def _with_stored(member: Member, file: IO[bytes] | _Memory) -> Member:
 
 def _check_name(name: str) -> None:
     parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts) or any(c in "\\:\0" or ord(c) < 32 for c in name):
+    forbidden = any(c in "\\:\0" or ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in name)
+    if forbidden or any(part in ("", ".", "..") for part in parts):
         raise PortfolioError(f"{name!r}: no name for a file inside an archive")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from onnx_shift.runtime import cache as device_cache
-from onnx_shift.runtime.errors import SwitchError
+from onnx_shift.runtime.errors import PortfolioError, SwitchError
 from onnx_shift.runtime.portfolio import TENSOR_TYPES, Content, Portfolio, Signature, Variant
 from onnx_shift.runtime.session import (
     BUILD_ERRORS,
@@ -81,6 +81,7 @@ class Builder:
             else:
                 session = build_session(model, arrays, options, self._providers)
             times.append(self._clock())
+            self._refuse_other_signature(session)
             self._warm_up(session, shapes)
             times.append(self._clock())
         prepare, inflate, build_time, warmup = ((end - begin) * 1e3 for begin, end in pairwise(times))
@@ -116,7 +117,7 @@ class Builder:
             model, arrays = original.inflate(threads, check=True)
             from onnx_shift.runtime.optimise import optimise
 
-            content = optimise(model, arrays, self._options.fresh, self._providers)
+            content = optimise(model, arrays, self._options.fresh, self._providers, self._portfolio.inputs)
             if content is None:
                 self._keys[variant.name] = None
                 return original, False
@@ -124,6 +125,21 @@ class Builder:
                 device_cache.store(self._cache_folder, key, content)
             self._portfolio.keep_prepared(variant.name, key, content)
         return content, True
+
+    def _refuse_other_signature(self, session: ort.InferenceSession) -> None:
+        for kind, stated, found in (
+            ("inputs", self._portfolio.inputs, session.get_inputs()),
+            ("outputs", self._portfolio.outputs, session.get_outputs()),
+        ):
+            names = [value.name for value in found]
+            if names != [value.name for value in stated]:
+                raise PortfolioError(f"its {kind} are {', '.join(names)}, not those that the manifest states")
+            for value, signature in zip(found, stated, strict=True):
+                tensors = value.type.startswith("tensor") and signature.type.startswith("tensor")
+                if tensors and value.type != signature.type:
+                    raise PortfolioError(
+                        f"{value.name} is a {value.type}, not the {signature.type} of the manifest"
+                    )
 
     def _warm_up(self, session: ort.InferenceSession, shapes: Mapping[str, Shape] | None) -> None:
         """Run once on zeros, where a first run takes much longer than others.

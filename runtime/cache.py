@@ -22,8 +22,25 @@ from onnx_shift.runtime.errors import PortfolioError
 from onnx_shift.runtime.portfolio import Content, content_of, read_manifest, tensor_table, write_with_manifest
 from onnx_shift.runtime.session import Providers
 
-_FORMAT = 2  # raise it whenever entries written before must not be read any more
+_FORMAT = 3  # raise it whenever entries written before must not be read any more
 _STALE_S = 3600
+# Session configuration entries that change the optimised graph; onnxruntime tells their values, not which are set.
+_GRAPH_ENTRIES = (
+    *(f"optimization.{name}" for name in (
+        "constant_folding_max_output_size_in_bytes", "disable_specified_optimizers", "enable_cast_chain_elimination",
+        "enable_gelu_approximation", "minimal_build_optimizations",
+    )),
+    *(f"session.{name}" for name in (
+        "disable_aot_function_inlining", "disable_cpu_ep_fallback", "disable_double_qdq_remover", "disable_prepacking",
+        "disable_qdq_constant_folding", "disable_quant_qdq", "enable_dq_matmulnbits_fusion", "enable_quant_qdq_cleanup",
+        "function_expansion_byte_limit", "function_expansion_node_limit", "graph_optimizations_loop_level",
+        "kernel_dispatch_policy", "name_based_layer_assignment", "qdq_matmulnbits_accuracy_level",
+        "qdq_matmulnbits_block_size", "set_denormal_as_zero", "use_deterministic_compute",
+    )),
+    *(f"mlas.{name}" for name in (
+        "disable_kleidiai", "nchwc_depthwise_sliding", "nchwc_pointwise_conv_max_input_channel_batch", "use_lut_gemm",
+    )),
+)  # fmt: skip
 _PROCESSOR_FIELDS = ("model name", "flags", "Features", "CPU implementer", "CPU architecture", "CPU part")
 
 
@@ -57,7 +74,10 @@ def cache_key(model_sha256: str, options: ort.SessionOptions, providers: Provide
 
 def _readable_options(options: ort.SessionOptions) -> list[str]:
     names = (name for name in dir(options) if not name.startswith("_"))
-    values = {name: getattr(options, name) for name in names}
+    values: dict[str, object] = {name: getattr(options, name) for name in names}
+    for entry in _GRAPH_ENTRIES:
+        with suppress(RuntimeError):  # not set
+            values[entry] = options.get_session_config_entry(entry)
     return [f"{name}={value}" for name, value in values.items() if not callable(value)]
 
 
@@ -77,13 +97,13 @@ def _processor() -> str:
 def load(folder: Path, key: str) -> Content | None:
     """Return the entry `key`, or None where there is none that is whole."""
     path = _entry_path(folder, key)
-    if not path.exists():
-        return None
     try:
+        if not path.exists():
+            return None
         members = read_archive(path)
         manifest = read_manifest(members)
         return content_of(manifest, members)._replace(prepack=manifest["prepack"] is not False)
-    except (PortfolioError, KeyError, TypeError, AttributeError) as error:
+    except (PortfolioError, OSError, KeyError, TypeError, AttributeError) as error:
         _warn(f"{path}: ignored and made anew ({error})")
         return None
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 
@@ -25,7 +26,7 @@ class Switchable(Protocol):
 
 
 class Controller:
-    """Asks `policy` at its interval, on a thread of its own, and switches as it answers."""
+    """Asks `policy` at its interval, on a thread of its own, and switches as it answers; what fails is logged."""
 
     def __init__(
         self,
@@ -35,7 +36,7 @@ class Controller:
         waiting: Callable[[], int] | None,
         clock: Callable[[], float],
     ) -> None:
-        self._switcher = switcher
+        self._switcher = weakref.ref(switcher)  # whoever drops a switcher unclosed is rid of it all the same
         self._policy = policy
         self._meter = meter
         self._waiting = waiting or (lambda: 0)
@@ -54,8 +55,8 @@ class Controller:
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def look(self) -> Load:
-        """Return the load since the last look."""
+    def look(self, switcher: Switchable) -> Load:
+        """Return the load of `switcher` since the last look."""
         now = self._clock()
         running, completed, busy_s, latencies_ms = self._meter.read()
         waiting = running + self._waiting()
@@ -67,20 +68,25 @@ class Controller:
             waiting=waiting,
             busy_s=busy_s,
             latencies_ms=latencies_ms,
-            active=self._switcher.active,
-            variants=self._switcher.portfolio.variants,
+            active=switcher.active,
+            variants=switcher.portfolio.variants,
         )
         self._looked_s, self._were_waiting = now, waiting
         return load
 
     def _loop(self) -> None:
         while not self._stop.wait(self._policy.interval_s):
-            target = self._policy.decide(self.look())
-            if target is None:
-                continue
+            switcher = self._switcher()
+            if switcher is None:
+                return
             try:
-                self._switcher.switch(target)
+                target = self._policy.decide(self.look(switcher))
+                if target is not None:
+                    switcher.switch(target)
             except ClosedError:
                 return
             except SwitchError as error:
                 _log.warning("the policy's switch failed, the variant before still serves: %s", error)
+            except Exception:  # noqa: BLE001  a policy is anybody's code, and its next look may go well
+                _log.exception("the policy failed, the active variant stays")
+            del switcher

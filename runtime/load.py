@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from onnx_shift.errors import OnnxShiftError
 
+_MOST_REQUESTS = 10_000_000  # each is remembered, and served three times
+
 
 class TraceError(OnnxShiftError):
     """A load trace that is unknown or cannot be read."""
@@ -41,9 +43,14 @@ class Trace:
 
     def arrivals(self, capacity: float, random: np.random.Generator) -> npt.NDArray[np.float64]:
         """Return when requests come, in seconds from the start: at random, independent of each other
-        (Poisson).
+        (Poisson). Raises TraceError where they would be too many to serve.
         """
         rates = self.rates(capacity)
+        expected = float(rates.sum()) * self.interval_s
+        if not expected <= _MOST_REQUESTS:
+            raise TraceError(
+                f"{self.name}: {expected:.3g} requests would come, at most {_MOST_REQUESTS:,} can"
+            )
         counts = random.poisson(rates * self.interval_s)
         starts = np.repeat(np.arange(len(rates)) * self.interval_s, counts)
         return np.sort(starts + random.random(len(starts)) * self.interval_s)
@@ -75,7 +82,7 @@ def builtin_trace(name: str, duration_s: float) -> Trace:
     """Return the trace `name` (ramp, step, burst or day), stretched over `duration_s` seconds."""
     if name not in SHAPES:
         raise TraceError(f"{name}: no load trace; there are {', '.join(SHAPES)}, or a CSV file")
-    if not duration_s > 0:
+    if not 0 < duration_s < math.inf:
         raise TraceError(f"a load trace cannot last {duration_s} seconds")
     loads = tuple(SHAPES[name]((index + 0.5) / _INTERVALS) for index in range(_INTERVALS))
     return Trace(name, duration_s / _INTERVALS, loads)
@@ -88,7 +95,7 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     Each row holds from its time to the next one's. Raises TraceError naming file and line.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a mark first
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TraceError(f"{path}: cannot be read ({error})") from error

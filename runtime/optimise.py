@@ -6,7 +6,7 @@ The first time only; what it gives is kept by `cache`.
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from onnx_shift.runtime.archive import Member, new_member
 from onnx_shift.runtime.inflate import Bytes
-from onnx_shift.runtime.portfolio import MODEL, Content, Tensor
+from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor
 from onnx_shift.runtime.session import (
     BUILD_ERRORS,
     EXTERNAL_FILE,
@@ -24,24 +24,32 @@ from onnx_shift.runtime.session import (
     build_optimised_session,
     build_session,
 )
-from onnx_shift.runtime.skeleton import NUMPY_TYPES, ExternalTensor, external_tensors, read_in_domain
+from onnx_shift.runtime.skeleton import NUMPY_TYPES, ExternalTensor, Node, external_tensors, nodes
 
 _INSIDE_BYTES = 1024  # smaller tensors stay in the model
 _FILE_BYTES = 4 << 20  # tensors are gathered into files of about this size, which are inflated side by side
 _ALIGNMENT = 64
 _BLOCKED = "com.microsoft.nchwc"  # onnxruntime's convolutions over weights in the processor's own blocks
-_MOSTLY = 0.9
+_ONCE = {("", "Gemm"), ("", "MatMul"), ("com.microsoft", "FusedGemm"), ("com.microsoft", "FusedMatMul")}
+_WORTH_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
 
 def optimise(
-    model: bytes, arrays: Arrays, fresh_options: Callable[[], ort.SessionOptions], providers: Providers
+    model: bytes,
+    arrays: Arrays,
+    fresh_options: Callable[[], ort.SessionOptions],
+    providers: Providers,
+    inputs: Sequence[Signature],
 ) -> Content | None:
-    """Return the model as onnxruntime optimises it here, deflated; None where it cannot be taken apart."""
+    """Return the model, which takes `inputs`, as onnxruntime optimises it here, deflated.
+
+    None where it cannot be taken apart, or where the options make it another model than all would have of it.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
-            inputs, skeleton, raw = _write_optimised(model, arrays, fresh_options(), providers, Path(folder))
+            skeleton, raw = _write_optimised(model, arrays, fresh_options(), providers, Path(folder))
         tensors = external_tensors(skeleton)
         if any(tensor.type not in NUMPY_TYPES for tensor in tensors):
             return None
@@ -51,13 +59,13 @@ def optimise(
             .reshape(tensor.shape)
             for tensor in tensors
         }
-        prepack = not _mostly_blocked(skeleton, tensors)
+        prepack = not _copies_a_classifier(nodes(skeleton), tensors)
         session = build_optimised_session(skeleton, views, fresh_options(), providers, prepack=prepack)
     except BUILD_ERRORS as error:
         _log.warning("the graph cannot be optimised ahead (%s)", error)
         return None
-    if [value.name for value in session.get_inputs()] != inputs:
-        return None  # what onnxruntime wrote takes other inputs: initializers that it folded and still lists as such
+    if not _takes(session, inputs):
+        return None
     files = [
         _weights_file(f"weights-{index:03}.bin", group, views) for index, group in enumerate(_groups(tensors))
     ]
@@ -69,31 +77,53 @@ def optimise(
     )
 
 
+def _takes(session: ort.InferenceSession, inputs: Sequence[Signature]) -> bool:
+    """Whether the session takes just these inputs, and none of their free dimensions was fixed.
+
+    onnxruntime may list initializers that it folded as inputs. Options may override free dimensions, which cannot be
+    read from them; such a graph must not be kept for options that do not.
+    """
+    found = {value.name: value.shape for value in session.get_inputs()}
+    return list(found) == [value.name for value in inputs] and not any(
+        isinstance(there, int) and not isinstance(declared, int)
+        for value in inputs
+        for there, declared in zip(found[value.name] or (), value.shape, strict=False)
+    )
+
+
 def _write_optimised(
     model: bytes, arrays: Arrays, options: ort.SessionOptions, providers: Providers, folder: Path
-) -> tuple[list[str], bytes, Bytes]:
-    """Let onnxruntime write its optimised graph; return its inputs, the graph, and the tensors outside it."""
+) -> tuple[bytes, Bytes]:
+    """Let onnxruntime write its optimised graph; return it, and the tensors outside it."""
     path, weights = folder / MODEL, folder / EXTERNAL_FILE.name
     options.optimized_model_filepath = str(path)
     setting = "session.optimized_model_external_initializers_"
     options.add_session_config_entry(f"{setting}file_name", weights.name)
     options.add_session_config_entry(f"{setting}min_size_in_bytes", str(_INSIDE_BYTES))
     options.log_severity_level = max(options.log_severity_level, 3)  # "only for the same environment": it is
-    inputs = [value.name for value in build_session(model, arrays, options, providers).get_inputs()]
+    build_session(model, arrays, options, providers)
     raw = np.fromfile(weights, np.uint8) if weights.exists() else np.empty(0, np.uint8)
-    return inputs, path.read_bytes(), raw
+    return path.read_bytes(), raw
 
 
-def _mostly_blocked(skeleton: bytes, tensors: Iterable[ExternalTensor]) -> bool:
-    """Whether prepacking would only copy a classifier: nearly all weights lie in blocks, which nothing packs again.
+def _copies_a_classifier(nodes: Iterable[Node], tensors: Iterable[ExternalTensor]) -> bool:
+    """Whether all that prepacking would do is copy a classifier, small beside convolutions whose weights lie in blocks.
 
-    Of a ResNet-50's 102 MB those are 8. Its session is ready in 2 instead of 5 ms, and answers of 1 and of 16 images
-    take as long as before.
+    Of a ResNet-50's 102 MB it has 8: its session is ready in 2 instead of 5 ms, and answers of 1 and of 16 images
+    take as long as before. Weights that are read again and again, by loops or recurrent operators, do need packing.
     """
-    blocked = read_in_domain(skeleton, _BLOCKED)
+    readers: dict[str, list[tuple[str, str]]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node.operator)
     sizes = {tensor.name: _size_bytes(tensor) for tensor in tensors}
-    in_blocks = sum(size for name, size in sizes.items() if name in blocked)
-    return 0 < _MOSTLY * sum(sizes.values()) <= in_blocks
+    rest = {
+        name: size
+        for name, size in sizes.items()
+        if not any(domain == _BLOCKED for domain, _ in readers.get(name, ()))
+    }
+    once = all(len(readers.get(name, ())) == 1 and readers[name][0] in _ONCE for name in rest)
+    return once and _WORTH_BYTES <= sum(rest.values()) <= sum(sizes.values()) / 10
 
 
 def _size_bytes(tensor: ExternalTensor) -> int:

@@ -56,7 +56,7 @@ class Policy(Protocol):
     def decide(self, load: Load) -> str | None: ...
 
 
-@dataclass
+@dataclass(kw_only=True)
 class QueriesPerSecond:
     """The paper's policy: where queries per second fall behind, the next smaller variant; where less load comes, the
     next larger (section 3.3, module 9). Only neighbours, and no figure has to be known beforehand.
@@ -104,7 +104,8 @@ class QueriesPerSecond:
     def _rate(self, window_s: float) -> float:
         """Return the requests that came per second over the last `window_s`."""
         recent = [look for look in self._looks if look.time_s > self._looks[-1].time_s - window_s]
-        return sum(look.arrived for look in recent) / sum(look.interval_s for look in recent)
+        seconds = sum(look.interval_s for look in recent)
+        return sum(look.arrived for look in recent) / seconds if seconds > 0 else float("inf")
 
     def _keeps_up(self, variant: Variant, load: Load, rate: float) -> bool:
         return rate < self.high * self._capacities.of(variant, load.active)
@@ -132,7 +133,7 @@ class QueriesPerSecond:
         return "larger" if larger is not None and self._keeps_up(larger, load, rate) else None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LatencyObjective(QueriesPerSecond):
     """Keeps the 95th percentile of the latency under `p95_ms` with the best variant that does: the most accurate
     where the portfolio states the accuracy of all, else the largest.
@@ -147,6 +148,10 @@ class LatencyObjective(QueriesPerSecond):
     _latencies_ms: list[float] = field(default_factory=list, init=False, repr=False)
     _judged: str = field(default="", init=False, repr=False)
     _avoided: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.p95_ms > 0:
+            raise ValueError(f"p95_ms={self.p95_ms}: a latency to keep must be above 0")
 
     def decide(self, load: Load) -> str | None:
         """Return where to go, or None; see the class."""
@@ -227,7 +232,10 @@ class MemoryBudget:
 
 @dataclass
 class Together:
-    """Several policies at once: one that says "smaller" is enough, for "larger" all have to agree."""
+    """Several policies at once: the smallest variant that one of them asks for; larger only where all agree.
+
+    Smaller and larger are the portfolio's, by size, also where a policy names the variant it wants.
+    """
 
     policies: Sequence[Policy]
 
@@ -237,8 +245,15 @@ class Together:
         return min(policy.interval_s for policy in self.policies)
 
     def decide(self, load: Load) -> str | None:
-        """Return "smaller", "larger" or None; see the class."""
-        steps = {policy.decide(load) for policy in self.policies}
-        if "smaller" in steps:
-            return "smaller"
-        return "larger" if steps == {"larger"} else None
+        """Return a variant's name or None; see the class."""
+        wanted = min(_wanted(policy.decide(load), load) for policy in self.policies)
+        target = load.variants[min(max(wanted, 0), len(load.variants) - 1)]
+        return None if target is load.active else target.name
+
+
+def _wanted(answer: str | None, load: Load) -> int:
+    """Return the place in the portfolio that a policy's answer asks for."""
+    step = {None: 0, "smaller": -1, "larger": 1}.get(answer)
+    if step is not None:
+        return load.variants.index(load.active) + step
+    return [variant.name for variant in load.variants].index(str(answer))

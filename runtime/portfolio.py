@@ -29,6 +29,7 @@ TENSOR_TYPES = frozenset(
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 _DEFAULT_LIMIT_BYTES = 4 << 30
+_MAX_MANIFEST_BYTES = 16 << 20
 
 
 class Tensor(NamedTuple):
@@ -164,7 +165,7 @@ class Portfolio:
         self._by_name = {variant.name: variant for variant in variants}
         self._contents = dict(contents)
         self._prepared: dict[tuple[str, str], Content] = {}
-        self._source = Path(source) if source is not None else None
+        self._source = Path(source).absolute() if source is not None else None
         self._lock = threading.Lock()
 
     @classmethod
@@ -323,6 +324,10 @@ def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
 
     if MANIFEST not in members:
         raise PortfolioError(f"it holds no {MANIFEST}, so it is no portfolio")
+    if members[MANIFEST].size_bytes > _MAX_MANIFEST_BYTES:
+        raise PortfolioError(
+            f"{MANIFEST}: declares {members[MANIFEST].size_bytes} bytes, which no manifest has"
+        )
     try:
         manifest = json.loads(members[MANIFEST].content().tobytes())
     except (ValueError, RecursionError) as error:

@@ -2,6 +2,7 @@
 keeps up.
 """
 
+import math
 import threading
 import time
 from bisect import bisect_right
@@ -14,8 +15,8 @@ import numpy as np
 
 from onnx_shift.runtime.builder import smallest_shapes
 from onnx_shift.runtime.errors import RunError, SwitchError
-from onnx_shift.runtime.load import Trace
-from onnx_shift.runtime.policy import LatencyObjective, Policy
+from onnx_shift.runtime.load import Trace, TraceError
+from onnx_shift.runtime.policy import LatencyObjective, Load, Policy
 from onnx_shift.runtime.portfolio import Portfolio, stated_accuracies
 from onnx_shift.runtime.queueing import Floats, Run, clairvoyant
 from onnx_shift.runtime.session import Options, Provider
@@ -151,8 +152,10 @@ def replay(
     First each variant is timed, since loads are relative to what the largest serves. `make_policy` is given
     the objective in milliseconds (by default 100, or ten requests of the largest variant if that is more) and
     returns the policy, by default LatencyObjective. `feed` is what each request asks, by default zeros of the
-    smallest shape.
+    smallest shape. Raises TraceError for a load or an objective that cannot be, SwitchError where the policy fails.
     """
+    if objective_ms is not None and not 0 < objective_ms < math.inf:
+        raise TraceError(f"an objective of {objective_ms:g} ms: must be above 0 and finite")
     options: dict[str, Any] = {"sess_options": sess_options, "providers": providers, "cache": cache}
     asked = feed if feed is not None else _zeros(portfolio)
     service_ms = _time_variants(portfolio, asked, options)
@@ -160,7 +163,7 @@ def replay(
         objective_ms = max(DEFAULT_OBJECTIVE_MS, 10 * service_ms[-1])
     capacity = 1e3 / service_ms[-1]
     arrived_s = trace.arrivals(capacity, np.random.default_rng(seed))
-    policy = make_policy(objective_ms) if make_policy is not None else LatencyObjective(p95_ms=objective_ms)
+    policy = _Watched(make_policy(objective_ms) if make_policy else LatencyObjective(p95_ms=objective_ms))
     names = [variant.name for variant in portfolio]
     runs = {
         run: _serve(portfolio, arrived_s, trace.duration_s, asked, {**options, **given}, run, progress)
@@ -170,6 +173,8 @@ def replay(
             ("largest", {"start": names[-1]}),
         )
     }
+    if policy.failure is not None:
+        raise SwitchError(f"the policy failed: {policy.failure!r}") from policy.failure
     accuracies = stated_accuracies(portfolio)
     runs["clairvoyant"] = clairvoyant(
         arrived_s,
@@ -179,6 +184,25 @@ def replay(
         objective_ms,
     )
     return Timeline(trace, tuple(names), accuracies, service_ms, capacity, objective_ms, runs)
+
+
+class _Watched:
+    """A policy whose failure is remembered: served without it, the trace would say nothing of it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.failure: Exception | None = None
+
+    @property
+    def interval_s(self) -> float:
+        return self._policy.interval_s
+
+    def decide(self, load: Load) -> str | None:
+        try:
+            return self._policy.decide(load)
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 def _zeros(portfolio: Portfolio) -> dict[str, Any]:

@@ -38,8 +38,8 @@ _IDENTITY_MODEL = bytes.fromhex(
     "1201675a0b0a017812060a0408011200620b0a017912060a040801120042040a00100d"
 )
 # onnxruntime insists that the file an external tensor names exists, though it opens none whose tensor is
-# given. Optimised graphs name this one, because it always exists.
-EXTERNAL_FILE = Path(__file__)
+# given. Optimised graphs name this one: it always exists, and is empty, so that no tensor can be read from it.
+EXTERNAL_FILE = Path(__file__).with_name("empty.bin")
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 _DEFAULT_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
@@ -109,20 +109,34 @@ class OptionsSource:
     """
 
     def __init__(self, options: Options) -> None:
-        self._make = options if callable(options) else None
-        self._given = options if isinstance(options, ort.SessionOptions) else None
+        self._make = options if callable(options) else ort.SessionOptions
+        self._profiles = False
+        if isinstance(options, ort.SessionOptions):
+            given, self._profiles = _copy_without_files(options), options.enable_profiling
+            self._make = lambda: _copy(given)
 
     def fresh(self) -> ort.SessionOptions:
         """Return options that nobody else holds."""
-        if self._make is not None:
-            options = self._make()
-        elif self._given is not None:
-            session = ort.InferenceSession(_IDENTITY_MODEL, self._given, providers=["CPUExecutionProvider"])
-            options = session.get_session_options()
-        else:
-            options = ort.SessionOptions()
+        options = self._make()
         options.optimized_model_filepath = ""
+        if self._profiles:
+            options.enable_profiling = True
         return options
+
+
+def _copy_without_files(options: ort.SessionOptions) -> ort.SessionOptions:
+    """Copy `options` less the files that they ask for: the copier would write them, too."""
+    path, profiles = options.optimized_model_filepath, options.enable_profiling
+    options.optimized_model_filepath, options.enable_profiling = "", False
+    try:
+        return _copy(options)
+    finally:
+        options.optimized_model_filepath, options.enable_profiling = path, profiles
+
+
+def _copy(options: ort.SessionOptions) -> ort.SessionOptions:
+    session = ort.InferenceSession(_IDENTITY_MODEL, options, providers=["CPUExecutionProvider"])
+    return session.get_session_options()
 
 
 def build_session(

@@ -6,9 +6,10 @@ Only the few protobuf fields that say so are read (field numbers: onnx.proto3), 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _GRAPH, _NODE, _INITIALIZER = 7, 1, 5
-_INPUT, _DOMAIN = 1, 7
+_NODE_TEXTS = _INPUT, _OPERATOR, _DOMAIN = 1, 4, 7
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -37,16 +38,26 @@ def external_tensors(model: bytes) -> list[ExternalTensor]:
     return [tensor for tensor in tensors if tensor is not None]
 
 
-def read_in_domain(model: bytes, domain: str) -> set[str]:
-    """Return the names that nodes of the main graph read whose operator is of `domain`. Raises ValueError for broken
-    protobuf.
-    """
-    names: set[str] = set()
-    for node in _of_graph(model, _NODE):
-        fields = [(field, bytes(value)) for field, value in _fields(node) if isinstance(value, memoryview)]
-        if (_DOMAIN, domain.encode()) in fields:
-            names.update(value.decode() for field, value in fields if field == _INPUT)
-    return names
+class Node(NamedTuple):
+    """What of a node of the main graph matters here: its operator, with domain, and the names it reads."""
+
+    operator: tuple[str, str]
+    inputs: tuple[str, ...]
+
+
+def nodes(model: bytes) -> list[Node]:
+    """Return the nodes of the main graph. Raises ValueError for broken protobuf."""
+    found = []
+    for raw in _of_graph(model, _NODE):
+        texts = [
+            (field, str(value, "utf-8"))
+            for field, value in _fields(raw)
+            if field in _NODE_TEXTS and isinstance(value, memoryview)
+        ]
+        named = dict(texts)
+        inputs = tuple(text for field, text in texts if field == _INPUT)
+        found.append(Node((named.get(_DOMAIN, ""), named.get(_OPERATOR, "")), inputs))
+    return found
 
 
 def _of_graph(model: bytes, wanted: int) -> Iterator[memoryview]:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -115,7 +116,7 @@ class ModelSwitcher:
         self._controller: Controller | None = None
         self._processors = min(_INFLATING_THREADS, _processors())
         variants = self.portfolio.variants
-        self._active = variants[len(variants) // 2] if start is None else self._target(start)
+        self._active = variants[len(variants) // 2] if start is None else self._named(start)
         self._serving, _ = self._ready(self._active)
         if policy is not None:
             self._watch(policy, waiting)
@@ -126,6 +127,8 @@ class ModelSwitcher:
 
         self._meter = Meter(self._clock)
         self._controller = Controller(self, policy, self._meter, waiting, self._clock)
+        # An unclosed switcher's thread must end before the interpreter does: inside onnxruntime it would abort.
+        weakref.finalize(self, self._controller.stop)
         self._controller.start()
 
     # --- the interface of InferenceSession ------------------------------------------------------------------
@@ -163,10 +166,11 @@ class ModelSwitcher:
         with self._lease() as session:
             return Binding(session)
 
-    def run_with_iobinding(self, iobinding: Binding, run_options: Any = None) -> None:
+    def run_with_iobinding(self, iobinding: "Binding | ort.IOBinding", run_options: Any = None) -> None:
         """Answer into what is bound, as `InferenceSession.run_with_iobinding` does; otherwise like `run`."""
         with self._lease() as session:
-            session.run_with_iobinding(iobinding.to(session), run_options)
+            bound = iobinding.to(session) if isinstance(iobinding, Binding) else iobinding
+            session.run_with_iobinding(bound, run_options)
 
     def get_inputs(self) -> list[Signature]:
         """Return name, type and shape of each input, the same for all variants."""
@@ -246,21 +250,23 @@ class ModelSwitcher:
         # What can go wrong on the disk goes wrong while the old one serves.
         self._builder.prepare(variant, threads=self._idle_processors())
         began = self._clock()
-        self._retire(wait=True)
         try:
+            self._retire(wait=True)
             serving, record = self._ready(variant)
-        except SwitchError as error:
+        except BaseException as error:  # an interruption, too: callers wait for a session
             self._go_back(previous, error)
             raise
         exchanged = self._publish(serving)
         return record._replace(stall_ms=(exchanged - began) * 1e3, time_s=exchanged)
 
-    def _go_back(self, previous: Variant, error: SwitchError) -> None:
+    def _go_back(self, previous: Variant, error: BaseException) -> None:
         try:
             self._publish(self._ready(previous)[0])
-        except SwitchError as second:
+        except BaseException as second:
             with self._changed:
-                self._failure = SwitchError(f"{error}; and going back failed too: {second}")
+                self._failure = SwitchError(
+                    f"{one_line(error)}; and going back failed too: {one_line(second)}"
+                )
                 self._changed.notify_all()
             raise self._failure from second
 
@@ -269,9 +275,12 @@ class ModelSwitcher:
         if target in ("smaller", "larger"):
             index = variants.index(self._active) + (1 if target == "larger" else -1)
             return variants[min(max(index, 0), len(variants) - 1)]
+        return self._named(target)
+
+    def _named(self, target: str | Variant) -> Variant:
         name = target.name if isinstance(target, Variant) else target
         if name not in self.portfolio:
-            raise SwitchError(f"no variant {name!r}; there are: {', '.join(v.name for v in variants)}")
+            raise SwitchError(f"no variant {name!r}; there are: {', '.join(v.name for v in self.portfolio)}")
         return self.portfolio[name]
 
     def _ready(self, variant: Variant) -> tuple[_Serving, SwitchRecord]:

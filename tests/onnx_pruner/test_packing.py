@@ -304,3 +304,22 @@ def test_killed_while_packing_leaves_a_whole_portfolio_or_none(tmp_path: Path) -
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         assert output.read_bytes() == wanted
+
+
+def test_an_initializer_that_nobody_reads_is_no_obstacle(tmp_path: Path) -> None:
+    model = linear(300)
+    unread = numpy_helper.from_array(np.ones(1000, np.float32), "unread")
+    model.graph.initializer.append(unread)
+    pack([save(model, tmp_path / "a.onnx")], tmp_path / "p.zip")
+    with ModelSwitcher(tmp_path / "p.zip", providers=["CPUExecutionProvider"], cache=False) as switcher:
+        assert switcher.active.name == "a"
+
+
+@pytest.mark.parametrize("stem", ["a:b", "a\\b", "a\nb"])
+def test_a_name_that_no_archive_can_hold_leaves_the_old_portfolio(tmp_path: Path, stem: str) -> None:
+    output = tmp_path / "p.zip"
+    pack([save(linear(8), tmp_path / "a.onnx")], output)
+    before = output.read_bytes()
+    with pytest.raises(OnnxShiftError, match="no name for a file inside an archive"):
+        pack([save(linear(8), tmp_path / f"{stem}.onnx")], output)
+    assert output.read_bytes() == before

@@ -70,6 +70,12 @@ def test_every_flipped_bit_outside_the_content_is_noticed() -> None:
                     member.content()
 
 
+@pytest.mark.parametrize("name", ["a:b/x", "a\\b", "../x", "a\nb", "/x", "", "a\udcff"])
+def test_a_name_that_cannot_be_read_is_not_written(name: str) -> None:
+    with pytest.raises(PortfolioError, match="no name for a file inside an archive"):
+        write_archive(io.BytesIO(), [new_member(name, b"x")])
+
+
 @pytest.mark.parametrize("kept", [0, 1, 10, 21, 22, 50, -1, -22, -100])
 def test_cut_files_are_refused(kept: int) -> None:
     raw = archive(first=bytes(50), second=NOISE)

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 
 from onnx_shift.onnx_pruner.packing import pack
-from onnx_shift.runtime import ModelSwitcher, Portfolio, cache, optimise
+from onnx_shift.runtime import ModelSwitcher, Portfolio, RunError, cache, optimise
 from onnx_shift.runtime.cache import cache_key
 from onnx_shift.runtime.session import Providers
+from onnx_shift.runtime.skeleton import ExternalTensor, Node
 from tests.runtime.conftest import network
 
 Make = Callable[..., ModelSwitcher]
@@ -121,30 +124,108 @@ def test_the_key_depends_on_all_that_the_graph_depends_on(monkeypatch: pytest.Mo
     basic = ort.SessionOptions()
     basic.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     keys.add(cache_key("model", basic, CPU))
+    configured = ort.SessionOptions()
+    configured.add_session_config_entry("session.disable_quant_qdq", "1")
+    keys.add(cache_key("model", configured, CPU))
     monkeypatch.setattr(cache, "_processor", lambda: "another processor")
     keys.add(cache_key("model", options, CPU))
     monkeypatch.setattr(ort, "__version__", "9.9")
     keys.add(cache_key("model", options, CPU))
-    assert len(keys) == 7
+    assert len(keys) == 8
     assert cache_key("model", options, CPU) in keys
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="blocked convolutions are x86's")
-@pytest.mark.parametrize(("classes", "prepack"), [(5, False), (500, True)])
-def test_only_a_classifier_that_weighs_much_is_packed(
-    make_switcher: Make, tmp_path: Path, images: np.ndarray, classes: int, prepack: bool
+@pytest.mark.parametrize(
+    "readers, packs",
+    [
+        ([("com.microsoft.nchwc", "Conv")], True),  # nothing beside the convolutions
+        ([("com.microsoft.nchwc", "Conv"), ("", "Gemm")], False),
+        ([("com.microsoft.nchwc", "Conv"), ("", "Gemm"), ("", "Gemm")], True),  # read twice
+        ([("com.microsoft.nchwc", "Conv"), ("", "LSTM")], True),
+        ([("com.microsoft.nchwc", "Conv")] * 2, True),
+        ([("", "Conv"), ("", "Gemm")], True),  # nothing lies in blocks
+    ],
+)
+def test_only_a_classifier_beside_blocked_convolutions_is_left_unpacked(
+    readers: list[tuple[str, str]], packs: bool
 ) -> None:
-    onnx.save(network(64, classes=classes), tmp_path / "model.onnx")
+    nodes = [Node(operator, ("x", "blocked" if operator[1] == "Conv" else "rest")) for operator in readers]
+    tensors = [ExternalTensor("blocked", 1, (3_000_000,), 0), ExternalTensor("rest", 1, (300_000,), 0)]
+    if ("", "Gemm") not in readers and ("", "LSTM") not in readers:
+        tensors = tensors[:1]
+    assert optimise._copies_a_classifier(nodes, tensors) is not packs
+    if not packs:  # not worth it, or too much to pack at every run
+        for size in (200_000, 400_000):
+            assert not optimise._copies_a_classifier(
+                nodes, [tensors[0], ExternalTensor("rest", 1, (size,), 0)]
+            )
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="blocked convolutions are x86's")
+def test_what_is_not_packed_stays_so_in_the_cache(
+    make_switcher: Make, tmp_path: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimise, "_WORTH_BYTES", 1000)
+    onnx.save(network(64), tmp_path / "model.onnx")
     pack([tmp_path / "model.onnx"], tmp_path / "one.zip")
-    found = []
+    plain = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for _ in ("optimised here", "taken from the cache"):
         model = make_switcher(tmp_path / "one.zip")
         content, optimised = model._builder._content(model.active, 1)
-        assert (optimised, content.prepack) == (True, prepack)
-        found.append(model.run(None, {"input": images})[0])
-    plain = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(found[0], plain.run(None, {"input": images})[0], rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(found[0], found[1])
+        assert optimised and not content.prepack
+        wanted = plain.run(None, {"input": images})[0]
+        np.testing.assert_allclose(model.run(None, {"input": images})[0], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_large_weights_inside_branches_are_served(make_switcher: Make, tmp_path: Path) -> None:
+    """onnxruntime moves them out of its optimised graph like all others; they must not be read from nowhere."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 17]>
+        g (float[300] x, bool c) => (float[300] y) {
+            q = If (c) <then_branch = t () => (float[300] s) {
+                k = Constant <value = float[1] {0}> ()
+                s = Add (x, k)
+            }, else_branch = e () => (float[300] d) { d = Identity (x) }>
+            y = MatMul (q, m)
+        }"""
+    )
+    random = np.random.default_rng(0)
+    model.graph.initializer.append(numpy_helper.from_array(random.random((300, 300), np.float32), "m"))
+    inner = model.graph.node[0].attribute[0].g.node[0].attribute[0].t
+    inner.CopyFrom(numpy_helper.from_array(random.random(300, np.float32)))
+    onnx.save(model, tmp_path / "branch.onnx")
+    pack([tmp_path / "branch.onnx"], tmp_path / "branch.zip")
+    feed = {"x": np.ones(300, np.float32), "c": np.array(True)}
+    plain = ort.InferenceSession(tmp_path / "branch.onnx", providers=["CPUExecutionProvider"])
+    for _ in range(2):
+        found = make_switcher(tmp_path / "branch.zip").run(None, feed)[0]
+        np.testing.assert_allclose(found, plain.run(None, feed)[0], rtol=1e-5)
+
+
+def test_a_dimension_that_options_fix_is_fixed_for_them_alone(
+    make_switcher: Make, answers: Answers, images: np.ndarray
+) -> None:
+    fixed = ort.SessionOptions()
+    fixed.add_free_dimension_override_by_name("N", 1)
+    one = make_switcher(sess_options=fixed)
+    assert one.run(None, {"input": images[:1]})[0].shape == (1, 5)
+    with pytest.raises(RunError, match="invalid dimensions"):
+        one.run(None, {"input": images})
+    assert_equal(answers_of(make_switcher(), images), answers)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_ignored(
+    make_switcher: Make, answers: Answers, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_switcher().close()
+
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", forbidden)
+    model = make_switcher()
+    monkeypatch.undo()
+    assert_equal(answers_of(model, images), answers)
 
 
 def test_where_entries_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -56,13 +56,24 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, text: str, message: str) ->
         read_trace(path)
 
 
+def test_a_mark_before_the_first_column_is_read_over(tmp_path: Path) -> None:
+    (tmp_path / "load.csv").write_text("seconds,load\n0,1\n1,2\n", encoding="utf-8-sig")
+    assert read_trace(tmp_path / "load.csv").loads == (1.0, 2.0)
+
+
+def test_more_requests_than_can_be_served_are_refused() -> None:
+    with pytest.raises(TraceError, match=r"flood: 1e\+15 requests would come, at most 10,000,000 can"):
+        Trace("flood", 1.0, (1e15,), relative=False).arrivals(1.0, np.random.default_rng(0))
+
+
 def test_unknown_traces_and_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         TraceError, match="waves: no load trace; there are ramp, step, burst, day, or a CSV file"
     ):
         builtin_trace("waves", 10.0)
-    with pytest.raises(TraceError, match="cannot last 0 seconds"):
-        builtin_trace("ramp", 0)
+    for seconds in (0, float("inf")):
+        with pytest.raises(TraceError, match=f"cannot last {seconds} seconds"):
+            builtin_trace("ramp", seconds)
     with pytest.raises(TraceError, match=r"absent\.csv: cannot be read"):
         read_trace(tmp_path / "absent.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,16 +148,39 @@ class Says:
 @pytest.mark.parametrize(
     "steps, step",
     [
-        (("larger", "larger"), "larger"),
+        (("larger", "larger"), "large"),
         (("larger", None), None),
-        (("smaller", "larger"), "smaller"),
-        ((None, "smaller"), "smaller"),
+        (("smaller", "larger"), "small"),
+        ((None, "smaller"), "small"),
         ((None, None), None),
+        (("small", None), "small"),
+        (("large", "larger"), "large"),
+        (("large", "medium"), None),
     ],
 )
 def test_policies_together(steps: Sequence[str | None], step: str | None) -> None:
     policy = Together([*map(Says, steps), MemoryBudget(0, interval_s=9.0, free_bytes=lambda: 10**9)])
     assert policy.decide(load(0.0)) == step and policy.interval_s == 0.5
+
+
+def test_a_policy_that_names_variants_is_heard_beside_another() -> None:
+    objective = LatencyObjective(p95_ms=100)
+    together = Together([objective, MemoryBudget(0, free_bytes=lambda: 10**9)])
+    now = settle(together, 2, arrived=5)
+    answers = [
+        together.decide(load(now + 0.05 * step, arrived=40, waiting=40, active=2)) for step in range(4)
+    ]
+    assert "small" in answers
+
+
+def test_no_time_between_two_looks_is_no_division_by_nothing() -> None:
+    standing = replace(load(1.0, arrived=5), interval_s=0.0)
+    assert QueriesPerSecond().decide(standing) is None
+
+
+def test_a_latency_to_keep_is_above_nothing() -> None:
+    with pytest.raises(ValueError, match="p95_ms=0: a latency to keep must be above 0"):
+        LatencyObjective(p95_ms=0)
 
 
 DEVICES = {

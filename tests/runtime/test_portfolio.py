@@ -182,6 +182,15 @@ def test_another_zip_is_no_portfolio(tmp_path: Path) -> None:
         Portfolio.open(path)
 
 
+def test_a_manifest_that_would_fill_the_memory_is_refused() -> None:
+    file = io.BytesIO()
+    write_archive(file, [new_member(MANIFEST, bytes(17 << 20))])
+    with pytest.raises(
+        PortfolioError, match=r"manifest\.json: declares 17825792 bytes, which no manifest has"
+    ):
+        Portfolio.open(file.getvalue())
+
+
 def test_limits_and_missing_files_are_named(portfolio_path: Path, tmp_path: Path) -> None:
     with pytest.raises(
         PortfolioError, match=r"portfolio\.zip: small: \d+ bytes inflated, above the limit of 1000"

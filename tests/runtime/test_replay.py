@@ -3,14 +3,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
-from onnx_shift.runtime import ModelSwitcher, Portfolio
+from onnx_shift.runtime import ModelSwitcher, Portfolio, SwitchError
 from onnx_shift.runtime.controller import Controller
-from onnx_shift.runtime.load import Trace
+from onnx_shift.runtime.load import Trace, TraceError
 from onnx_shift.runtime.meter import Meter
 from onnx_shift.runtime.policy import Load
 from onnx_shift.runtime.replay import Moment, Timeline, replay
@@ -52,12 +53,12 @@ def test_load_counts_requests_when_they_come(portfolio: Portfolio) -> None:
     controller = Controller(switchable, Alternate(), meter, lambda: queue[0], lambda: now[0])
     first = meter.begin()
     queue[0], now[0] = 4, 1.0
-    load = controller.look()
+    load = controller.look(switchable)
     assert (load.arrived, load.completed, load.waiting, load.interval_s) == (5, 0, 5, 1.0)
     assert load.busy_s == pytest.approx(1.0)
     meter.end(first)
     queue[0], now[0] = 4, 3.0
-    load = controller.look()
+    load = controller.look(switchable)
     assert (load.arrived, load.completed, load.waiting) == (0, 1, 4)
     assert load.latencies_ms == (1000.0,) and load.busy_s == pytest.approx(0.0)
 
@@ -78,6 +79,46 @@ def test_a_policy_s_failed_switch_is_logged_and_not_the_end(
     assert Wrong.asked.wait(30)
     assert "the policy's switch failed, the variant before still serves: no variant 'nonesuch'" in caplog.text
     assert model.run(None, {"input": images})[0].shape == (2, 5)
+
+
+class Fails:
+    """Fails at its first look; `looks` counts."""
+
+    interval_s = 0.01
+
+    def __init__(self) -> None:
+        self.looks, self.again = 0, threading.Event()
+
+    def decide(self, load: Load) -> str | None:
+        self.looks += 1
+        if self.looks == 1:
+            raise ZeroDivisionError("of a policy")
+        self.again.set()
+        return None
+
+
+def test_a_policy_that_fails_is_logged_and_asked_again(
+    make_switcher: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Fails()
+    make_switcher(policy=policy)
+    assert policy.again.wait(30)
+    assert "the policy failed, the active variant stays" in caplog.text
+
+
+def test_a_replay_without_its_policy_is_refused(
+    portfolio: Portfolio, options: ort.SessionOptions, tmp_path: Path
+) -> None:
+    def serve(**given: Any) -> Timeline:
+        trace = Trace("short", 0.2, (50.0,), relative=False)
+        cpu = ["CPUExecutionProvider"]
+        return replay(portfolio, trace, sess_options=options, providers=cpu, cache=tmp_path, **given)
+
+    with pytest.raises(SwitchError, match=r"the policy failed: ZeroDivisionError\('of a policy'\)"):
+        serve(make_policy=lambda _: Fails())
+    for objective_ms in (0.0, -1.0, float("inf")):
+        with pytest.raises(TraceError, match=f"an objective of {objective_ms:g} ms: must be above 0"):
+            serve(objective_ms=objective_ms)
 
 
 @pytest.fixture(scope="module")

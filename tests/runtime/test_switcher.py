@@ -1,4 +1,7 @@
+import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -22,7 +25,8 @@ from onnx_shift.runtime import (
     session,
     switcher,
 )
-from onnx_shift.runtime.portfolio import Content
+from onnx_shift.runtime.policy import Load
+from onnx_shift.runtime.portfolio import Content, Signature
 
 Make = Callable[..., ModelSwitcher]
 Answers = dict[str, np.ndarray]
@@ -326,6 +330,107 @@ def test_a_forked_child_is_told(make_switcher: Make, images: np.ndarray) -> None
     os.waitpid(child, 0)
     assert message == "the switcher belongs to the process that made it: make another in a forked child"
     assert answer(model, images).shape == (2, 5)
+
+
+def test_an_interrupted_switch_in_place_leaves_the_old_variant_serving(
+    make_switcher: Make, monkeypatch: pytest.MonkeyPatch, answers: Answers, images: np.ndarray
+) -> None:
+    model = make_switcher(overlap=False)
+    ready = ModelSwitcher._ready
+
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.setattr(ModelSwitcher, "_ready", ready)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ModelSwitcher, "_ready", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.switch("large")
+    assert model.active.name == "medium"
+    np.testing.assert_array_equal(answer(model, images), answers["medium"])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda portfolio: portfolio.inputs[:0], "large: .*its inputs are input, not those"),
+        (
+            lambda portfolio: [Signature("input", "tensor(double)", ["N", 3, 8, 8])],
+            r"large: .*input is a tensor\(float\), not the tensor\(double\) of the manifest",
+        ),
+    ],
+)
+def test_a_variant_of_another_signature_is_not_taken_into_service(
+    make_switcher: Make, portfolio: Portfolio, images: np.ndarray, change: Any, message: str
+) -> None:
+    model = make_switcher(portfolio)
+    portfolio.inputs = tuple(change(portfolio))
+    with pytest.raises(SwitchError, match=message):
+        model.switch("large")
+    assert model.active.name == "medium" and answer(model, images).shape == (2, 5)
+
+
+def test_an_unknown_start_is_named(make_switcher: Make) -> None:
+    with pytest.raises(SwitchError, match="no variant 'smaller'; there are: small, medium, large"):
+        make_switcher(start="smaller")
+
+
+def test_a_binding_of_the_active_session_is_taken_too(
+    make_switcher: Make, answers: Answers, images: np.ndarray
+) -> None:
+    model = make_switcher()
+    binding = model.session.io_binding()
+    binding.bind_cpu_input("input", images)
+    binding.bind_output("logits")
+    model.run_with_iobinding(binding)
+    np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[0], answers["medium"])
+
+
+def test_files_that_options_ask_for_are_not_written_by_copies(
+    portfolio_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ort.SessionOptions()
+    given.optimized_model_filepath, given.enable_profiling = "mine.onnx", True
+    source = session.OptionsSource(given)
+    assert source.fresh().enable_profiling and source.fresh().optimized_model_filepath == ""
+    assert given.enable_profiling and given.optimized_model_filepath == "mine.onnx"
+    assert list(tmp_path.iterdir()) == []
+    ModelSwitcher(portfolio_path, given, ["CPUExecutionProvider"], cache=False).close()
+    assert not (tmp_path / "mine.onnx").exists()
+
+
+def test_a_dropped_switcher_with_a_policy_is_collected(make_switcher: Make, portfolio_path: Path) -> None:
+    model = ModelSwitcher(portfolio_path, providers=["CPUExecutionProvider"], cache=False, policy=Flips())
+    thread, dropped = model._controller._thread, weakref.ref(model)
+    del model
+    gc.collect()
+    thread.join(30)
+    assert dropped() is None and not thread.is_alive()
+
+
+class Flips:
+    interval_s = 0.001
+
+    def decide(self, load: Load) -> str:
+        return "small" if load.active.name != "small" else "large"
+
+
+LEFT_OPEN = """
+import sys, time
+from onnx_shift.runtime import ModelSwitcher
+class Flips:
+    interval_s = 0.001
+    def decide(self, load):
+        return "small" if load.active.name != "small" else "large"
+model = ModelSwitcher(sys.argv[1], providers=["CPUExecutionProvider"], cache=False, policy=Flips())
+while len(model.records) < 20:
+    time.sleep(0.001)
+"""
+
+
+def test_an_unclosed_switcher_does_not_abort_the_interpreter(portfolio_path: Path) -> None:
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", LEFT_OPEN, str(portfolio_path)], check=True, timeout=120)
 
 
 def test_session_options_reach_every_session_and_stay_as_they_were(
