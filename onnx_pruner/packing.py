@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import atomic_open, read_bytes
+from onnx_shift.onnx_pruner.pareto import DEFAULT_METRICS, Selection, select
 from onnx_shift.runtime.archive import new_member, sha256
 from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor, Variant, write_portfolio
 from onnx_shift.runtime.skeleton import NUMPY_TYPES
@@ -38,13 +39,14 @@ def pack(
     profile: Mapping[str, Any] | None = None,
     max_variants: int | None = None,
     keep_all: bool = False,
-) -> dict[str, str]:
+    metrics: Sequence[str] = DEFAULT_METRICS,
+) -> Selection:
     """Write the portfolio of `models` to `output`, atomically; the same models give the same bytes.
 
     A variant is named after its file. With a `profile` (see profiling) only variants that are worth it are
-    kept, at most `max_variants`, unless `keep_all`; its entries become their metadata, beside those the
-    models carry. Returns the names left out, each with the reason. Raises PackError for duplicate names and
-    for models whose inputs or outputs differ.
+    kept, chosen by `metrics`, at most `max_variants`, unless `keep_all`; its entries become their metadata, beside
+    those the models carry. Returns the selection: what is left out, and why. Raises PackError for duplicate names
+    and for models whose inputs or outputs differ, SelectionError as `pareto.select`.
     """
     paths = [Path(model) for model in models]
     names = [path.stem for path in paths]
@@ -55,18 +57,16 @@ def pack(
             raise PackError(
                 f"{path}: a variant cannot be called {name!r}, which switch() takes for a direction"
             )
-    dropped: dict[str, str] = {}
+    selection = Selection(tuple(names), {}, (), ())
     measured: Mapping[str, Any] = {}
     if profile is not None:
         measured = _measured(profile, paths)
-        from onnx_shift.onnx_pruner.pareto import select
-
-        dropped = dict(select(profile, names, max_variants=max_variants, keep_all=keep_all).dropped)
+        selection = select(profile, names, max_variants=max_variants, keep_all=keep_all, metrics=metrics)
     elif max_variants is not None and len(names) > max_variants:
         raise PackError(
             f"{len(names)} models for at most {max_variants} variants: without a profile all are kept"
         )
-    kept = [path for path, name in zip(paths, names, strict=True) if name not in dropped]
+    kept = [path for path in paths if path.stem in selection.kept]
     if not kept:
         raise PackError(f"{output}: a portfolio needs at least one model")
     variants, contents = [], {}
@@ -80,7 +80,7 @@ def pack(
     inputs, outputs = signatures[kept[0]]
     with atomic_open(output) as file:
         write_portfolio(file, variants, contents, inputs, outputs)
-    return dropped
+    return selection
 
 
 def _measured(profile: Mapping[str, Any], paths: Sequence[Path]) -> Mapping[str, Mapping[str, Any]]:

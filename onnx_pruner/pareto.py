@@ -63,11 +63,16 @@ class SelectionError(OnnxShiftError):
     """The profile does not say enough about the variants to choose among them."""
 
 
+class NotMeasuredError(SelectionError):
+    """A metric to choose by that the profile does not hold for some variant."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """Names kept, in the order given, and for every name dropped the reason.
 
-    `efficiency` is the share of all variants that are Pareto-optimal (the paper's Table 3).
+    `optimal` are those that no other makes needless: neither guessing, nor dominated, nor a near-duplicate; empty where
+    `metrics` were not measured. `efficiency` is their share of all variants (the paper's Table 3).
     """
 
     kept: tuple[str, ...]
@@ -99,32 +104,51 @@ def select(
 ) -> Selection:
     """Choose among `names`, all of which `profile` (format 1) must hold, and say why others are dropped.
 
-    `keep_all` keeps every variant and still reports which are Pareto-optimal. Raises SelectionError naming
+    `keep_all` keeps every variant and still reports which are Pareto-optimal, if it can. Raises SelectionError naming
     the variant, metric or option: unknown metric, no profile of a name, a metric that was not measured.
     """
     if not names:
         raise SelectionError("there is no variant to choose from")
     if max_variants is not None and max_variants < 1:
         raise SelectionError(f"--max-variants {max_variants}: at least one variant must stay")
-    values = {name: _values(profile, name, metrics) for name in names}
-    front = [name for name in names if not any(_dominates(values[other], values[name]) for other in names)]
+    if max_variants is not None and keep_all:
+        raise SelectionError("--keep-all keeps every variant: leave out --max-variants")
+    if not metrics:
+        raise SelectionError("there is no metric to choose by")
+    try:
+        values = {name: _values(profile, name, metrics) for name in names}
+    except NotMeasuredError:
+        if not keep_all:
+            raise
+        return Selection(tuple(names), {}, (), tuple(metrics))
+    optimal = tuple(_rest(names, _needless(profile, names, values, (_guesses,))))
     if keep_all:
-        return Selection(tuple(names), {}, tuple(front), tuple(metrics))
-
-    dropped: dict[str, str] = {}
-    for reason in (_guesses, _slower_than_dense):
-        for name in _rest(names, dropped):
-            if why := reason(profile, name):
-                dropped[name] = why
-    if len(dropped) == len(names):
-        raise SelectionError(f"no variant is worth keeping ({names[0]}: {dropped[names[0]]}); see --keep-all")
-    _drop_dominated(names, values, dropped)
-    _drop_near_duplicates(names, values, dropped)
+        return Selection(tuple(names), {}, optimal, tuple(metrics))
+    dropped = _needless(profile, names, values, (_guesses, _slower_than_dense))
     kept = _rest(names, dropped)
+    if not kept:
+        raise SelectionError(f"no variant is worth keeping ({names[0]}: {dropped[names[0]]}); see --keep-all")
     if max_variants is not None and len(kept) > max_variants:
         chosen = _furthest_apart(kept, values, max_variants)
         dropped |= {name: f"more than --max-variants {max_variants}" for name in kept if name not in chosen}
-    return Selection(tuple(_rest(names, dropped)), dropped, tuple(front), tuple(metrics))
+    return Selection(tuple(_rest(names, dropped)), dropped, optimal, tuple(metrics))
+
+
+def _needless(
+    profile: Mapping[str, Any],
+    names: Sequence[str],
+    values: Mapping[str, "Values"],
+    reasons: Sequence[Callable[[Mapping[str, Any], str], str | None]],
+) -> dict[str, str]:
+    """Return why a variant is not needed: for one of `reasons`, or because of another that none of them drops."""
+    dropped: dict[str, str] = {}
+    for reason in reasons:
+        for name in _rest(names, dropped):
+            if why := reason(profile, name):
+                dropped[name] = why
+    _drop_dominated(names, values, dropped)
+    _drop_near_duplicates(names, values, dropped)
+    return dropped
 
 
 Values = Mapping[str, float]  # metric -> value turned so that smaller is better
@@ -140,8 +164,10 @@ def _values(profile: Mapping[str, Any], name: str, metrics: Sequence[str]) -> Va
             raise SelectionError(f"metric {metric}: unknown; choose from {', '.join(METRICS)}")
         value = METRICS[metric].read(entry)
         if value is None:
-            hint = "; profile with --data" if metric in ("accuracy", "top5") else ""
-            raise SelectionError(f"{name}: the profile holds no {metric}{hint}")
+            hint = "profile with --data, " if metric in ("accuracy", "top5") else ""
+            raise NotMeasuredError(
+                f"{name}: the profile holds no {metric}; {hint}choose by other metrics or --keep-all"
+            )
         found[metric] = -value if METRICS[metric].larger_is_better else value
     return found
 
@@ -162,13 +188,14 @@ def _guesses(profile: Mapping[str, Any], name: str) -> str | None:
 
 
 def _slower_than_dense(profile: Mapping[str, Any], name: str) -> str | None:
-    dense = profile["variants"].get(profile.get("dense"), {}) | profile.get("baseline", {})
-    own, other = _latency(profile["variants"][name]), _latency(dense)
-    if own is None or other is None or name == profile.get("dense"):
+    """Why it is slower: by more than the tolerance, measured side by side, and in every round."""
+    speedups = profile["variants"][name].get("speedup")
+    if not speedups or name == profile.get("dense"):
         return None
-    if own <= other * (1 + METRICS["latency"].tolerance):
+    found = speedups[min(speedups, key=int)]
+    if found["high"] >= 1 or found["median"] * (1 + METRICS["latency"].tolerance) >= 1:
         return None
-    return f"slower than the dense model: {own:.3g} ms against {other:.3g} ms"
+    return f"slower than the dense model: {found['median']:.2f} times as fast, at best {found['high']:.2f}"
 
 
 def _dominates(one: Values, other: Values) -> bool:

@@ -26,6 +26,8 @@ from onnx_shift.onnx_pruner.resident import measure_sessions
 from onnx_shift.onnx_pruner.sessions import RUNTIME_ERRORS, fixed_batch, open_session, random_inputs
 from onnx_shift.onnx_pruner.switch_cost import measure_switches
 from onnx_shift.onnx_pruner.timing import Comparison, compare_latency
+from onnx_shift.runtime import ProviderError
+from onnx_shift.runtime.session import choose_providers
 
 FORMAT = 1
 DENSE_FUSED = "dense, BatchNorm fused"  # the baseline's name where the dense file itself still has BatchNorm
@@ -33,6 +35,7 @@ CPU = "CPUExecutionProvider"
 _KEEPS_ALL = 1 << 30  # no layer has as many channels, so this alignment removes none
 
 Batch = tuple[NDArray[Any], NDArray[Any]]
+Data = Callable[[], Iterable[Batch]]
 Progress = Callable[[str], None]
 
 
@@ -68,7 +71,7 @@ def profile(
     models: Sequence[Path],
     *,
     dense: Path | None = None,
-    data: Callable[[], Iterable[Batch]] | None = None,
+    data: Data | Mapping[Path, Data] | None = None,
     settings: Settings | None = None,
     date: str | None = None,
     progress: Progress = lambda step: None,
@@ -76,8 +79,9 @@ def profile(
     """Measure `models` against the dense one and return the profile, ready for JSON (format 1).
 
     `dense` is one of `models`; without it, the model whose metadata say ratio 1, else the one with most
-    parameters. `data` gives batches of (images as the models take them, class numbers); without it accuracy
-    is what the models' metadata state. Raises ProfileError naming the file, provider or data at fault.
+    parameters. `data` gives batches of (images as the models take them, class numbers), for each model its own where
+    they take them differently; without it accuracy is what the models' metadata state. Raises ProfileError naming the
+    file, provider, shape or data at fault.
     """
     settings = settings or Settings()
     _check_providers(settings.providers)
@@ -90,6 +94,7 @@ def profile(
     if dense_name not in read:
         raise ProfileError(f"{dense}: the dense model is not among the models to profile")
 
+    check_shapes(models, read, settings.input_shapes or {})
     variants: dict[str, dict[str, Any]] = {}
     for path in models:
         progress(f"counting {path.stem}")
@@ -109,9 +114,10 @@ def profile(
         variants[name]["deflated_bytes"] = cost.deflated_bytes
         variants[name]["switch_ms"] = None if cost.switch_ms is None else round(cost.switch_ms, 3)
     for path in models:
-        if data is not None:
+        batches = data.get(path) if isinstance(data, Mapping) else data
+        if batches is not None:
             progress(f"accuracy of {path.stem}")
-            found = measure_accuracy(path, data(), settings)
+            found = measure_accuracy(path, batches(), settings)
             variants[path.stem] |= {
                 "accuracy": round(found.top1, 6),
                 "top5": round(found.top5, 6),
@@ -127,6 +133,29 @@ def profile(
     }
 
 
+def check_shapes(
+    models: Sequence[Path], read: Mapping[str, Source], input_shapes: Mapping[str, Sequence[int]]
+) -> None:
+    """Raise ProfileError where a given shape names an input of no model, or is not one that the input takes."""
+    unknown = set(input_shapes)
+    for path in models:
+        for value in read[path.stem].model.graph.input:
+            wanted = input_shapes.get(value.name)
+            if wanted is None:
+                continue
+            unknown.discard(value.name)
+            axes = [axis.dim_value or axis.dim_param or "?" for axis in value.type.tensor_type.shape.dim]
+            fits = len(wanted) == len(axes) and all(
+                size > 0 and (size == axis or not isinstance(axis, int))
+                for size, axis in zip(wanted, axes, strict=True)
+            )
+            if not fits:
+                shape, takes = ",".join(map(str, wanted)), ",".join(map(str, axes))
+                raise ProfileError(f"--shape {value.name}={shape}: {path} takes ({takes})")
+    for name in sorted(unknown):
+        raise ProfileError(f"--shape {name}: none of the models has an input of this name")
+
+
 def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings | None = None) -> Accuracy:
     """Classify all images of `batches` and return the shares that come out right.
 
@@ -134,13 +163,21 @@ def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings |
     """
     settings = settings or Settings()
     session = open_session(model, settings.providers[:1], settings.threads)
-    name = session.get_inputs()[0].name
+    if len(session.get_inputs()) != 1:
+        names = ", ".join(value.name for value in session.get_inputs())
+        raise ProfileError(
+            f"{model}: takes {names}; an accuracy is measured of models of one input, the image"
+        )
     step = fixed_batch(session)
     first = five = images = classes = 0
     for pixels, labels in batches:
-        logits = np.concatenate([_run(session, name, piece, step) for piece in _pieces(pixels, step)])
+        logits = np.concatenate([_run(model, session, piece, step) for piece in _pieces(pixels, step)])
         if logits.ndim != 2:
             raise ProfileError(f"{model}: its first output is no table of class scores {logits.shape}")
+        if np.max(labels) >= logits.shape[1]:
+            raise ProfileError(
+                f"{model}: answers for {logits.shape[1]} classes, the data name class {np.max(labels)}"
+            )
         ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
         right = ranked == np.asarray(labels).reshape(-1, 1)
         first += int(right[:, 0].sum())
@@ -243,9 +280,14 @@ def _compare(sessions: Mapping[str, Any], baseline: str, batch: int, settings: S
 
 def _batches(sessions: Mapping[str, Any], settings: Settings) -> list[int]:
     """The batch sizes that every model takes: the asked ones, or the one size that a model insists on."""
-    fixed = {size for session in sessions.values() if (size := fixed_batch(session)) is not None}
+    fixed = {size: name for name, session in sessions.items() if (size := fixed_batch(session)) is not None}
     if len(fixed) > 1:
         raise ProfileError(f"the models take different fixed batches {sorted(fixed)}: profile them apart")
+    for size, name in fixed.items():
+        if set(settings.batches) - {1, size}:
+            raise ProfileError(
+                f"{name}: takes batches of {size} only; leave out --batch, or profile it apart"
+            )
     return sorted(fixed) or sorted(set(settings.batches))
 
 
@@ -267,22 +309,31 @@ def _pieces(pixels: NDArray[Any], step: int | None) -> Iterable[NDArray[Any]]:
     return (pixels[start : start + step] for start in range(0, len(pixels), step))
 
 
-def _run(session: Any, name: str, pixels: NDArray[Any], step: int | None) -> NDArray[Any]:
+def _run(model: Path, session: Any, pixels: NDArray[Any], step: int | None) -> NDArray[Any]:
+    name = session.get_inputs()[0].name
     missing = 0 if step is None else step - len(pixels)
     if missing:
         pixels = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
     try:
         answer = np.asarray(session.run(None, {name: pixels})[0])
     except RUNTIME_ERRORS as error:
-        raise ProfileError(f"the data of shape {pixels.shape} do not fit input {name} ({error})") from error
+        raise ProfileError(
+            f"{model}: the data, of shape {pixels.shape}, do not fit its input {name} ({error})"
+        ) from error
     return answer[: len(answer) - missing]
 
 
 def _check_providers(providers: Sequence[str]) -> None:
-    known = onnxruntime.get_available_providers()
-    for provider in providers:
-        if provider not in known:
-            raise ProfileError(f"provider {provider}: not in this onnxruntime, which has {', '.join(known)}")
+    """Raise ProfileError for one that is not there or does not start: the CPU would stand in for it unasked."""
+    provider = ""
+    try:
+        for provider in providers:
+            choose_providers([provider])
+    except ProviderError as error:
+        known = ", ".join(onnxruntime.get_available_providers())
+        raise ProfileError(
+            f"provider {provider}: not in this onnxruntime, which has {known}, or it does not start here"
+        ) from error
 
 
 def processor() -> str:

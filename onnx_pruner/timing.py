@@ -17,6 +17,7 @@ import numpy as np
 ROUNDS = 15
 _FEWEST_ROUNDS = 5  # for models so slow that one call takes a good part of the seconds allowed
 NOISY_SPREAD = 0.10  # turns whose quartiles lie further apart than this are measured again, then marked
+_NOISY_RANGE = 2.0  # and turns of which one took so many times as long as another
 _MOST_CALLS_IN_A_TURN = 200
 
 
@@ -120,7 +121,7 @@ def _summary(turns: Mapping[str, Sequence[Sequence[float]]], baseline: str, atte
             spread,
             sum(len(turn) for turn in rounds),
             attempt,
-            spread > NOISY_SPREAD,
+            bool(spread > NOISY_SPREAD or medians[name].max() > _NOISY_RANGE * medians[name].min()),
         )
         ratios = medians[baseline] / medians[name]
         speedup[name] = Speedup(float(np.median(ratios)), float(ratios.min()), float(ratios.max()))

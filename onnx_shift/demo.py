@@ -182,7 +182,7 @@ def _profile_and_pack(
         )
     write_text(files.profile, json.dumps(found, indent=2) + "\n")
     with steps.step("Packing the best variants"):
-        dropped = pack(models, files.portfolio, profile=found)
+        dropped = dict(pack(models, files.portfolio, profile=found).dropped)
     return found, dropped
 
 

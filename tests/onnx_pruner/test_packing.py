@@ -15,7 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner import packing
 from onnx_shift.onnx_pruner.packing import PackError, pack, read_profile
+from onnx_shift.onnx_pruner.pareto import Selection
 from onnx_shift.runtime import ModelSwitcher, Portfolio
 from onnx_shift.runtime.archive import sha256
 
@@ -181,20 +183,23 @@ def test_metadata_come_from_model_and_profile(tmp_path: Path) -> None:
 
 
 def test_a_profile_selects_and_describes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from onnx_shift.onnx_pruner import pareto
-
     paths = [save(linear(width), tmp_path / f"w{width}.onnx") for width in (40, 60, 80)]
     profile = {"variants": {f"w{width}": {"accuracy": width / 100} for width in (40, 60, 80)}}
     asked: list[Any] = []
 
     def select(*arguments: Any, **options: Any) -> Any:
         asked.append((arguments, options))
-        return type("Selection", (), {"kept": ("w40", "w80"), "dropped": {"w60": "slower than w80"}})
+        return Selection(("w40", "w80"), {"w60": "slower than w80"}, ("w40",), ("size",))
 
-    monkeypatch.setattr(pareto, "select", select)
-    dropped = pack(paths, tmp_path / "p.zip", profile=profile, max_variants=2)
-    assert dropped == {"w60": "slower than w80"}
-    assert asked == [((profile, ["w40", "w60", "w80"]), {"max_variants": 2, "keep_all": False})]
+    monkeypatch.setattr(packing, "select", select)
+    found = pack(paths, tmp_path / "p.zip", profile=profile, max_variants=2, metrics=("size",))
+    assert found.dropped == {"w60": "slower than w80"} and found.efficiency == pytest.approx(1 / 3)
+    assert asked == [
+        (
+            (profile, ["w40", "w60", "w80"]),
+            {"max_variants": 2, "keep_all": False, "metrics": ("size",)},
+        )
+    ]
     portfolio = Portfolio.open(tmp_path / "p.zip")
     assert [(variant.name, variant.metadata["accuracy"]) for variant in portfolio] == [
         ("w40", 0.4),

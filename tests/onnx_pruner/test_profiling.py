@@ -1,6 +1,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.onnx_pruner.profiling import DENSE_FUSED, Settings, measure_accuracy, profile
+from onnx_shift.onnx_pruner.profiling import DENSE_FUSED, ProfileError, Settings, measure_accuracy, profile
 from onnx_shift.onnx_pruner.resident import measure_sessions
 
 QUICK = Settings(batches=(1, 4), seconds=0.01, attempts=1, memory=False)
@@ -130,8 +131,19 @@ def test_accuracy_from_data_replaces_what_the_metadata_claim(tmp_path: Path) -> 
 
 
 def test_a_fixed_batch_is_the_one_that_is_timed(tmp_path: Path) -> None:
-    entry = profile([_linear(tmp_path / "m.onnx", batch="3")], settings=QUICK)["variants"]["m"]
+    model = _linear(tmp_path / "m.onnx", batch="3")
+    entry = profile([model], settings=replace(QUICK, batches=(1,)))["variants"]["m"]
     assert list(entry["latency_ms"]) == ["3"]
+    with pytest.raises(ProfileError, match="m: takes batches of 3 only; leave out --batch"):
+        profile([model], settings=replace(QUICK, batches=(1, 8)))
+
+
+def test_each_model_may_have_images_of_its_own(tmp_path: Path) -> None:
+    models = [_linear(tmp_path / f"{name}.onnx") for name in ("one", "other")]
+    images, labels = _images(20)
+    data = {models[0]: lambda: [(images, labels)], models[1]: lambda: [(-images, labels)]}
+    found = profile(models, data=data, settings=QUICK)["variants"]
+    assert found["one"]["accuracy"] == 1.0 and found["other"]["accuracy"] < 1.0
 
 
 def test_memory_of_a_session_is_at_least_its_weights(tmp_path: Path) -> None:
@@ -155,6 +167,8 @@ def test_what_cannot_be_profiled_is_refused_in_one_line(tmp_path: Path) -> None:
     text.write_text("not a model")
     free = tmp_path / "free.onnx"
     onnx.save(_parse("(float[N,1,H,W] x) => (float[N,1,H,W] y)", "y = Relu(x)"), free)
+    two = tmp_path / "two.onnx"
+    onnx.save(_parse("(float[1,2] a, float[1,2] b) => (float[1,2] y)", "y = Add(a, b)"), two)
     cases: list[tuple[list[Path], dict[str, Any], str]] = [
         ([tmp_path / "none.onnx"], {}, "none.onnx: no such file"),
         ([text], {}, "text.onnx: .*ONNX"),
@@ -162,7 +176,28 @@ def test_what_cannot_be_profiled_is_refused_in_one_line(tmp_path: Path) -> None:
         ([model], {"dense": tmp_path / "d.onnx"}, "d.onnx: the dense model is not among"),
         ([model], {"settings": Settings(providers=("Abacus",))}, "provider Abacus: not in this onnxruntime"),
         ([model], {"data": list, "settings": QUICK}, "the data set holds no image"),
-        ([model], {"data": lambda: [(np.zeros((2, 9), np.float32), np.zeros(2))]}, "do not fit input input"),
+        (
+            [model],
+            {"data": lambda: [(np.zeros((2, 9), np.float32), np.zeros(2))]},
+            "m.onnx: the data, .* do not fit",
+        ),
+        (
+            [model],
+            {"data": lambda: [(_images(2)[0], np.full(2, 7))]},
+            "answers for 7 classes, the data name class 7",
+        ),
+        (
+            [two],
+            {"data": lambda: [(_images(2)[0], np.zeros(2))]},
+            "two.onnx: takes a, b; an accuracy is measured of",
+        ),
+        (
+            [model],
+            {"settings": Settings(input_shapes={"x": (1,)})},
+            "--shape x: none of the models has an input",
+        ),
+        ([free], {"settings": Settings(input_shapes={"x": (1, 1, 0, 8)})}, r"x=1,1,0,8: .*takes \(N,1,H,W\)"),
+        ([free], {"settings": Settings(input_shapes={"x": (1, 2, 8, 8)})}, r"x=1,2,8,8: .*takes \(N,1,H,W\)"),
         ([free], {"settings": QUICK}, r"input x: axis 2 of \(N,1,H,W\) is free"),
     ]
     for models, options, message in cases:
