@@ -91,8 +91,8 @@ def measure(work: Path) -> dict[str, Any]:
             "what each search takes, not which is faster. Optimal in accuracy and deflated size, which is what the "
             "published counts of non-zero parameters come to, among the variants of that search; one no better than "
             "guessing, or that another replaces within the tolerances, is not counted. In accuracy, latency and file "
-            f"size, which decide what `pack` keeps, {figures['shipping_efficiency']:.0%} of ours are: at the lower ratios the networks have one "
-            "structure, and the most accurate stands for all of them.",
+            f"size, which decide what `pack` keeps, {figures['shipping_efficiency']:.0%} of ours are: at the lower "
+            "ratios the networks have one structure, and the most accurate stands for all of them.",
             f"Fastest within one point of the dense network of its own training: {fast}, "
             f"{figures['one_point_speedup']:.2f}x at batch 1 and {figures['one_point_speedup_batch_16']:.2f}x at "
             f"batch 16; at no loss at all: {equal}, {figures['equal_speedup']:.2f}x and "
