@@ -73,7 +73,9 @@ def pack(
     signatures: dict[Path, tuple[list[Signature], list[Signature]]] = {}
     for path in kept:
         model = load_model(path)
-        signatures[path] = _signature(model.graph.input, model), _signature(model.graph.output, model)
+        given = {tensor.name for tensor in model.graph.initializer}  # an input that one gives is no input
+        asked = [value for value in model.graph.input if value.name not in given]
+        signatures[path] = _signature(asked), _signature(model.graph.output)
         _check_same(kept[0], path, signatures)
         variant, contents[path.stem] = _variant(path.stem, model, measured.get(path.stem, {}))
         variants.append(variant)
@@ -121,22 +123,24 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     return model
 
 
-def _signature(values: Sequence[onnx.ValueInfoProto], model: onnx.ModelProto) -> list[Signature]:
-    """Return `values` as onnxruntime states them; an input that an initializer gives is no input."""
-    given = {tensor.name for tensor in model.graph.initializer}
-    return [
-        Signature(value.name, _type_text(value.type), _shape(value.type))
-        for value in values
-        if value.name not in given
-    ]
+def _signature(values: Sequence[onnx.ValueInfoProto]) -> list[Signature]:
+    """Return `values` as onnxruntime states them."""
+    return [Signature(value.name, _type_text(value.type), _shape(value.type)) for value in values]
 
 
 def _type_text(type_: onnx.TypeProto) -> str:
     kind = type_.WhichOneof("value")
-    if kind == "tensor_type":
-        name = onnx.TensorProto.DataType.Name(type_.tensor_type.elem_type).lower()
-        return f"tensor({name})"
-    return str(kind).removesuffix("_type")
+    if kind in ("tensor_type", "sparse_tensor_type"):
+        return f"{kind.removesuffix('_type')}({_element(getattr(type_, kind).elem_type)})"
+    if kind == "map_type":
+        return f"map({_element(type_.map_type.key_type)},{_type_text(type_.map_type.value_type)})"
+    inner = getattr(type_, kind).elem_type if kind in ("sequence_type", "optional_type") else None
+    name = str(kind).removesuffix("_type").replace("sequence", "seq")
+    return name if inner is None else f"{name}({_type_text(inner)})"
+
+
+def _element(type_: int) -> str:
+    return str(onnx.TensorProto.DataType.Name(type_)).lower()
 
 
 def _shape(type_: onnx.TypeProto) -> list[int | str | None]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -328,3 +329,20 @@ def test_a_name_that_no_archive_can_hold_leaves_the_old_portfolio(tmp_path: Path
     with pytest.raises(OnnxShiftError, match="no name for a file inside an archive"):
         pack([save(linear(8), tmp_path / f"{stem}.onnx")], output)
     assert output.read_bytes() == before
+
+
+def test_a_signature_is_what_onnxruntime_states(tmp_path: Path) -> None:
+    """An output that is an initializer is one; sequences say of what."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N] x) => (float[N] y, float[2] k, seq(float[N]) s) <float[2] k = {1, 2}> {
+            y = Relu (x)
+            s = SequenceConstruct (x, y)
+        }"""
+    )
+    path = save(model, tmp_path / "m.onnx")
+    pack([path], tmp_path / "p.zip")
+    with ModelSwitcher(tmp_path / "p.zip", providers=["CPUExecutionProvider"], cache=False) as switcher:
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        for ours, theirs in zip(switcher.get_outputs(), session.get_outputs(), strict=True):
+            assert (ours.name, ours.type) == (theirs.name, theirs.type)
