@@ -8,21 +8,30 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from os.path import commonprefix
 
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 46
+_LETTER = 8.6  # width of a label's letter where it is largest, on a phone
+_LONGEST = 20  # letters of a name; of a longer one those are shown in which it differs from the others
 
 
 @dataclass(frozen=True)
 class Point:
-    """One mark of a scatter chart. `kind` is a class of the style sheet: kept, dropped or dense."""
+    """One mark of a scatter chart: a dot, or a diamond for the dense model; hollow where it was dropped."""
 
     name: str
     x: float
     y: float
-    kind: str
     words: str
+    dense: bool = False
+    dropped: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Its classes of the style sheet."""
+        return "point" + " dense" * self.dense + " dropped" * self.dropped
 
 
 @dataclass(frozen=True)
@@ -78,37 +87,49 @@ def linear_axis(title: str, values: Sequence[float], show: Callable[[float], str
 def scatter(
     title: str, x: Axis, y: Axis, points: Sequence[Point], front: Sequence[tuple[float, float]]
 ) -> str:
-    """Points, named where kept, over the step line of the Pareto front."""
+    """Points, named unless dropped (the dense model always), over the step line of the Pareto front."""
     frame = _Frame(x, y, 460, 330)
     marks = [frame.steps(sorted(front), "front", close=True)]
+    short = _shortened([point.name for point in points])
     places = [frame.place(point.x, point.y) for point in points]
     taken: list[_Box] = [(left - 7, top - 7, left + 7, top + 7) for left, top in places]
-    for point in sorted(points, key=lambda point: point.kind == "dropped", reverse=True):
+    for point in sorted(points, key=lambda point: point.dropped, reverse=True):
         left, top = frame.place(point.x, point.y)
         words = escape(point.words, quote=True)
         label = ""
-        if point.kind != "dropped":
-            label = _label(point.name, left, top, frame, taken)
+        if point.dense or not point.dropped:
+            label = _label(short[point.name], left, top, frame, taken)
         marks.append(
-            f'<g class="point {point.kind}" tabindex="0" role="img" aria-label="{words}" data-tip="{words}">'
-            f"{_shape(point.kind, left, top)}{label}</g>"
+            f'<g class="{point.kind}" tabindex="0" role="img" aria-label="{words}" data-tip="{words}">'
+            f"{_shape(point, left, top)}{label}</g>"
         )
     return frame.svg(title, marks)
 
 
+def left_margin(names: Sequence[str]) -> int:
+    """Return the room that a chart needs on its left for `names`, shortened as it draws them, and for numbers."""
+    return round(12 + _LETTER * max(map(len, [*_shortened(names).values(), "10,000"])))
+
+
 def lines(
-    title: str, x: Axis, y: Axis, series: Sequence[Line], marks: Sequence[tuple[float, str]] = ()
+    title: str,
+    x: Axis,
+    y: Axis,
+    series: Sequence[Line],
+    marks: Sequence[tuple[float, str]] = (),
+    *,
+    left: int = _LEFT,
 ) -> str:
     """Lines over a common axis; `marks` are moments in words, drawn as ticks on the lower edge."""
-    frame = _Frame(x, y, 760, 190, left=84)
+    frame = _Frame(x, y, 760, 190, left)
     drawn = []
     for moment, words in marks:
-        left, bottom = frame.place(moment, y.low)
+        across, bottom = frame.place(moment, y.low)
         label = escape(words, quote=True)
         drawn.append(
             f'<g class="moment" tabindex="0" role="img" aria-label="{label}" data-tip="{label}">'
-            f'<line x1="{left:.1f}" x2="{left:.1f}" y1="{_TOP}" y2="{bottom:.1f}"/>'
-            f'<circle cx="{left:.1f}" cy="{bottom:.1f}" r="5"/></g>'
+            f'<line x1="{across:.1f}" x2="{across:.1f}" y1="{_TOP}" y2="{bottom:.1f}"/>'
+            f'<circle cx="{across:.1f}" cy="{bottom:.1f}" r="5"/></g>'
         )
     drawn += [(frame.steps if line.steps else frame.polyline)(line.points, line.kind) for line in series]
     return frame.svg(title, drawn)
@@ -148,10 +169,12 @@ class _Frame:
             left, _ = self.place(value, self.y.low)
             parts.append(f'<line class="grid" x1="{left:.1f}" x2="{left:.1f}" y1="{_TOP}" y2="{bottom}"/>')
             parts.append(_text("tick", left, bottom + 17, "middle", text))
+        short = _shortened([text for _, text in self.y.ticks])
         for value, text in self.y.ticks:
             _, top = self.place(self.x.low, value)
             parts.append(f'<line class="grid" x1="{self.left}" x2="{right}" y1="{top:.1f}" y2="{top:.1f}"/>')
-            parts.append(_text("tick", self.left - 7, top + 4, "end", text))
+            label = _text("tick", self.left - 7, top + 4, "end", short[text])
+            parts.append(label if short[text] == text else f"<g><title>{escape(text)}</title>{label}</g>")
         parts.append(_text("axis", right, self.height - 8, "end", self.x.title))
         label = escape(title, quote=True)
         opening = f'<svg viewBox="0 0 {self.width} {self.height}" role="group" aria-label="{label}">'
@@ -162,12 +185,26 @@ def _text(kind: str, x: float, y: float, anchor: str, text: str) -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _shape(kind: str, left: float, top: float) -> str:
-    if kind == "dense":
+def _shortened(names: Sequence[str]) -> dict[str, str]:
+    """Return each name with what is shown of it: of long ones the part around the first letter that differs."""
+    shared = len(commonprefix([name for name in names if len(name) > _LONGEST]))  # noqa: RUF071 (letters are meant)
+    return {name: _part(name, shared - _LONGEST // 2) for name in names}
+
+
+def _part(name: str, start: int) -> str:
+    if len(name) <= _LONGEST:
+        return name
+    start = max(0, min(start, len(name) - _LONGEST + 1))
+    end = start + _LONGEST - 1 - (start > 0)
+    return "…" * (start > 0) + name[start:end] + "…" * (end < len(name))
+
+
+def _shape(point: Point, left: float, top: float) -> str:
+    if point.dense:
         size = 7
         corners = [(left, top - size), (left + size, top), (left, top + size), (left - size, top)]
         return f'<polygon points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in corners)}"/>'
-    return f'<circle cx="{left:.1f}" cy="{top:.1f}" r="{6 if kind == "kept" else 5}"/>'
+    return f'<circle cx="{left:.1f}" cy="{top:.1f}" r="{5 if point.dropped else 6}"/>'
 
 
 def _label(name: str, left: float, top: float, frame: _Frame, taken: list[_Box]) -> str:

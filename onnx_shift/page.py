@@ -1,47 +1,17 @@
 """The report as one HTML page that needs no network: charts, tables with CSV, style and script inside."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from onnx_shift.charts import Axis, Point, cost_axis, linear_axis, scatter
-from onnx_shift.markup import Column, download, folded_table, table
+from onnx_shift.markup import Column, download, folded, folded_table, table
 from onnx_shift.replay_section import replay_section
-from onnx_shift.tables import show_bytes, show_count, show_latency, show_share
+from onnx_shift.report import Evidence, Pruning
+from onnx_shift.tables import show_bytes, show_count, show_latency, show_range, show_share
 
 Entry = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Output channels of one layer, before and after pruning."""
-
-    name: str
-    before: int
-    after: int
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """What pruning did to one variant: its layers, and in words what stayed although it looked removable."""
-
-    layers: Sequence[Layer]
-    kept: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a report may show; what is absent leaves its section out, and `missing` says how to get it."""
-
-    title: str
-    profile: Entry | None = None
-    dropped: Mapping[str, str] = field(default_factory=dict)  # variant -> reason
-    optimal: Sequence[str] = ()
-    prunings: Mapping[str, Pruning] = field(default_factory=dict)
-    replay: Entry | None = None
-    missing: Sequence[str] = ()
 
 
 def render_page(evidence: Evidence) -> str:
@@ -73,7 +43,7 @@ def render_page(evidence: Evidence) -> str:
 <body>
 <a class="skip" href="#content">Skip to the content</a>
 <header>
-<div><h1>{escape(evidence.title)}</h1>{_measured_on(evidence.profile)}</div>
+<div><h1>{escape(evidence.title)}</h1>{_origin(evidence)}</div>
 <button id="theme" type="button" hidden>Dark theme</button>
 </header>
 <main id="content">
@@ -87,15 +57,20 @@ def render_page(evidence: Evidence) -> str:
 """
 
 
-def _measured_on(profile: Entry | None) -> str:
+def _origin(evidence: Evidence) -> str:
+    lines = [*_measured_on(evidence.profile), *evidence.origin]
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def _measured_on(profile: Entry | None) -> list[str]:
     if not profile or "machine" not in profile:
-        return ""
+        return []
     machine = profile["machine"]
-    words = (
-        f"Measured {machine['date']} on {machine['processor']}, {machine['cores']} cores, with onnxruntime "
+    date = f"{machine['date']} " if machine.get("date") else ""
+    return [
+        f"Measured {date}on {machine['processor']}, {machine['cores']} cores, with onnxruntime "
         f"{machine['onnxruntime']}, {', '.join(machine['providers'])}, {machine['threads']} thread(s)."
-    )
-    return f"<p>{escape(words)}</p>"
+    ]
 
 
 # --- what there is to choose from --------------------------------------------------------------------------
@@ -104,19 +79,23 @@ def _measured_on(profile: Entry | None) -> str:
 def _tiles(evidence: Evidence) -> str:
     assert evidence.profile is not None
     variants = evidence.profile["variants"]
-    kept = {name: entry for name, entry in variants.items() if name not in evidence.dropped}
+    kept = {name: entry for name, entry in variants.items() if evidence.reason(name) is None}
+    if evidence.dropped is None:
+        facts = [(str(len(variants)), "variant" if len(variants) == 1 else "variants")]
+    else:
+        facts = [(f"{len(kept)} of {len(variants)}", "variants worth shipping")]
     largest = max(entry["file_bytes"] for entry in variants.values())
-    facts = [(f"{len(kept)} of {len(variants)}", "variants worth shipping")]
-    small = min(kept.values(), key=lambda entry: entry["file_bytes"])
-    facts.append((f"{largest / small['file_bytes']:.3g}×", "smaller, the smallest against the largest"))
-    speedups = [
-        next(iter(entry["speedup"].values()))["median"] for entry in kept.values() if entry.get("speedup")
-    ]
-    if speedups:
-        facts.append((f"{max(speedups):.2f}×", "faster, the fastest against dense"))
+    smaller = f"{largest / min(entry['file_bytes'] for entry in kept.values()):.3g}"
+    if smaller != "1":
+        facts.append((f"{smaller}×", "smaller, the smallest against the largest"))
+    speeds = [found["median"] for entry in kept.values() if (found := entry["speedup"].get(_batch(entry)))]
+    if speeds:
+        facts.append((f"{max(speeds):.2f}×", "as fast as dense, the fastest of them"))
     accuracies = [entry["accuracy"] for entry in kept.values() if entry.get("accuracy") is not None]
     if accuracies:
-        facts.append((f"{100 * min(accuracies):.1f}–{max(accuracies):.1%}", "accuracy of the variants kept"))
+        low, high = f"{100 * min(accuracies):.1f}", f"{100 * max(accuracies):.1f}"
+        which = "accuracy" if evidence.dropped is None else "accuracy of the variants kept"
+        facts.append((f"{high}%" if low == high else f"{low}–{high}%", which))
     switches = sorted(entry["switch_ms"] for entry in kept.values() if entry.get("switch_ms") is not None)
     if switches:
         facts.append((f"{switches[len(switches) // 2]:.2g} ms", "median cost of a switch"))
@@ -126,13 +105,19 @@ def _tiles(evidence: Evidence) -> str:
     return f'<ul class="tiles" aria-label="In short">{items}</ul>'
 
 
+def _batch(entry: Entry) -> str:
+    """The smallest batch, by which variants are compared."""
+    batches: Mapping[str, Entry] = entry["latency_ms"]
+    return min(batches, key=int)
+
+
 def _trade_offs(evidence: Evidence) -> str:
     assert evidence.profile is not None
     variants: Mapping[str, Entry] = evidence.profile["variants"]
     if not all(entry.get("accuracy") is not None for entry in variants.values()):
         return ""
-    latencies = {name: _first_latency(entry) for name, entry in variants.items()}
-    batch = next(iter(next(iter(variants.values()))["latency_ms"]))
+    latencies = {name: float(entry["latency_ms"][_batch(entry)]["p50"]) for name, entry in variants.items()}
+    batch = _batch(next(iter(variants.values())))
     figures = [
         _trade_off(evidence, "latency", f"median latency in ms, batch {batch}", latencies, "{:.3g}".format),
         _trade_off(
@@ -146,10 +131,6 @@ def _trade_offs(evidence: Evidence) -> str:
     return f'<div class="pair">{"".join(figures)}</div>'
 
 
-def _first_latency(entry: Entry) -> float:
-    return float(next(iter(entry["latency_ms"].values()))["p50"])
-
-
 def _trade_off(evidence: Evidence, key: str, axis: str, costs: Mapping[str, float], show: Any) -> str:
     assert evidence.profile is not None
     variants: Mapping[str, Entry] = evidence.profile["variants"]
@@ -159,8 +140,9 @@ def _trade_off(evidence: Evidence, key: str, axis: str, costs: Mapping[str, floa
             name,
             costs[name],
             accuracy[name],
-            _kind(evidence, name),
-            _words(name, entry, evidence.dropped.get(name)),
+            _words(name, entry, evidence.reason(name)),
+            dense=name == evidence.profile.get("dense"),
+            dropped=evidence.reason(name) is not None,
         )
         for name, entry in variants.items()
     ]
@@ -186,24 +168,19 @@ def _trade_off(evidence: Evidence, key: str, axis: str, costs: Mapping[str, floa
         Column("accuracy", "accuracy", lambda name: accuracy[name], show_share),
         Column(axis, "latency_ms" if key == "latency" else "file_bytes", lambda name: costs[name], show),
     ]
-    folded = folded_table(f"accuracy-{key}", columns, list(variants))
+    figures = folded_table(f"accuracy-{key}", f"accuracy against {key}", columns, list(variants))
     return (
         f'<section aria-labelledby="{key}"><h2 id="{key}">Accuracy against {key}</h2>'
-        f"<figure>{chart}{_LEGEND}{folded}</figure></section>"
+        f"<figure>{chart}{_legend(evidence, points)}{figures}</figure></section>"
     )
 
 
 def _accuracy_axis(values: Sequence[float]) -> Axis:
     low, high = min(values), max(values)
+    spare = max(0.02 - (high - low), 0) / 2  # points that are all alike need some room as well
+    low, high = max(low - spare, 0.0), min(high + spare + (high - low) * 0.02, 1.0)
     digits = 0 if high - low > 0.05 else 1
-    return linear_axis("", [low, min(1.0, high + (high - low) * 0.02)], lambda value: f"{value:.{digits}%}")
-
-
-def _kind(evidence: Evidence, name: str) -> str:
-    assert evidence.profile is not None
-    if name == evidence.profile.get("dense"):
-        return "dense"
-    return "dropped" if name in evidence.dropped else "kept"
+    return linear_axis("", [low, high], lambda value: f"{value:.{digits}%}")
 
 
 def _words(name: str, entry: Entry, reason: str | None) -> str:
@@ -214,60 +191,145 @@ def _words(name: str, entry: Entry, reason: str | None) -> str:
     return f"{name}: {', '.join(figures)}" + (f"\nleft out: {reason}" if reason else "")
 
 
-def _legend(kind: str, shape: str, words: str) -> str:
-    return f'<li class="{kind}"><svg viewBox="0 0 22 16" aria-hidden="true">{shape}</svg>{words}</li>'
-
-
-_LEGEND = (
-    '<ul class="legend">'
-    + _legend("kept", '<circle cx="11" cy="8" r="6"/>', "kept")
-    + _legend("dropped", '<circle cx="11" cy="8" r="5"/>', "left out")
-    + _legend("dense", '<polygon points="11,1 18,8 11,15 4,8"/>', "dense")
-    + _legend("", '<polyline class="line front" points="0,8 22,8"/>', "Pareto front")
-    + "</ul>"
-)
+def _legend(evidence: Evidence, points: Sequence[Point]) -> str:
+    """What the marks mean, of those that there are."""
+    plain = "variant" if evidence.dropped is None else "kept"
+    items = []
+    for dense, dropped in sorted({(point.dense, point.dropped) for point in points}):
+        shape = '<polygon points="11,1 18,8 11,15 4,8"/>' if dense else '<circle cx="11" cy="8" r="5"/>'
+        words = "dense" + ", left out" * dropped if dense else "left out" if dropped else plain
+        items.append((Point("", 0, 0, "", dense, dropped).kind, shape, words))
+    items.append(("", '<polyline class="line front" points="0,8 22,8"/>', "Pareto front"))
+    drawn = "".join(
+        f'<li class="{kind}"><svg viewBox="0 0 22 16" aria-hidden="true">{shape}</svg>{words}</li>'
+        for kind, shape, words in items
+    )
+    return f'<ul class="legend">{drawn}</ul>'
 
 
 def _variants(evidence: Evidence) -> str:
     assert evidence.profile is not None
-    columns: list[Column] = [
+    columns = [
         Column("variant", "variant", lambda row: row["name"]),
         Column("verdict", "verdict", lambda row: row["verdict"], words=True),
         Column("ratio", "ratio", lambda row: row.get("ratio"), "{:.3g}".format),
         Column("accuracy", "accuracy", lambda row: row.get("accuracy"), show_share),
         Column("parameters", "parameters", lambda row: row["parameters"], show_count),
         Column("file", "file_bytes", lambda row: row["file_bytes"], show_bytes),
-        Column("deflated", "deflated_bytes", lambda row: row["deflated_bytes"], show_bytes),
         Column("memory", "memory_mb", lambda row: row.get("memory_mb"), "{:.3g} MB".format),
-        Column("latency", "latency_ms", lambda row: row["latency"]["p50"], "{:.3g} ms".format),
-        Column("speed-up", "speedup", lambda row: row["faster"]["median"], "{:.2f}×".format),
-        Column("from", "speedup_low", lambda row: row["faster"]["low"], "{:.2f}".format),
-        Column("to", "speedup_high", lambda row: row["faster"]["high"], "{:.2f}".format),
+        *_latency_columns(),
         Column("switch", "switch_ms", lambda row: row.get("switch_ms"), "{:.2g} ms".format),
     ]
-    rows = []
-    for name, entry in evidence.profile["variants"].items():
-        reason = evidence.dropped.get(name)
-        kept = "kept, Pareto-optimal" if name in evidence.optimal else "kept"
-        batch = next(iter(entry["latency_ms"]))
-        rows.append(
-            {
-                **entry,
-                "name": name,
-                "verdict": kept if reason is None else f"left out: {reason}",
-                "latency": entry["latency_ms"][batch],
-                "faster": entry["speedup"][batch],
-            }
-        )
-    baseline = evidence.profile.get("baseline", {}).get("name", "the dense model")
-    noisy = [row["name"] for row in rows if row["latency"]["noisy"]]
-    remark = f" Latency stayed noisy when repeated: {', '.join(noisy)}." if noisy else ""
+    further = [
+        columns[0],
+        Column("top-5", "top5", lambda row: row.get("top5"), show_share),
+        Column("images", "images", lambda row: row.get("images"), "{:,}".format),
+        Column("multiply–accumulates", "macs", lambda row: row.get("macs"), show_count),
+        Column("deflated", "deflated_bytes", lambda row: row["deflated_bytes"], show_bytes),
+        Column("peak memory", "peak_memory_mb", lambda row: row.get("peak_memory_mb"), "{:.3g} MB".format),
+        Column("images/s", "throughput", lambda row: row.get("throughput"), "{:,.0f}".format),
+    ]
+    rows = [
+        {**entry, **_timed(entry, _batch(entry)), "name": name, "verdict": _verdict(evidence, name)}
+        for name, entry in evidence.profile["variants"].items()
+    ]
+    timed = list(_timings(evidence.profile))
+    title = "Variants" if evidence.dropped is None else "What stayed, and why"
     return (
-        '<section aria-labelledby="variants"><h2 id="variants">What stayed, and why</h2>'
-        f'<p class="lead">Speed-up against {escape(baseline)}, measured in interleaved rounds; the middle '
-        f"half of them lay between the two figures after it.{escape(remark)}</p>"
-        f"{table(columns, rows)}{download('variants', columns, rows)}</section>"
+        f'<section aria-labelledby="variants"><h2 id="variants">{title}</h2>'
+        f'<p class="lead">{escape(_remarks(evidence, timed))}</p>'
+        f"{table('variants', columns, rows)}{download('variants', [*columns, *further[1:]], rows)}"
+        f"{folded('further figures of the variants', table('further figures of the variants', further, rows))}"
+        f"{folded_table('latencies', 'latency by batch and provider', _timing_columns(timed), timed)}</section>"
     )
+
+
+def _remarks(evidence: Evidence, timed: Sequence[Entry]) -> str:
+    assert evidence.profile is not None
+    baseline = evidence.profile.get("baseline", {}).get("name", "the dense model")
+    batch = _batch(next(iter(evidence.profile["variants"].values())))
+    remarks = [
+        f"Latency at batch {batch}; speed-up against {baseline}: the median of interleaved rounds, in brackets "
+        "the lowest and the highest of them."
+    ]
+    if evidence.refusal:
+        remarks.insert(0, f"None was chosen: {evidence.refusal}.")
+    elif evidence.dropped is not None:
+        remarks.insert(0, "Verdicts are those of onnx-shift pack without options.")
+    if any(row["latency"]["noisy"] for row in timed):
+        remarks.append("~ marks what stayed noisy when it was measured again.")
+    return " ".join(remarks)
+
+
+def _verdict(evidence: Evidence, name: str) -> str | None:
+    if evidence.dropped is None:
+        return "Pareto-optimal" if name in evidence.optimal else None
+    if reason := evidence.reason(name):
+        return f"left out: {reason}"
+    return "kept, Pareto-optimal" if name in evidence.optimal else "kept"
+
+
+def _timed(entry: Entry, batch: str) -> Entry:
+    return {"latency": entry["latency_ms"][batch], "faster": entry["speedup"].get(batch, {})}
+
+
+def _timings(profile: Entry) -> Iterator[Entry]:
+    """One row per model, provider and batch; the first provider's figures are the model's own."""
+    first, *_ = profile.get("machine", {}).get("providers", ["first"])
+    baseline = profile.get("baseline", {})
+    models = {baseline["name"]: baseline} if "latency_ms" in baseline else {}
+    for name, entry in {**models, **profile["variants"]}.items():
+        for provider, measured in {first: entry, **entry.get("providers", {})}.items():
+            for batch in measured["latency_ms"]:
+                memory = {key: measured.get(key) for key in ("memory_mb", "peak_memory_mb")}
+                yield {
+                    "name": name,
+                    "provider": provider,
+                    "batch": batch,
+                    **_timed(measured, batch),
+                    **memory,
+                }
+
+
+def _timing_columns(rows: Sequence[Entry]) -> list[Column]:
+    several = len({row["provider"] for row in rows}) > 1
+    return [
+        Column("model", "variant", lambda row: row["name"]),
+        Column("provider", "provider", lambda row: row["provider"], in_table=several),
+        Column("batch", "batch", lambda row: row["batch"]),
+        *_latency_columns(),
+        Column("95 %", "p95_ms", lambda row: row["latency"]["p95"], "{:.3g} ms".format),
+        Column("99 %", "p99_ms", lambda row: row["latency"]["p99"], "{:.3g} ms".format),
+        Column(
+            "images/s",
+            "throughput",
+            lambda row: 1000 * int(row["batch"]) / row["latency"]["p50"],
+            "{:,.0f}".format,
+        ),
+        Column("memory", "memory_mb", lambda row: row["memory_mb"], "{:.3g} MB".format, in_table=several),
+        Column("peak memory", "peak_memory_mb", lambda row: row["peak_memory_mb"], in_table=False),
+    ]
+
+
+def _latency_columns() -> list[Column]:
+    """Median and speed-up, each in one cell with what tells how sure it is; the CSV has these apart."""
+    return [
+        Column(
+            "latency",
+            "latency_ms",
+            lambda row: row["latency"]["p50"],
+            text=lambda row: f"{show_latency(row['latency'])} ms",
+        ),
+        Column("noisy", "noisy", lambda row: "yes" if row["latency"]["noisy"] else "no", in_table=False),
+        Column(
+            "speed-up",
+            "speedup",
+            lambda row: row["faster"].get("median"),
+            text=lambda row: f"{row['faster']['median']:.2f}× ({show_range(row['faster'])})",
+        ),
+        Column("from", "speedup_low", lambda row: row["faster"].get("low"), in_table=False),
+        Column("to", "speedup_high", lambda row: row["faster"].get("high"), in_table=False),
+    ]
 
 
 # --- layers and switching ----------------------------------------------------------------------------------
@@ -293,7 +355,7 @@ def _layers(prunings: Mapping[str, Pruning]) -> str:
         '<section aria-labelledby="channels"><h2 id="channels">Channels per layer, before and after</h2>'
         '<p hidden><label for="variant">Variant </label>'
         f'<select id="variant" data-panels="layers">{options}</select></p>{panels}'
-        f"{folded_table('layers', columns, rows)}</section>"
+        f"{folded_table('layers', 'channels per layer', columns, rows)}</section>"
     )
 
 
@@ -310,7 +372,7 @@ def _layer_panel(key: str, name: str, pruning: Pruning) -> str:
     before, after = (sum(getattr(layer, key) for layer in pruning.layers) for key in ("before", "after"))
     notes = "".join(f"<li>{escape(line)}</li>" for line in pruning.kept)
     stayed = (
-        f"<details><summary>What stayed although empty, and why</summary><ul>{notes}</ul></details>"
+        f"<details><summary>What stayed in {escape(name)} although empty, and why</summary><ul>{notes}</ul></details>"
         if notes
         else ""
     )

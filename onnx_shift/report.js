@@ -36,6 +36,12 @@ for (const mark of document.querySelectorAll("[data-tip]")) {
 }
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
 
+// The hint above what scrolls sideways, only where it does.
+const watch = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.previousElementSibling.hidden = target.scrollWidth <= target.clientWidth;
+});
+for (const group of document.querySelectorAll(".scroll")) watch.observe(group);
+
 // A choice shows one of the panels that belong to it.
 for (const choice of document.querySelectorAll("select[data-panels]")) {
   const panels = document.querySelectorAll(`[data-panel="${choice.dataset.panels}"]`);

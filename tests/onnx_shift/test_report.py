@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,22 +16,31 @@ import pytest
 
 from onnx_shift.charts import Axis, cost_axis, linear_axis
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.page import Evidence, Layer, Pruning, render_page
-from onnx_shift.report import gather_evidence
+from onnx_shift.page import render_page
+from onnx_shift.report import Evidence, Layer, Pruning, gather_evidence
+from onnx_shift.runtime.archive import new_member
+from onnx_shift.runtime.portfolio import MODEL, Content, Variant, write_portfolio
 
 
 def _entry(accuracy: float, latency: float, size: int, noisy: bool = False) -> dict[str, Any]:
-    figures = {"p50": latency, "p95": latency, "p99": latency, "spread": 0.01, "calls": 120, "noisy": noisy}
+    figures = {"p50": latency, "p95": 2 * latency, "p99": 3 * latency, "noisy": noisy}
+    speedup = {"median": 10 / latency, "low": 9 / latency, "high": 11 / latency}
     return {
         "ratio": round(10 / latency, 2),
         "accuracy": accuracy,
+        "top5": 0.99,
+        "images": 1000,
         "parameters": size // 4,
+        "macs": size,
         "file_bytes": size,
         "deflated_bytes": size // 2,
         "memory_mb": 1.5,
+        "peak_memory_mb": 2.5,
+        "throughput": 250.0,
         "switch_ms": 2.0,
-        "latency_ms": {"1": figures},
-        "speedup": {"1": {"median": 10 / latency, "low": 9 / latency, "high": 11 / latency}},
+        "latency_ms": {"1": figures, "16": {**figures, "p50": 4 * latency, "noisy": False}},
+        "speedup": {"1": speedup, "16": {**speedup, "high": 12 / latency}},
+        "providers": {"Other": {"latency_ms": {"1": figures}, "speedup": {"1": speedup}, "memory_mb": 7.0}},
     }
 
 
@@ -37,7 +48,7 @@ PROFILE: dict[str, Any] = {
     "format": 1,
     "machine": {
         "processor": "A <processor>", "cores": 2, "onnxruntime": "1.32", "threads": 1, "date": "2024-05-06",
-        "providers": ["CPUExecutionProvider"],
+        "providers": ["CPUExecutionProvider", "Other"],
     },
     "dense": "dense",
     "baseline": {"name": "dense, BatchNorm fused"},
@@ -124,20 +135,85 @@ def test_every_figure_can_be_downloaded_as_a_table() -> None:
             "accuracy-latency.csv",
             "accuracy-size.csv",
             "variants.csv",
+            "latencies.csv",
             "layers.csv",
             "replay.csv",
             "timeline.csv",
+            "switches.csv",
         )
     }
-    assert tables["timeline.csv"][2] == ["1", "10", "1", "", "half", "0.9"]
+    drawn = [f"{name}_{key}_ms" for name in ("policy", "smallest", "largest") for key in ("p50", "p95")]
+    assert tables["timeline.csv"][0] == ["seconds", "requests_per_second", "variant", "accuracy", *drawn]
+    assert tables["timeline.csv"][2] == ["1", "10", "half", "0.9", "1", "", "1", "1", "1", "20"]
+    assert tables["switches.csv"] == [["seconds", "variant"], ["2.25", "tiny"]]
     assert [row[2] for row in tables["replay.csv"]] == ["within_objective", "0.75", "0.75", "0.75"]
     assert tables["accuracy-size.csv"][2] == ["half", "0.93", "900000"]
     assert tables["layers.csv"][1:3] == [["half", "conv,1", "64", "40"], ["half", "gone", "32", "0"]]
-    variants = {
-        row[0]: dict(zip(tables["variants.csv"][0], row, strict=True)) for row in tables["variants.csv"]
-    }
+    variants = _by_first(tables["variants.csv"])
     assert variants["worse"]["verdict"] == "left out: half is nowhere worse"
-    assert variants["tiny"]["speedup"] == "5"
+    assert (variants["worse"]["noisy"], variants["tiny"]["noisy"]) == ("yes", "no")
+    wanted = {
+        "speedup": "5", "speedup_low": "4.5", "speedup_high": "5.5", "top5": "0.99", "macs": "30000",
+        "peak_memory_mb": "2.5", "throughput": "250", "deflated_bytes": "15000",
+    }  # fmt: skip
+    assert {key: variants["tiny"][key] for key in wanted} == wanted
+    latencies = [dict(zip(tables["latencies.csv"][0], row, strict=True)) for row in tables["latencies.csv"]]
+    assert len(latencies) == 1 + 4 * 3  # four variants: two batches, and one on another provider
+    keys = ("provider", "batch", "latency_ms", "p95_ms", "p99_ms", "throughput", "speedup_high", "memory_mb")
+    assert [[row[key] for key in keys] for row in latencies if row["variant"] == "tiny"] == [
+        ["CPUExecutionProvider", "1", "2", "4", "6", "500", "5.5", "1.5"],
+        ["CPUExecutionProvider", "16", "8", "4", "6", "2000", "6", "1.5"],
+        ["Other", "1", "2", "4", "6", "500", "5.5", "7"],
+    ]
+
+
+def _by_first(table: list[list[str]]) -> dict[str, dict[str, str]]:
+    return {row[0]: dict(zip(table[0], row, strict=True)) for row in table[1:]}
+
+
+def test_speed_up_stands_with_the_range_of_its_rounds_and_noise_is_marked() -> None:
+    page = render_page(EVIDENCE)
+    assert "the median of interleaved rounds, in brackets the lowest and the highest of them" in page
+    assert "<td>5.00× (4.50–5.50)</td>" in page
+    assert "<td>~7 ms</td>" in page
+    assert "~ marks what stayed noisy when it was measured again." in page
+
+
+def test_every_table_and_every_group_that_scrolls_has_its_own_name() -> None:
+    page = render_page(EVIDENCE)
+    for opening, count in (
+        ('<table aria-label="', 9),
+        ('role="group" aria-label="Table: ', 9),
+        ("<summary>", 8),
+    ):
+        names = [part.partition(">" if opening[-1] == '"' else "<")[0] for part in page.split(opening)[1:]]
+        assert (len(names), len(set(names))) == (count, count)
+
+
+def test_dense_model_that_was_left_out_is_drawn_hollow() -> None:
+    assert 'class="point dense"' in render_page(EVIDENCE)
+    page = render_page(replace(EVIDENCE, dropped={"dense": "half is nowhere worse"}))
+    assert page.count('<g class="point dense dropped"') == 2  # one for each figure
+    assert page.count("</svg>dense, left out</li>") == 2
+    assert 'class="point dense"' not in page
+
+
+def test_accuracies_that_are_all_alike_have_an_axis_within_one_hundred_percent() -> None:
+    page = render_page(Evidence("one", {**PROFILE, "variants": {"dense": _entry(0.995, 10.0, 4_000_000)}}))
+    ticks = re.findall(r">(\d+\.\d)%</text>", page)
+    assert (ticks[0], ticks[-1]) == ("98.5", "100.0")
+    assert "smaller, the smallest against the largest" not in page
+
+
+def test_long_names_are_shortened_to_what_tells_them_apart_with_the_whole_name_beside() -> None:
+    names = {name: f"network-with-a-long-name-{name}-fine-tuned" for name in ("half", "tiny")}
+    text = json.dumps(REPLAY)
+    for name, long in names.items():
+        text = text.replace(f'"{name}"', f'"{long}"')
+    page = render_page(Evidence("long", replay=json.loads(text)))
+    assert f"<title>{names['half']}</title>" in page
+    assert ">…long-name-half-fin…</text>" in page
+    assert ">…long-name-tiny-fin…</text>" in page
 
 
 def test_pareto_front_of_each_figure_leaves_out_what_another_point_beats() -> None:
@@ -149,8 +225,11 @@ def test_pareto_front_of_each_figure_leaves_out_what_another_point_beats() -> No
 
 def test_words_of_a_point_name_its_figures_and_why_it_was_left_out() -> None:
     page = render_page(EVIDENCE)
-    assert 'aria-label="half: 93.00% accurate, 900 kB, 6 ms at batch 1"' in page
-    assert "worse: 90.00% accurate, 950 kB, ~7 ms at batch 1\nleft out: half is nowhere worse" in page
+    assert 'aria-label="half: 93.00% accurate, 900 kB, 6 ms at batch 1, 24 ms at batch 16"' in page
+    assert (
+        "worse: 90.00% accurate, 950 kB, ~7 ms at batch 1, 28 ms at batch 16\nleft out: half is nowhere worse"
+        in page
+    )
 
 
 def test_replay_is_told_in_words_and_its_switches_can_be_read() -> None:
@@ -202,6 +281,7 @@ def test_folder_is_searched_for_profile_and_pruning_reports(tmp_path: Path) -> N
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "replay.json").write_text(json.dumps(REPLAY))
     found = gather_evidence(tmp_path)
+    assert found.origin == ["Read from profile.json, replay.json, 1 report of onnx-shift prune."]
     assert found.profile == PROFILE
     assert found.dropped == {"worse": "half is nowhere worse (93.00%, 6 ms, 900 kB)"}
     assert [(layer.before, layer.after) for layer in found.prunings["half"].layers] == [
@@ -220,6 +300,124 @@ def test_nothing_to_show_is_refused(tmp_path: Path) -> None:
         gather_evidence(tmp_path)
     with pytest.raises(OnnxShiftError, match=r"no\.zip"):
         gather_evidence(tmp_path / "no.zip")
+
+
+def _write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_profile_in_the_folder_itself_comes_first_and_the_others_are_named(tmp_path: Path) -> None:
+    other = {**PROFILE, "machine": {**PROFILE["machine"], "processor": "old"}}
+    for name in ("a/profile.json", "profile-old.json"):
+        _write(tmp_path / name, other)
+    assert gather_evidence(tmp_path).profile == other
+    _write(tmp_path / "profile.json", PROFILE)
+    found = gather_evidence(tmp_path)
+    assert found.profile == PROFILE
+    assert "Read from profile.json." in render_page(found)
+    assert "Found as well and not used: profile-old.json, a/profile.json." in render_page(found)
+
+
+def _with_accuracy(accuracy: float | None) -> dict[str, Any]:
+    entries = PROFILE["variants"].items()
+    return {name: {**entry, "accuracy": accuracy, "classes": 10} for name, entry in entries}
+
+
+def test_where_nothing_is_chosen_the_page_says_why_and_gives_no_verdict(tmp_path: Path) -> None:
+    _write(tmp_path / "profile.json", {**PROFILE, "variants": _with_accuracy(0.1)})
+    page = render_page(gather_evidence(tmp_path))
+    assert "None was chosen: no variant is worth keeping (dense: no better than guessing" in page
+    assert "<b>4</b><span>variants</span>" in page
+    assert "worth shipping" not in page
+    assert _by_first(Links(page).csv["variants.csv"])["half"]["verdict"] == ""
+    assert "</svg>variant</li>" in page
+
+
+def test_accuracy_that_was_not_measured_is_named_among_what_is_not_shown(tmp_path: Path) -> None:
+    _write(tmp_path / "profile.json", {**PROFILE, "variants": _with_accuracy(None)})
+    page = render_page(gather_evidence(tmp_path))
+    assert "None was chosen: dense: the profile holds no accuracy" in page
+    assert (
+        "accuracy against latency and size: no accuracy of any variant; onnx-shift profile with --data"
+        in page
+    )
+
+
+def _broken_replay() -> dict[str, Any]:
+    run = {**REPLAY["runs"]["policy"], "switched": [[1.0, "unknown"]]}
+    return {**REPLAY, "runs": {"policy": run}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("profile.json", {"variants": {}, "machine": {}}, "no profile: variants is {}"),
+        ("profile.json", {"variants": [], "machine": {}}, r"no profile: variants is \[\]"),
+        ("profile.json", [], "no profile: it holds no JSON object"),
+        ("p.json", {**PROFILE, "machine": {}}, "no profile: machine.processor is missing"),
+        (
+            "profile.json",
+            {**PROFILE, "variants": {"a": {**_entry(0.9, 1.0, 9), "file_bytes": 0}}},
+            "no profile: variants.a.file_bytes is 0",
+        ),
+        ("profile.json", {**PROFILE, "variants": _with_accuracy(91.0)}, "variants.dense.accuracy is 91.0"),
+        ("replay.json", {"runs": 1}, "no replay: trace is missing"),
+        ("replay.json", _broken_replay(), r"runs.policy.switched\[0\] is \[1.0, 'unknown'\]"),
+        ("r.json", {"parameters_after_align_1": 1}, "no report of onnx-shift prune: source is missing"),
+    ],
+)
+def test_file_that_is_not_what_it_should_be_is_refused(
+    tmp_path: Path, name: str, content: Any, message: str
+) -> None:
+    path = _write(tmp_path / name, content)
+    with pytest.raises(OnnxShiftError, match=f"^{re.escape(str(path))}: .*{message}"):
+        gather_evidence(tmp_path)
+
+
+def test_pruning_report_without_layers_is_left_out_and_named(tmp_path: Path) -> None:
+    empty = {"source": "relu.onnx", "layers": [], "kept": [], "notes": [], "parameters_after_align_1": 0}
+    _write(tmp_path / "relu.json", empty)
+    with pytest.raises(OnnxShiftError, match=r"relu\.json tells of no layer with weights"):
+        gather_evidence(tmp_path)
+    _write(tmp_path / "profile.json", PROFILE)
+    found = gather_evidence(tmp_path)
+    assert found.prunings == {}
+    assert found.missing[0] == "channels per layer: relu.json tells of no layer with weights"
+
+
+def test_portfolio_shows_its_variants_and_says_what_it_does_not_state(tmp_path: Path) -> None:
+    measured = {name: PROFILE["variants"][name] for name in ("tiny", "half")}
+    metadata = {name: {"seed": 3, "method": "imp", **entry} for name, entry in measured.items()}
+    path = _portfolio(tmp_path / "p.zip", metadata)
+    found = gather_evidence(path)
+    assert found.profile == {"variants": metadata}
+    assert found.dropped is None
+    assert found.optimal == ("tiny", "half")
+    page = render_page(found)
+    assert "All variants: method imp, seed 3." in page
+    assert "A portfolio does not state machine, date, threads and baseline" in page
+    assert _by_first(Links(page).csv["variants.csv"])["half"]["verdict"] == "Pareto-optimal"
+
+
+def test_portfolio_without_figures_is_refused(tmp_path: Path) -> None:
+    path = _portfolio(tmp_path / "p.zip", {"tiny": {}})
+    with pytest.raises(OnnxShiftError, match=r"p\.zip: was packed without --profile"):
+        gather_evidence(path)
+    path = _portfolio(tmp_path / "p.zip", {"tiny": {"latency_ms": 1}})
+    with pytest.raises(
+        OnnxShiftError, match=r"p\.zip: no portfolio with figures: variants.tiny.latency_ms is 1"
+    ):
+        gather_evidence(path)
+
+
+def _portfolio(path: Path, metadata: dict[str, dict[str, Any]]) -> Path:
+    contents = {name: Content(new_member(f"{name}/{MODEL}", b"model"), {}, ()) for name in metadata}
+    variants = [Variant(name, size, 5, "", figures) for size, (name, figures) in enumerate(metadata.items())]
+    with path.open("wb") as file:
+        write_portfolio(file, variants, contents, [], [])
+    return path
 
 
 # --- in a browser ------------------------------------------------------------------------------------------
@@ -260,7 +458,7 @@ def test_browser_shows_the_page_without_a_word_on_the_console(page: Any) -> None
 def test_tooltip_comes_with_keyboard_focus_and_goes_with_escape(page: Any) -> None:
     tip = page.find_element("id", "tip")
     assert not tip.is_displayed()
-    page.execute_script("document.querySelector('.point.kept').focus()")
+    page.execute_script("document.querySelector('.point[aria-label^=half]').focus()")
     assert tip.text.startswith("half: 93.00% accurate")
     page.switch_to.active_element.send_keys("\ue00c")
     assert not tip.is_displayed()
@@ -310,3 +508,40 @@ def test_every_interactive_part_has_a_name(page: Any) -> None:
         !(part.getAttribute("aria-label") || part.textContent.trim() || part.labels?.length)).length"""
     )
     assert nameless == 0
+
+
+def test_main_table_fits_a_desktop_and_what_scrolls_on_a_phone_says_so(page: Any) -> None:
+    page.set_window_size(1280, 900)
+    table = page.find_element("css selector", '[aria-label="Table: variants"]')
+    hint = table.find_element("xpath", "preceding-sibling::p[1]")
+    measure = "return arguments[0].scrollWidth <= arguments[0].clientWidth"
+    assert page.execute_script(measure, table)
+    assert not hint.is_displayed()
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 740, "deviceScaleFactor": 1, "mobile": True},
+    )
+    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert not page.execute_script(measure, table)
+    assert hint.text == "Scroll sideways to see the rest →"
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_names_of_variants_are_whole_in_the_chart_of_switches(
+    browser: Any, tmp_path: Path, width: int
+) -> None:
+    text = (
+        json.dumps(REPLAY).replace('"half"', '"MobileNetV2-ratio-08"').replace('"tiny"', '"level-03.pruned"')
+    )
+    path = tmp_path / "report.html"
+    path.write_text(render_page(Evidence("names", replay=json.loads(text))))
+    screen = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get(path.as_uri())
+    ticks = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll svg .tick')].map(tick => [tick.textContent, tick.getBBox().x])"
+    )
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert {"MobileNetV2-ratio-08", "level-03.pruned"} <= {name for name, _ in ticks}
+    assert min(left for _, left in ticks) >= 0
