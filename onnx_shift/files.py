@@ -1,8 +1,9 @@
 """Writing files so that an interruption leaves the old file or none, and reading them with one-line errors."""
 
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -14,8 +15,37 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def check_output(target: Path, *others: Path) -> None:
+    """Refuse, before any work is done, a file to write that is one of `others`, a folder, or in no folder."""
+    if target.is_dir():
+        raise OnnxShiftError(f"{target}: is a folder, not a file to write")
+    if not target.parent.is_dir():
+        raise OnnxShiftError(f"{target}: cannot be written (there is no folder {target.parent})")
+    if not os.access(target.parent, os.W_OK):
+        raise OnnxShiftError(f"{target}: cannot be written (the folder {target.parent} is read-only)")
+    if any(_same_file(target, other) for other in others):
+        raise OnnxShiftError(f"{target}: the same command reads or writes this file already; name another")
+
+
+def check_folder(folder: Path, names: Iterable[str] = (), *others: Path) -> None:
+    """Refuse, before any work is done, a folder that cannot be made, or files `names` in it; see `check_output`."""
+    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise OnnxShiftError(f"{folder}: cannot be made ({existing} is no folder)")
+    for name in names if existing == folder else ():
+        check_output(folder / name, *others)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
 def make_folder(path: Path) -> None:
     """Make the folder `path` where there is none. Raises OnnxShiftError naming it when that cannot be."""
+    check_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,3 +106,10 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise OnnxShiftError(f"{path}: cannot be read ({_reason(error)})") from error
+
+
+def search_working_folder() -> None:
+    """Let modules of the working folder be imported, as under `python -m`; an installed command leaves it out."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
