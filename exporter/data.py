@@ -6,6 +6,7 @@
 """
 
 import io
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,7 @@ class Dataset:
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    only_split: str | None = None  # its name, where `test` was held out of it for want of another
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -134,6 +136,10 @@ def open_dataset(
     them there (shorter side resized, centre cropped). Raises DataError with one line that names the set.
     """
     if name_or_path == "digits":
+        if image_size is not None or image_column is not None or label_column is not None:
+            raise DataError(
+                "digits: are built in, 8x8 pixels: --image-size, --image-column and --label-column do not apply"
+            )
         return _digits()
     splits = _load(name_or_path)
     train_key = next((key for key in ("train", "training") if key in splits), next(iter(splits)))
@@ -169,7 +175,8 @@ def open_dataset(
             f"{name_or_path}: training images are {decoded[0].images.shape[1:]}, test images "
             f"{decoded[1].images.shape[1:]}; give --image-size to bring all to one size and mode"
         )
-    return Dataset(name_or_path, decoded[0], decoded[1], class_names)
+    only_split = train_key if test_key is None and len(splits) == 1 else None
+    return Dataset(name_or_path, decoded[0], decoded[1], class_names, only_split)
 
 
 def load_batches(
@@ -222,7 +229,8 @@ def _load(name: str) -> dict[str, Any]:
     except ImportError as error:
         raise DataError(f"{name}: needs the package datasets, part of the extra onnx-shift[train]") from error
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
+    for library in ("datasets", "huggingface_hub"):  # they log what they raise, and every attempt on the way
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     path = Path(name)
     try:
         if path.is_file() or path.is_dir():
@@ -231,13 +239,16 @@ def _load(name: str) -> dict[str, Any]:
                 loaded = datasets.load_dataset("parquet", data_files=_by_split(files))
             else:
                 loaded = datasets.load_dataset("imagefolder", data_dir=str(path))
+        elif path.is_absolute() or name.count("/") > 1 or path.suffix == ".parquet":
+            raise FileNotFoundError("no such file or folder")
         else:
             hub_name, _, config = name.partition(":")
             loaded = datasets.load_dataset(hub_name, config or None)
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())[:200]
+        cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
+        reason = " ".join(str(cause or error).split())[:200]
         raise DataError(
-            f"{name}: cannot be opened as a data set ({type(error).__name__}: {reason})"
+            f"{name}: cannot be opened as a data set ({type(cause or error).__name__}: {reason})"
         ) from error
     return dict(loaded)
 

@@ -1,6 +1,7 @@
 """Data sets by name and path: columns and classes found by type, one-line refusals, decoding on demand."""
 
 import io
+import logging
 from pathlib import Path
 
 import datasets
@@ -65,6 +66,7 @@ def test_without_a_test_split_a_fifth_is_held_out(tmp_path: Path) -> None:
     path = _write(tmp_path / "all.parquet", _columns(20), FEATURES)
     data = open_dataset(str(path))
     assert (len(data.train), len(data.test)) == (16, 4)
+    assert data.only_split == "train"
     values = sorted([*data.train.images[:, 0, 0, 0].tolist(), *data.test.images[:, 0, 0, 0].tolist()])
     assert values == list(range(20))
 
@@ -143,9 +145,28 @@ def test_what_cannot_be_used_is_named(
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.parquet"
     path.write_bytes(b"PAR1 not really")
-    for name in (str(path), str(tmp_path / "missing.parquet")):
-        with pytest.raises(DataError, match="cannot be opened as a data set"):
+    with pytest.raises(DataError, match="cannot be opened as a data set"):
+        open_dataset(str(path))
+    for name in (
+        "missing.parquet",
+        str(tmp_path / "missing"),
+        "no/such/set",
+    ):  # none of which the hub is asked for
+        with pytest.raises(DataError, match=r"cannot be opened as a data set \(.*no such file or folder\)"):
             open_dataset(name)
+
+
+def test_the_libraries_below_log_nothing_of_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        open_dataset(str(tmp_path / "missing"))
+    for library in ("datasets.packaged_modules.parquet", "huggingface_hub.utils._http"):
+        assert not logging.getLogger(library).isEnabledFor(logging.ERROR)
+
+
+def test_digits_take_no_options() -> None:
+    for options in ({"image_size": 32}, {"label_column": "kind"}):
+        with pytest.raises(DataError, match="digits: are built in, 8x8 pixels: --image-size, --image-column"):
+            open_dataset("digits", **options)
 
 
 def test_normalisation_scales_pixels() -> None:
