@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from onnx_shift.onnx_pruner.report import LayerChange, PruneReport
@@ -25,7 +26,7 @@ def show(report: "PruneReport", output: Path, out: Console, explain: bool) -> No
     if explain:
         _reasons(report, out)
     for note in report.notes:
-        out.print(f"[dim]note: {note}[/dim]", highlight=False)
+        out.print(f"note: {note}", style="dim", highlight=False)
 
 
 def _table(layers: "list[LayerChange]") -> Table:
@@ -47,10 +48,8 @@ def _table(layers: "list[LayerChange]") -> Table:
 def _totals(report: "PruneReport", out: Console, output: Path) -> None:
     def line(title: str, before: float, after: float, scale: float = 1, digits: int = 0) -> None:
         factor = f"{before / after:.2f}× fewer" if after and before / after >= 1.005 else "unchanged"
-        out.print(
-            f"{title:<22}{before / scale:>16,.{digits}f} → {after / scale:<14,.{digits}f} [bold]{factor}[/bold]",
-            highlight=False,
-        )
+        figures = f"{title:<22}{before / scale:>16,.{digits}f} → {after / scale:<14,.{digits}f} "
+        out.print(Text.assemble(figures, (factor, "bold")), highlight=False)
 
     out.print()
     line("parameters", report.parameters_before, report.parameters_after)
@@ -76,7 +75,7 @@ def _totals(report: "PruneReport", out: Console, output: Path) -> None:
             highlight=False,
         )
     else:
-        out.print("[yellow]not verified[/yellow]", highlight=False)
+        out.print("not verified", style="yellow", highlight=False)
     out.print(f"wrote {output}", highlight=False)
 
 

@@ -18,10 +18,10 @@ class Steps:
         self._console = console
         self._bars = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[doing]}[/]"),
+            TextColumn("{task.fields[doing]}", style="dim", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
