@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import write_text
+from onnx_shift.files import make_folder, write_text
 from onnx_shift.steps import Steps
 
 PRESET = "digits"
@@ -71,10 +71,8 @@ def run_demo(folder: Path, log: Console, *, date: str, levels: int | None = None
     equal its sparse one: larger difference than 1e-4 of the output's scale, or an image classified otherwise.
     """
     files = Files(folder)
-    try:
-        files.pruned.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OnnxShiftError(f"{folder}: cannot be written ({error.strerror})") from error
+    make_folder(folder)
+    make_folder(files.pruned)
     with Steps(log) as steps:
         sparse = _train(files, steps, levels)
         equality = _prune(files, sparse, steps)
