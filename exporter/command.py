@@ -12,6 +12,7 @@ from onnx_shift.exporter.progress import shown
 from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override, parse_settings
 from onnx_shift.exporter.recipe import preset as find_preset
 from onnx_shift.exporter.rounds import Level, Run, train
+from onnx_shift.files import check_folder, search_working_folder
 
 INTERRUPTED = 130
 
@@ -35,6 +36,8 @@ def train_command(
     given |= parse_settings(given.pop("settings", ()))
     recipe = override(_base(preset, output, given), **given)
     folder = output or Path("runs") / recipe.preset
+    check_folder(folder)
+    search_working_folder()
     runs = []
     for replicate in range(replicates):
         chosen = dataclasses.replace(recipe, seed=recipe.seed + replicate)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.files import search_working_folder
 from onnx_shift.tables import show_share
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def replay_trace(text: str, duration_s: float) -> "Trace":
 
 def policy_maker(text: str) -> "Callable[[float], Policy]":
     """Return the function of the objective in milliseconds that makes the policy of that name, or the one at
-    package.module:function."""
+    package.module:function, which may lie in the working folder."""
     from onnx_shift.runtime.policy import LatencyObjective, QueriesPerSecond
 
     named: dict[str, Callable[[float], Policy]] = {
@@ -36,12 +37,15 @@ def policy_maker(text: str) -> "Callable[[float], Policy]":
     if text in named:
         return named[text]
     module, colon, function = text.partition(":")
+    if not (module and colon and function):
+        raise OnnxShiftError(
+            f"--policy {text}: not one of {', '.join(named)}, and no package.module:function"
+        )
+    search_working_folder()
     try:
-        if not colon:
-            raise ImportError("it is no package.module:function")
         found: Callable[[float], Policy] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise OnnxShiftError(f"--policy {text}: not one of {', '.join(named)}, and {error}") from error
+    except Exception as error:  # it is anybody's code
+        raise OnnxShiftError(f"--policy {text}: cannot be imported ({error})") from error
 
     def make(objective_ms: float) -> "Policy":
         try:
