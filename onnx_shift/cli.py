@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.version import __version__
@@ -25,8 +26,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-out = Console(soft_wrap=True)  # results
-log = Console(stderr=True, soft_wrap=True)  # progress and remarks
+# Names of files and tensors are printed as they are: [v2] is no markup, :o: no emoji.
+out = Console(soft_wrap=True, markup=False, emoji=False)  # results
+log = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)  # progress and remarks
 
 
 def print_json(value: Any) -> None:
@@ -195,6 +197,9 @@ def export(
     ] = None,
 ) -> None:
     """Write a trained checkpoint as ONNX: dynamic batch, BatchNorm kept, removed weights exactly zero."""
+    from onnx_shift.files import check_output
+
+    check_output(output, checkpoint, mask or checkpoint.with_name("mask.pth"))
     from onnx_shift.exporter.openlth import export_any, parse_shape
 
     what = export_any(checkpoint, output, model=model, mask=mask, shape=parse_shape(shape))
@@ -233,12 +238,14 @@ def prune(
     """
     from onnx_shift import files
     from onnx_shift.onnx_pruner.prune import prune as prune_model
-    from onnx_shift.onnx_pruner.save import check_output, save
+    from onnx_shift.onnx_pruner.save import save
     from onnx_shift.prune_view import show
 
     target = output or sparse.with_name(f"{sparse.stem}.pruned.onnx")
-    check_output(target, sparse)
-    with log.status(f"pruning {sparse} …"):
+    files.check_output(target, sparse)
+    if report is not None:
+        files.check_output(report, sparse, target)
+    with log.status(Text(f"pruning {sparse} …")):
         result = prune_model(sparse, align=align, verify=verify)
     save(result, target, sparse)
     if report is not None:
@@ -330,22 +337,24 @@ def profile(
     image_size: Annotated[
         int | None, typer.Option(help="Resize and crop the images to this size.", min=1)
     ] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the images (default: by type).")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels (default: by type).")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the profile as JSON instead of a table.")
+        bool, typer.Option("--json", help="Print the profile as JSON instead of tables.")
     ] = False,
 ) -> None:
     """Measure models side by side: accuracy, latency, size, memory, and the cost of switching to each.
 
     Speed-ups are against the dense model with its BatchNorm fused, so fusion never counts as one.
     """
-    from onnx_shift.evaluation import labelled_images
-    from onnx_shift.files import write_text
+    from onnx_shift.evaluation import check_models, evaluation
+    from onnx_shift.files import check_output, write_text
     from onnx_shift.onnx_pruner.profiling import CPU, Settings
     from onnx_shift.onnx_pruner.profiling import profile as measure
-    from onnx_shift.tables import profile_notes, size_table, speed_table
+    from onnx_shift.tables import profile_notes, profile_tables
 
-    if output is not None and not output.parent.is_dir():
-        raise OnnxShiftError(f"{output}: cannot be written ({output.parent} is no folder)")
+    if output is not None:
+        check_output(output, *models, *([Path(data)] if data else []))
     settings = Settings(
         batches=batch or [1],
         providers=provider or [CPU],
@@ -354,22 +363,37 @@ def profile(
         attempts=3,
         input_shapes=dict(_parse_shape(text) for text in shape or []),
     )
+    check_models(models, dense, settings.input_shapes or {}, settings.providers[0])
     images = None
     if data is not None:
-        images = labelled_images(
-            data, models[0], _numbers("--mean", mean), _numbers("--std", std), image_size
+        images = evaluation(
+            data,
+            models,
+            mean=_numbers("--mean", mean),
+            std=_numbers("--std", std),
+            image_size=image_size,
+            image_column=image_column,
+            label_column=label_column,
+            provider=settings.providers[0],
         )
+        if images.note is not None:
+            log.print(f"note: {images.note}", highlight=False)
     with log.status("measuring ...") as status:
         found = measure(
-            models, dense=dense, data=images, settings=settings, date=_today(), progress=status.update
+            models,
+            dense=dense,
+            data=images.batches if images else None,
+            settings=settings,
+            date=_today(),
+            progress=lambda step: status.update(Text(step)),
         )
     if output is not None:
         write_text(output, json.dumps(found, indent=2) + "\n")
     if as_json:
         print_json(found)
         return
-    out.print(size_table(found))
-    out.print(speed_table(found))
+    for table in profile_tables(found):
+        out.print(table)
     for line in profile_notes(found):
         out.print(line, highlight=False)
 
@@ -409,6 +433,13 @@ def pack(
     keep_all: Annotated[
         bool, typer.Option("--keep-all", help="Keep every model, also with --profile.")
     ] = False,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to choose by: accuracy, top5, latency, throughput, size, deflated, parameters, macs, memory or "
+            "switch (default: accuracy, latency and size). May be repeated."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was packed as JSON.")] = False,
 ) -> None:
     """Pack models into one portfolio file, each deflated, for a device to switch between.
@@ -416,22 +447,45 @@ def pack(
     All models must have the same inputs and outputs. The file is a plain zip: unpacked, each folder in it opens in any
     ONNX runtime. Nothing is measured here; without --profile all models are kept.
     """
+    from onnx_shift.files import check_output
     from onnx_shift.onnx_pruner.packing import pack as pack_models
     from onnx_shift.onnx_pruner.packing import read_profile
-    from onnx_shift.portfolio_view import portfolio_summary, portfolio_table
+    from onnx_shift.onnx_pruner.pareto import DEFAULT_METRICS
+    from onnx_shift.portfolio_view import (
+        portfolio_summary,
+        portfolio_table,
+        selection_lines,
+        selection_summary,
+    )
     from onnx_shift.runtime.portfolio import Portfolio
 
+    check_output(output, *models, *([profile] if profile else []))
+    if metric and profile is None:
+        raise OnnxShiftError(
+            f"--metric {metric[0]}: nothing was measured to choose by; give --profile as well"
+        )
     measured = read_profile(profile) if profile is not None else None
-    with log.status(f"packing {output} …"):
-        dropped = pack_models(models, output, profile=measured, max_variants=max_variants, keep_all=keep_all)
+    if measured is not None and (unknown := [m.stem for m in models if m.stem not in measured["variants"]]):
+        raise OnnxShiftError(f"{profile}: does not list {', '.join(unknown)}; profile all models in one run")
+    with log.status(Text(f"packing {output} …")):
+        selection = pack_models(
+            models,
+            output,
+            profile=measured,
+            max_variants=max_variants,
+            keep_all=keep_all,
+            metrics=metric or DEFAULT_METRICS,
+        )
         portfolio = Portfolio.open(output)
     if as_json:
-        print_json({**portfolio_summary(portfolio), "dropped": dropped})
+        print_json({**portfolio_summary(portfolio), **selection_summary(selection)})
         return
     out.print(portfolio_table(portfolio))
-    for name, reason in dropped.items():
+    for name, reason in selection.dropped.items():
         log.print(f"left out {name}: {reason}", highlight=False)
     out.print(f"{output}: {len(portfolio)} variants, {show_file_size(output)}", highlight=False)
+    for line in selection_lines(selection):
+        out.print(line, highlight=False)
 
 
 def show_file_size(path: Path) -> str:
@@ -501,10 +555,11 @@ def report(
 
     The page loads nothing from the network: send it, or open it anywhere.
     """
-    from onnx_shift.files import write_text
+    from onnx_shift.files import check_output, write_text
     from onnx_shift.page import render_page
     from onnx_shift.report import gather_evidence
 
+    check_output(output, source, *source.glob("*.json"), *source.glob("*/*.json"))
     write_text(output, render_page(gather_evidence(source)))
     out.print(f"wrote {output}", highlight=False)
 
@@ -581,14 +636,14 @@ def replay(
     each of the three; what a policy that knows the load beforehand would reach is worked out for comparison.
     """
     from onnx_shift import timeline as drawing
-    from onnx_shift.files import make_folder, write_text
+    from onnx_shift.files import check_folder, make_folder, write_text
     from onnx_shift.replaying import policy_maker, replay_trace, session_options, timeline_table
     from onnx_shift.runtime.portfolio import Portfolio
     from onnx_shift.runtime.replay import replay as serve
 
-    opened, load, make_policy = Portfolio.open(portfolio), replay_trace(trace, duration), policy_maker(policy)
     if output is not None:
-        make_folder(output)
+        check_folder(output, ("replay.json", "replay.png"), portfolio, Path(trace))
+    opened, load, make_policy = Portfolio.open(portfolio), replay_trace(trace, duration), policy_maker(policy)
     with log.status("timing the variants …") as status:
         found = serve(
             opened,
@@ -598,9 +653,10 @@ def replay(
             sess_options=session_options(threads),
             providers=provider,
             seed=seed,
-            progress=lambda moment: status.update(drawing.moment_line(moment)),
+            progress=lambda moment: status.update(Text(drawing.moment_line(moment))),
         )
     if output is not None:
+        make_folder(output)
         write_text(output / "replay.json", json.dumps(found.to_dict(), indent=1) + "\n")
         log.print(f"wrote {output / 'replay.json'}", highlight=False)
         if drawing.can_draw():

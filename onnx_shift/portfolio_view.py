@@ -7,6 +7,7 @@ from rich.table import Table
 from onnx_shift.tables import show_bytes, show_share
 
 if TYPE_CHECKING:
+    from onnx_shift.onnx_pruner.pareto import Selection
     from onnx_shift.runtime.portfolio import Portfolio
 
 
@@ -52,3 +53,19 @@ def signature_line(portfolio: "Portfolio") -> str:
         for side in (portfolio.inputs, portfolio.outputs)
     ]
     return f"{sides[0]} -> {sides[1]}"
+
+
+def selection_summary(selection: "Selection") -> dict[str, Any]:
+    """Return what `pack --json` prints of the choice; without a profile nothing was chosen."""
+    return selection.to_dict() if selection.optimal else {"dropped": dict(selection.dropped)}
+
+
+def selection_lines(selection: "Selection") -> list[str]:
+    """Return the search efficiency and what it counts in one line, or none where nothing was chosen."""
+    if not selection.optimal:
+        return []
+    count = len(selection.kept) + len(selection.dropped)
+    return [
+        f"search efficiency {selection.efficiency:.0%}: {len(selection.optimal)} of {count} variants are "
+        f"Pareto-optimal in {', '.join(selection.metrics)}"
+    ]

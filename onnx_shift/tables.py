@@ -38,25 +38,56 @@ def show_latency(figures: Entry) -> str:
 
 
 def show_range(figures: Mapping[str, float]) -> str:
-    """Between which speed-ups the middle half of the rounds lay."""
+    """The lowest and the highest speed-up of all rounds."""
     return f"{figures['low']:.2f}–{figures['high']:.2f}"
 
 
-def size_table(profile: Entry) -> Table:
-    """One row per variant of a profile (format 1): accuracy, size, memory and the cost of a switch.
+def profile_tables(profile: Entry) -> list[Table]:
+    """What each variant of a profile (format 1) is; then, for each provider, how fast, and what it takes to serve.
 
-    A column that no variant has a value for is left out.
+    A column that no variant has a value for is left out, and so is a table without columns.
     """
+    providers = profile["machine"]["providers"]
+    tables = [size_table(profile)]
+    for provider in providers:
+        title = provider if len(providers) > 1 else None
+        entries = _on_provider(profile, provider)
+        tables += [speed_table(entries, title), serving_table(entries, title)]
+    return [table for table in tables if len(table.columns) > 1]
+
+
+def _on_provider(profile: Entry, provider: str) -> dict[str, Entry]:
+    """The figures by variant; those of the first provider stand in the entry itself."""
+    first = profile["machine"]["providers"][0]
+    return {
+        name: entry if provider == first else entry.get("providers", {}).get(provider, {})
+        for name, entry in profile["variants"].items()
+    }
+
+
+def size_table(profile: Entry) -> Table:
+    """One row per variant: accuracy and size."""
     return _table(
         list(profile["variants"].items()),
         ("ratio", "ratio", "{:.3g}".format),
         ("accuracy", "accuracy", show_share),
+        ("top-5", "top5", show_share),
         ("params", "parameters", show_count),
         ("MACs", "macs", show_count),
         ("file", "file_bytes", show_bytes),
         ("deflated", "deflated_bytes", show_bytes),
+    )
+
+
+def serving_table(entries: Mapping[str, Entry], title: str | None = None) -> Table:
+    """One row per variant: throughput at the best batch, resident memory and its peak, the cost of a switch to it."""
+    return _table(
+        list(entries.items()),
+        ("images/s", "throughput", "{:,.0f}".format),
         ("memory", "memory_mb", "{:.3g} MB".format),
+        ("peak memory", "peak_memory_mb", "{:.3g} MB".format),
         ("switch", "switch_ms", "{:.2g} ms".format),
+        title=title,
     )
 
 
@@ -90,20 +121,20 @@ def demo_table(figures: Entry) -> Table:
     )
 
 
-def speed_table(profile: Entry) -> Table:
-    """One row per variant and batch size: latency percentiles, throughput, speed-up over the baseline."""
+def speed_table(entries: Mapping[str, Entry], title: str | None = None) -> Table:
+    """One row per variant and batch size: latency percentiles, spread, speed-up over the baseline."""
     rows: list[tuple[str, Entry]] = []
-    for name, entry in profile["variants"].items():
-        for batch, latency in entry["latency_ms"].items():
+    for name, entry in entries.items():
+        for batch, latency in entry.get("latency_ms", {}).items():
             speedup = entry["speedup"][batch]
             row = {
                 "batch": batch,
                 "p50": show_latency(latency),
-                "throughput": 1000 * int(batch) / latency["p50"],
                 "speedup": f"{speedup['median']:.2f}",
                 "range": show_range(speedup),
                 "p95": f"{latency['p95']:.3g}",
                 "p99": f"{latency['p99']:.3g}",
+                "spread": latency["spread"],
             }
             rows.append((name, row))
     return _table(
@@ -112,18 +143,24 @@ def speed_table(profile: Entry) -> Table:
         ("p50 ms", "p50", str),
         ("p95 ms", "p95", str),
         ("p99 ms", "p99", str),
-        ("images/s", "throughput", "{:,.0f}".format),
+        ("spread", "spread", "{:.0%}".format),
         ("speed-up", "speedup", str),
         ("from–to", "range", str),
+        title=title,
     )
 
 
-def _table(rows: Sequence[tuple[str, Entry]], *columns: tuple[str, str, Callable[[Any], str]]) -> Table:
-    """`rows` by name under `columns` of (title, key, how to show); a column without any value is left out."""
+def _table(
+    rows: Sequence[tuple[str, Entry]],
+    *columns: tuple[str, str, Callable[[Any], str]],
+    title: str | None = None,
+) -> Table:
+    """`rows` by name under `columns` of (heading, key, how to show); a column without any value is left out."""
     table = plain_table("variant")
+    table.title, table.title_justify = title, "left"
     used = [column for column in columns if any(row.get(column[1]) is not None for _, row in rows)]
-    for title, _, _ in used:
-        table.add_column(title, justify="right", no_wrap=True)
+    for heading, _, _ in used:
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, row in rows:
         cells = ["–" if row.get(key) is None else show(row[key]) for _, key, show in used]
         table.add_row(name, *cells)
@@ -138,18 +175,36 @@ def plain_table(first: str) -> Table:
 
 
 def profile_notes(profile: Entry) -> list[str]:
-    """What the tables' figures mean: machine, baseline, and what was too noisy to trust."""
-    machine = profile["machine"]
+    """What the tables' figures mean: machine, baseline, what could not be measured, what is too noisy to trust."""
+    machine, variants = profile["machine"], profile["variants"]
     notes = [
         f"{machine['processor']}, {machine['cores']} cores; onnxruntime {machine['onnxruntime']}, "
         f"{', '.join(machine['providers'])}, {machine['threads']} thread(s); {machine['date']}",
-        f"speed-up: against {profile['baseline']['name']}, median and range of interleaved rounds",
+        f"speed-up: against {profile['baseline']['name']}, median of interleaved rounds, and from the lowest to the "
+        "highest",
+        "spread: between the quartiles of the rounds, over their median; images/s: at the best batch",
     ]
+    images = sorted({entry["images"] for entry in variants.values() if entry.get("images")})
+    if images:
+        notes.append(f"accuracy: of {' or '.join(map(str, images))} test images")
+    if all(entry.get("switch_ms") is None for entry in variants.values()):
+        why = (
+            "a single model has none to switch from"
+            if len(variants) == 1
+            else "their inputs or outputs differ"
+        )
+        notes.append(f"switch: not measured, as {why}")
     noisy = [
         name
-        for name, entry in profile["variants"].items()
-        if any(latency["noisy"] for latency in entry["latency_ms"].values())
+        for name in variants
+        if any(
+            latency["noisy"]
+            for provider in machine["providers"]
+            for latency in _on_provider(profile, provider)[name].get("latency_ms", {}).values()
+        )
     ]
     if noisy:
-        notes.append(f"~ noisy even when repeated: {', '.join(noisy)}; measure again on a quieter machine")
+        notes.append(
+            f"~: rounds lay far apart even when repeated: {', '.join(noisy)}; measure again on a quieter machine"
+        )
     return notes

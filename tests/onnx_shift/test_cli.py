@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from onnx_shift import __version__
 from onnx_shift.cli import app
+from onnx_shift.errors import OnnxShiftError
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = {"demo", "train", "export", "prune", "verify", "profile", "pack", "inspect", "replay", "report"}
@@ -125,3 +126,91 @@ def test_bad_input_is_one_line_that_names_it(case: str, bad_folder: Path) -> Non
     assert named in errors[0]
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in bad_folder.iterdir()) == before
+
+
+def refusal(*arguments: object) -> str:
+    """What the command, run in this process, is refused with."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert isinstance(result.exception, OnnxShiftError), result.output
+    return str(result.exception)
+
+
+OVERWRITING = [
+    ["prune", "A", "-o", "A"],
+    ["prune", "A", "--report", "A"],
+    ["prune", "A", "-o", "new", "--report", "new"],
+    ["profile", "A", "-o", "A"],
+    ["profile", "A", "--data", "B", "-o", "B"],
+    ["pack", "A", "B", "-o", "A"],
+    ["pack", "A", "--profile", "B", "-o", "B"],
+    ["export", "A", "-o", "A"],
+    ["report", "A", "-o", "A"],
+    ["report", "FOLDER", "-o", "FOLDER/profile.json"],
+    ["replay", "A", "--trace", "FOLDER/replay.json", "-o", "FOLDER"],
+]
+
+
+@pytest.mark.parametrize("arguments", OVERWRITING, ids=" ".join)
+def test_no_command_writes_over_what_it_reads(arguments: list[str], bad_folder: Path, tmp_path: Path) -> None:
+    names = {"A": tmp_path / "a.onnx", "B": tmp_path / "b.onnx", "new": tmp_path / "new", "FOLDER": tmp_path}
+    model = (bad_folder / "model.onnx").read_bytes()
+    for name in ("a.onnx", "b.onnx", "profile.json", "replay.json"):
+        (tmp_path / name).write_bytes(model)
+    message = refusal(
+        *[a.replace("FOLDER", str(tmp_path)) if "/" in a else names.get(a, a) for a in arguments]
+    )
+    assert message.endswith(": the same command reads or writes this file already; name another")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("a.onnx", "b.onnx", "profile.json", "replay.json"), model
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["prune", "MODEL", "--report", "none/x.json"],
+            "none/x.json: cannot be written (there is no folder none)",
+        ),
+        (["profile", "MODEL", "-o", "FOLDER"], "is a folder, not a file to write"),
+        (
+            ["report", "FOLDER", "-o", "none/x.html"],
+            "none/x.html: cannot be written (there is no folder none)",
+        ),
+        (
+            ["export", "MODEL", "-o", "none/x.onnx"],
+            "none/x.onnx: cannot be written (there is no folder none)",
+        ),
+        (["demo", "-o", "MODEL"], "cannot be made (MODEL is no folder)"),
+        (["train", "digits", "-o", "MODEL"], "cannot be made (MODEL is no folder)"),
+        (["replay", "cut.zip", "-o", "MODEL/deep"], "cannot be made (MODEL is no folder)"),
+        (["pack", "MODEL", "-o", "FOLDER/x.zip", "--metric", "size"], "--metric size: nothing was measured"),
+    ],
+)
+def test_where_to_write_is_checked_before_any_work(
+    arguments: list[str], message: str, bad_folder: Path
+) -> None:
+    before = sorted(bad_folder.rglob("*"))
+    places = {"MODEL": str(bad_folder / "model.onnx"), "FOLDER": str(bad_folder)}
+
+    def placed(text: str) -> str:
+        for name, place in places.items():
+            text = text.replace(name, place)
+        return text
+
+    assert placed(message) in refusal(*map(placed, arguments))
+    assert sorted(bad_folder.rglob("*")) == before
+
+
+def test_names_are_printed_as_they_are(bad_folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "net[v2] [bold] :car: [" / "z].onnx"
+    model.parent.mkdir()
+    (tmp_path / "q[").mkdir()
+    model.write_bytes((bad_folder / "model.onnx").read_bytes())
+    pruned = CliRunner().invoke(app, ["prune", str(model), "-o", f"{tmp_path}/q[/z].onnx"])
+    assert f"{tmp_path}/q[/z].onnx is a byte-identical copy" in pruned.output
+    assert str(model) in CliRunner().invoke(app, ["inspect", str(model)]).output
+    named = model.rename(tmp_path / "net[v2].onnx")
+    packed = CliRunner().invoke(app, ["pack", str(named), "-o", f"{tmp_path}/p[red].zip"])
+    assert packed.output.splitlines()[1].split()[0] == "net[v2]"
+    assert f"{tmp_path}/p[red].zip: 1 variants" in packed.output
