@@ -16,13 +16,13 @@ TITLE = "Accuracy against ratio, by method, chain and residual network (the pape
 MINUTES = 0.1
 PICTURE_INCHES = (11, 4.6)
 
-REWOUND = "imp, weights rewound"  # with all that the other methods have: batches, steps, learning rate
+PRESET = "imp, as preset"
 HIGH = (64, 128, 256)
-LEVEL_BY_LEVEL = ("imp", REWOUND, "refill")  # others have no levels in between
+LEVEL_BY_LEVEL = ("imp", PRESET, "refill")  # others have no levels in between
 CHAIN, RESIDUAL = "VGG-16, quarter width", "ResNet-20, small training"
 COLOURS = {
     "imp": "#0b62c4",
-    REWOUND: "#60a5fa",
+    PRESET: "#60a5fa",
     "refill": "#7c3aed",
     "synflow": "#15803d",
     "one-shot": "#b45309",
@@ -32,8 +32,8 @@ COLOURS = {
     "ntk-sap": "#a16207",
 }
 LABELS = {
-    "imp": "iterative magnitude as preset (ours)",
-    REWOUND: "iterative magnitude, weights rewound",
+    "imp": "iterative magnitude, weights rewound (ours)",
+    PRESET: "iterative magnitude as preset (ours)",
     "refill": "fast tickets: whole channels (ours)",
     "one-shot": "one-shot magnitude",
 }
@@ -51,31 +51,29 @@ def measure(work: Path) -> dict[str, Any]:
             continue
         run = trainings.recorded_run(name) or (None if training.extra else trainings.run_of(name))
         if run is not None:
-            rewound = run.recipe.method == "imp" and run.recipe.rewind == "weights"
-            _add(found[network, REWOUND if rewound else run.recipe.method], run)
+            _add(found[network, PRESET if name == "imp-preset" else run.recipe.method], run)
     ratios = sorted({ratio for by_ratio in found.values() for ratio in by_ratio})
     rows = [_row(network, method, by_ratio, ratios) for (network, method), by_ratio in found.items()]
     chain, residual = (_means(found, network) for network in (CHAIN, RESIDUAL))
-    imp, rewound = chain["imp"], chain[REWOUND]
+    imp, as_preset = chain["imp"], chain[PRESET]
     figures = {
         "dense": imp[1],
-        **{f"change_{ratio}": imp[ratio] - imp[1] for ratio in HIGH},
-        **{f"rewound_change_{ratio}": rewound[ratio] - rewound[1] for ratio in HIGH},
+        **{f"change_{ratio}": as_preset[ratio] - as_preset[1] for ratio in HIGH},
+        **{f"rewound_change_{ratio}": imp[ratio] - imp[1] for ratio in HIGH},
         "imp_ahead_64": _ahead(chain, 64),
         "synflow_64": chain["synflow"][64],
         "residual_imp_ahead_32": _ahead(residual, 32),
         "residual_synflow_32": residual["synflow"][32],
     }
-    recipe, others, small = map(trainings.recipe_of, ("imp", "imp-rewound", "residual-imp"))
+    recipe, small = trainings.recipe_of("imp"), trainings.recipe_of("residual-imp")
     notes = [
         f"Per cent of the 10,000 CIFAR-10 test images, as the trainer measured. {CHAIN}: all 50,000 training images, "
-        f"{recipe.epochs} epochs per level, in batches of {recipe.batch_size} for imp and of {others.batch_size} for "
-        "all others, weights rewound among them. "
+        f"{recipe.epochs} epochs per level. "
         f"ResNet-20: {small.train_images:,} images and {small.epochs} epochs per "
         "level, far too short for the accuracy it is known for; it shows the order of the methods, no more. "
         "Replicates as stated: with one, differences of about half a point mean nothing. Methods without levels in "
         "between are trained at one high ratio only.",
-        f"At ratio 64, weights rewound, iterative magnitude is {figures['imp_ahead_64']:.1f} points ahead of the "
+        f"At ratio 64 iterative magnitude, weights rewound, is {figures['imp_ahead_64']:.1f} points ahead of the "
         "next method; it costs a training per level, where the others need one for any ratio.",
         "On the residual network at ratio 32: "
         + ", ".join(f"{method} {by_ratio[32]:.1f}" for method, by_ratio in residual.items() if 32 in by_ratio)
@@ -84,7 +82,7 @@ def measure(work: Path) -> dict[str, Any]:
         "SynFlow 6.21, random 31.09, one-shot collapses. Ours has a sixteenth of the weights, 3,592 at 256. With "
         f"weights rewound as published it loses {-figures['rewound_change_128']:.2f} at 128 and "
         f"{-figures['rewound_change_256']:.2f} at 256, as hardly a weight is left in the last layers. The preset "
-        "leaves no layer to starve and keeps trained weights (imp): "
+        "lets no layer starve and keeps trained weights: "
         f"{-figures['change_128']:.2f} at 128 and {-figures['change_256']:.2f} at 256.",
     ]
     return {
@@ -126,7 +124,7 @@ def _ahead(means: Mapping[str, Mapping[int, float]], ratio: int) -> float:
         for name, by_ratio in means.items()
         if name not in LEVEL_BY_LEVEL and ratio in by_ratio
     ]
-    return means[REWOUND][ratio] - max(others)
+    return means["imp"][ratio] - max(others)
 
 
 def draw(result: Mapping[str, Any], figure: Figure) -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks import trainings
 from benchmarks.results import shown_range
 from benchmarks.variants import SHIPPED, pruned_variants, test_images
+from onnx_shift.exporter.rounds import Run
 from onnx_shift.onnx_pruner.pareto import DEFAULT_METRICS, select
 from onnx_shift.onnx_pruner.profiling import Settings, profile
 
@@ -42,6 +43,11 @@ def measure(work: Path) -> dict[str, Any]:
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
     )
     (work / "profile.json").write_text(json.dumps(found, indent=1))
+    return results_of(found, runs)
+
+
+def results_of(found: Mapping[str, Any], runs: Mapping[str, Run]) -> dict[str, Any]:
+    """Return what the profile of the variants of `runs` tells."""
     variants: Mapping[str, Mapping[str, Any]] = found["variants"]
     names = {run: [name for name in variants if name.startswith(run)] for run in runs}
     optimal = {run: _efficiency(found, names[run], SEARCHED) for run in runs}

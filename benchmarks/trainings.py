@@ -38,10 +38,8 @@ class Training:
 
 
 _PRESET = "vgg16-quarter-cifar10"
-#: Nothing of the preset that concerns pruning.
-_UNPRUNED = {"rewind": "weights", "least_density": 0.0}
-#: Weights go back to an early step, as published, and train at a higher rate.
-_REWOUND = {**_UNPRUNED, "learning_rate": 0.2}
+#: Weights go back to an early step, and layers may starve, as published.
+_REWOUND = {"rewind": "weights", "least_density": 0.0}
 #: Methods that need no level before the one they make: only a ratio that tells them apart, 64.
 _HIGH = {**_REWOUND, "levels": 6, "first_level": 6}
 #: A tenth of the work of the chain's: a fifth of the images, half of the epochs, one of them before the rewind.
@@ -71,12 +69,12 @@ _FAST = {
 _FURTHER = ("snip", "grasp", "ntk-sap")
 
 TRAININGS: dict[str, Training] = {
-    "imp": Training(80, {}),
-    "imp-rewound": Training(80, _REWOUND),
+    "imp-preset": Training(65, {}),
+    "imp": Training(65, _REWOUND),
     "fast": Training(20, _FAST),
     **{name: Training(14, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},
     **{name: Training(14, {"method": name, **_HIGH}, extra=True) for name in _FURTHER},
-    **{f"imp-seed-{seed}": Training(80, {"seed": seed}, extra=True) for seed in (1, 2)},
+    **{f"imp-seed-{seed}": Training(65, {**_REWOUND, "seed": seed}, extra=True) for seed in (1, 2)},
     "residual-imp": Training(10, {**_RESIDUAL, "levels": 5}),
     **{
         f"residual-{name}": Training(5, {**_RESIDUAL_HIGH, "method": name})
@@ -86,7 +84,7 @@ TRAININGS: dict[str, Training] = {
     **{
         f"peer-{peer}-{part}": Training(
             4,
-            {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0, **_UNPRUNED},
+            {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0, **_REWOUND},
             extra=part != 7,
         )
         for part in (7, 16, 4)
