@@ -236,7 +236,7 @@ def _load(name: str) -> dict[str, Any]:
         if path.is_file() or path.is_dir():
             files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
             if files:
-                loaded = datasets.load_dataset("parquet", data_files=_by_split(files))
+                loaded = datasets.load_dataset("parquet", data_files=_by_split(files, path))
             else:
                 loaded = datasets.load_dataset("imagefolder", data_dir=str(path))
         elif path.is_absolute() or name.count("/") > 1 or path.suffix == ".parquet":
@@ -253,13 +253,15 @@ def _load(name: str) -> dict[str, Any]:
     return dict(loaded)
 
 
-def _by_split(files: Sequence[Path]) -> dict[str, list[str]]:
-    """Files by the split that their name, or their folder's, begins with; unnamed ones are training files."""
+def _by_split(files: Sequence[Path], below: Path) -> dict[str, list[str]]:
+    """Files by the split that their name, or that of their folder `below` the data set's, begins with; unnamed ones are
+    training files.
+    """
     splits: dict[str, list[str]] = {}
     for file in files:
         known = [
             split
-            for part in (file.name, file.parent.name)
+            for part in (file.name, *file.relative_to(below).parts[-2:-1])
             for split in ("train", "test", "validation", "valid", "val")
             if part.lower().startswith(split)
         ]
