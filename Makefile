@@ -14,6 +14,7 @@ dev: .venv/installed  ## install everything into .venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m compileall -q onnx_shift exporter models onnx_pruner runtime  # as pip does with what it copies
 	@touch $@
 	@echo "Installed: $$($(BIN)/onnx-shift --version)"
 
