@@ -63,7 +63,7 @@ def test_columns_and_class_names_are_found_by_type(tmp_path: Path) -> None:
 
 
 def test_without_a_test_split_a_fifth_is_held_out(tmp_path: Path) -> None:
-    path = _write(tmp_path / "photos" / "all.parquet", _columns(20), FEATURES)
+    path = _write(tmp_path / "all.parquet", _columns(20), FEATURES)
     data = open_dataset(str(path))
     assert (len(data.train), len(data.test)) == (16, 4)
     assert data.only_split == "train"
