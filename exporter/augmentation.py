@@ -68,10 +68,9 @@ def shift_and_flip(images: Tensor, draws: Draws, padding: int) -> Tensor:
         columns = torch.where(draws.flip[:, None], width - 1 - columns, columns)
     columns = columns + draws.offset[:, 1:]
     padded_width = width + 2 * padding
-    padded = F.pad(images, (padding,) * 4).view(count, channels, -1)
-    index = (
-        (rows[:, :, None] * padded_width + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
-    )
+    padded = F.pad(images, (padding,) * 4).flatten(2)  # also of no image: a process's share of the last batch
+    places = (rows[:, :, None] * padded_width + columns[:, None, :]).flatten(1)
+    index = places.unsqueeze(1).expand(-1, channels, -1)
     return padded.gather(2, index).view(count, channels, height, width)
 
 

@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     """Read what `save_checkpoint`, or any `torch.save` of plain containers, wrote. No code of the file is
     run.
 
-    Raises CheckpointError naming the file when it is damaged or holds anything but tensors and plain values.
+    Raises CheckpointError naming the file when it is damaged, holds anything but tensors and plain values, or lacks
+    one of `keys`.
     """
     content = read_bytes(path)
     damaged = f"{path}: not a usable checkpoint"
@@ -37,7 +39,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 broken = archive.testzip()  # torch checks no checksums when it reads
-        except zipfile.BadZipFile as error:
+        except Exception as error:  # damage shows as almost anything
             raise CheckpointError(f"{damaged} ({error})") from error
         if broken is not None:
             raise CheckpointError(f"{damaged} (checksum of {broken} is wrong)")
@@ -47,8 +49,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{damaged} (no PyTorch file, or it holds more than tensors and plain values)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{damaged} ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # here, too
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{damaged} ({reason})") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{damaged} (holds a {type(loaded).__name__})")
+    missing = [key for key in keys if key not in loaded]
+    if missing:
+        raise CheckpointError(f"{damaged} (holds no {missing[0]})")
     return loaded

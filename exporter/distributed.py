@@ -119,6 +119,14 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
 
 
+def local_batchnorm(model: nn.Module) -> nn.Module:
+    """Make BatchNorm of `model` use the statistics of this process alone, in place; returns it."""
+    for module in model.modules():
+        if isinstance(module, GlobalBatchNorm | nn.SyncBatchNorm):
+            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+    return model
+
+
 def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
     """Make every BatchNorm2d of `model` use the statistics of the whole batch, in place; names and weights
     stay.

@@ -74,7 +74,7 @@ def select(
             raise MaskError(f"{name}: scores are not numbers; the weights may have diverged")
     if least_density:
         scores = _protected(scores, mask, keep, least_density)
-    survivors = torch.cat([scores[name][kept].float().cpu() for name, kept in mask.items()])
+    survivors = torch.cat([scores[name][kept].double().cpu() for name, kept in mask.items()])
     keep = min(keep, survivors.numel())
     chosen = torch.zeros(survivors.numel(), dtype=torch.bool)
     if keep:

@@ -1,7 +1,8 @@
 """What a run reports while it lives: rows for CSV and TensorBoard, and how long it will still take."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ class Metrics:
         """Write all rows so far: the file never disagrees with the checkpoint that holds them."""
         write_csv(self._folder / "metrics.csv", rows)
         if self._board is not None:
-            for row in rows[self._on_board :]:
-                for key in ("loss", "test_accuracy", "learning_rate", "images_per_second"):
-                    if row[key] is not None:
-                        self._board.add_scalar(f"round-{row['round']:02d}/{key}", row[key], row["epoch"])
-            self._board.flush()
+            with self._writing():
+                for row in rows[self._on_board :]:
+                    for key in ("loss", "test_accuracy", "learning_rate", "images_per_second"):
+                        if row[key] is not None:
+                            self._board.add_scalar(f"round-{row['round']:02d}/{key}", row[key], row["epoch"])
+                self._board.flush()
         self._on_board = len(rows)
 
     def level(self, row: Mapping[str, Any]) -> None:
@@ -36,14 +38,26 @@ class Metrics:
         self._levels.append(row)
         write_csv(self._folder / "levels.csv", self._levels)
         if self._board is not None:
-            self._board.add_scalar("levels/accuracy", row["accuracy"], row["level"])
+            with self._writing():
+                self._board.add_scalar("levels/accuracy", row["accuracy"], row["level"])
 
     def __enter__(self) -> "Metrics":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._board is not None:
-            self._board.close()
+            with self._writing():
+                self._board.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn a full disk under TensorBoard's files into one line."""
+        try:
+            yield
+        except OSError as error:
+            self._board = None  # it would raise the same again when it is closed
+            board = self._folder / "tensorboard"
+            raise OnnxShiftError(f"{board}: cannot be written ({error.strerror or error})") from error
 
 
 def _open_board(folder: Path) -> Any:

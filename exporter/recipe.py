@@ -100,8 +100,19 @@ class Recipe:
         """Sixteen hex digits that change with any field but `levels`: a run may be carried on to more
         levels.
         """
-        fields = {key: value for key, value in dataclasses.asdict(self).items() if key != "levels"}
+        fields = {
+            key: _as_float(value) if "float" in str(self.__dataclass_fields__[key].type) else value
+            for key, value in dataclasses.asdict(self).items()
+            if key != "levels"
+        }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _as_float(value: Any) -> Any:
+    """80 and 80.0 are one recipe."""
+    if isinstance(value, tuple):
+        return tuple(map(float, value))
+    return None if value is None else float(value)
 
 
 _CIFAR10 = Recipe(
@@ -291,6 +302,15 @@ def check(recipe: Recipe) -> Recipe:
     ):
         if getattr(recipe, field) < 0:
             raise RecipeError(f"--{_option(field)} {getattr(recipe, field)}: must not be negative")
+    for field, least in (("image_size", 1), ("train_images", 1), ("refill_from", 1), ("crop_padding", 0)):
+        value = getattr(recipe, field)
+        if value is not None and value < least:
+            raise RecipeError(f"--{_option(field)} {value}: must be at least {least}")
+    if not 0 <= recipe.label_smoothing <= 1:
+        raise RecipeError(f"--set label_smoothing={recipe.label_smoothing}: must lie between 0 and 1")
+    for field in ("crop_scale", "crop_ratio"):
+        if len(getattr(recipe, field)) != 2:
+            raise RecipeError(f"--set {field}: needs two numbers, the smallest and the largest")
     if recipe.levels > 24:
         raise RecipeError(f"--levels {recipe.levels}: at most 24, a ratio of 2^24")
     if not 1 <= recipe.first_level <= max(1, recipe.levels):

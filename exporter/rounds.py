@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from onnx_shift.exporter.augmentation import Draws
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from onnx_shift.exporter.data import Dataset, Normalisation, first_images, open_dataset
-from onnx_shift.exporter.distributed import World, join
+from onnx_shift.exporter.distributed import World, join, local_batchnorm
 from onnx_shift.exporter.export import export_checkpoint, to_onnx
 from onnx_shift.exporter.masks import (
     Mask,
@@ -32,12 +32,14 @@ from onnx_shift.exporter.masks import (
 )
 from onnx_shift.exporter.methods import find_method, next_mask
 from onnx_shift.exporter.metrics import Clock, Metrics
-from onnx_shift.exporter.recipe import Recipe, check, rounds_of_levels
+from onnx_shift.exporter.recipe import Recipe, RecipeError, check, rounds_of_levels
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.exporter.schedule import learning_rate
 from onnx_shift.exporter.scoring import Method, Scoring
 from onnx_shift.exporter.training import Images, Place, Trainer, choose_device, derive_seed
 from onnx_shift.models.registry import build, check_output, initialise
+
+_KEYS = ("round", "step", "mask", "history", "model")  # of every checkpoint but the one to rewind to
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ class _Session:
         self._initialise(model)
         to_onnx(model, shape=data.image_shape)  # what cannot be exported is refused before hours of training
         self.prunable = prunable_weights(model, recipe.exclude)
+        weights = sum(model.get_parameter(name).numel() for name in self.prunable)
+        if weights < 2**recipe.levels:
+            raise RecipeError(
+                f"--levels {recipe.levels}: ratio {2**recipe.levels} leaves none of {weights} weights"
+            )
         train_images = Images(data.train, self.normalisation, recipe, device)
         test_images = Images(data.test, self.normalisation, recipe, device)
         empties_channels = self.method.reshape is not None
@@ -225,7 +232,9 @@ class _Session:
             return 0
         before = self._load(self.folder.round(self._round_before(round_)))
         self.history = before["history"]
-        mask = self._prune(round_, before)
+        # One scores for all: sums over processes round otherwise, and second derivatives do not pass them.
+        kept = {name: part.to(self.trainer.device) for name, part in before["mask"].items()}
+        mask = self._prune(round_, kept) if self.world.leads else kept
         self.world.agree(mask)
         keeps_weights = self.recipe.rewind == "learning-rate"
         start = self._source(round_) if keeps_weights else self.folder.rewind
@@ -234,7 +243,7 @@ class _Session:
 
     def _load(self, path: Path) -> dict[str, Any]:
         try:
-            return load_checkpoint(path)
+            return load_checkpoint(path, _KEYS if path != self.folder.rewind else ("model",))
         except CheckpointError as error:
             if path == self.folder.rewind:
                 raise
@@ -251,6 +260,9 @@ class _Session:
     def _finish(self, round_: int, accuracy: float) -> None:
         if not self.world.leads:
             return
+        number = self._level_of(round_)
+        if number is not None:  # of a round that is trained again: it must not stay beside other weights
+            self.folder.level(number).unlink(missing_ok=True)
         content = self._checkpoint(round_, self.total_steps) | {"model": self.trainer.state()["model"]}
         save_checkpoint(self.folder.round(round_), content | {"accuracy": accuracy})
         self.folder.last.unlink(missing_ok=True)
@@ -295,10 +307,9 @@ class _Session:
             "initial": self.folder.rewind,
         }[self.method.source]
 
-    def _prune(self, round_: int, before: dict[str, Any]) -> Mask:
-        model = copy.deepcopy(self.trainer.model)
+    def _prune(self, round_: int, mask: Mask) -> Mask:
+        model = local_batchnorm(copy.deepcopy(self.trainer.model))
         model.load_state_dict(self._load(self._source(round_))["model"])
-        mask = {name: kept.to(self.trainer.device) for name, kept in before["mask"].items()}
         share = self.recipe.prune_share if self.method.iterative else 0.5
         keep = count_all(mask)
         for _ in range(round_):

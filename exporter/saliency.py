@@ -1,10 +1,11 @@
 """Scores from gradients at initialisation: SNIP, GraSP, SynFlow and NTK-SAP."""
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from onnx_shift.exporter.masks import Scores
@@ -41,9 +42,13 @@ def grasp(scoring: Scoring) -> Scores:
 def synflow(scoring: Scoring) -> Scores:
     """|w · dR/dw|, R the sum of outputs for an image of ones through absolute weights.
 
-    Needs no data (Tanaka, Kunin, Yamins, Ganguli, NeurIPS 2020). In float64: R grows with the depth.
+    Needs no data (Tanaka, Kunin, Yamins, Ganguli, NeurIPS 2020). In float64: R grows with the depth, beyond
+    float32 for fifty layers.
     """
     model = copy.deepcopy(scoring.model).double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.ReLU6):
+            module.max_val = math.inf  # R grows beyond 6, and what is cut off there has no gradient
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.abs_()

@@ -76,6 +76,7 @@ _JOINS: set[Callable[..., Any] | str] = {
     "mul",
     "mul_",
 }
+_MEASURES: set[Callable[..., Any] | str] = {"size", "dim", "numel", getattr}  # sizes, and no channels
 _MIXES: set[Callable[..., Any] | str] = {torch.cat, torch.concat, torch.stack, "view", "reshape", "permute"}
 
 
@@ -132,6 +133,7 @@ def _trace(model: nn.Module) -> Ties | None:
 def _walk(graph: fx.Graph, modules: dict[str, nn.Module]) -> Ties:
     ties = Ties()
     channels: dict[fx.Node, Any] = {}  # whose channels a node's output carries
+    mixed: dict[fx.Node, list[Any]] = {}  # nodes that mix channels, and whose
     for node in graph.nodes:
         sources = [channels[source] for source in node.all_input_nodes if source in channels]
         if node.op == "placeholder":
@@ -141,7 +143,8 @@ def _walk(graph: fx.Graph, modules: dict[str, nn.Module]) -> Ties:
             ties.pinned.update(sources)
         elif node.op == "call_module" and isinstance(modules[str(node.target)], WEIGHTED):
             layer = modules[str(node.target)]
-            depthwise = getattr(layer, "groups", 1) > 1
+            groups = getattr(layer, "groups", 1)
+            depthwise = groups > 1 and groups == layer.in_channels == layer.out_channels
             weight = f"{node.target}.weight"
             channels[node] = sources[0] if depthwise and sources else node
             if weight in ties.weights:  # applied twice
@@ -156,8 +159,16 @@ def _walk(graph: fx.Graph, modules: dict[str, nn.Module]) -> Ties:
             for source in sources[1:]:
                 joined = ties.tie(source, joined)
             channels[node] = joined
+        elif node.target in _MEASURES:
+            continue
         elif node.target in _MIXES or not sources:
             channels[node] = node
+            mixed[node] = sources
         else:
             channels[node] = sources[0]
+    pinned = {ties.root(key) for key in ties.pinned}
+    for node in reversed(mixed):  # what is mixed into an output is one, too
+        if ties.root(node) in pinned:
+            ties.pinned.update(mixed[node])
+            pinned |= {ties.root(key) for key in mixed[node]}
     return ties

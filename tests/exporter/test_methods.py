@@ -117,6 +117,20 @@ def test_synflow_never_empties_a_layer() -> None:
     assert min(int(kept.sum()) for kept in mask.values()) > 0
 
 
+@pytest.mark.parametrize("model", ["resnet56-cifar", "mobilenet-v2-cifar"])
+def test_synflow_empties_no_layer_of_a_deep_network(model: str) -> None:
+    """Scores beyond float32, and what ReLU6 would cut off, must not make whole layers tie at one value."""
+    torch.manual_seed(0)
+    network = build(model, num_classes=4, in_channels=3, width=0.5)
+    initialise(network, uniform_batchnorm=False)
+    scoring = _scoring(network, (3, 8, 8))
+    scores = synflow(scoring)
+    assert all(score.isfinite().all() and score.max() > 0 for score in scores.values())
+    method = replace(METHODS["synflow"], passes=10)
+    mask = next_mask(method, scoring, count_all(scoring.mask) // 8)
+    assert min(int(kept.sum()) for kept in mask.values()) > 0
+
+
 def test_cost_ranking_spares_weights_that_are_applied_rarely() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
@@ -146,6 +160,24 @@ def test_depthwise_convolutions_are_tied_to_their_input() -> None:
     assert any(
         "features.4.conv.0.weight" in group and "features.4.conv.3.weight" in group for group in groups
     )
+
+
+class _Reshaped(nn.Module):
+    """Two heads joined and reshaped into the classes, behind a grouped convolution that widens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(4, 8, 3, padding=1)
+        self.grouped = nn.Conv2d(8, 16, 3, padding=1, groups=4)
+        self.head, self.other = nn.Conv2d(16, 2, 8), nn.Conv2d(16, 2, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.grouped(self.first(x).relu()).relu()
+        return torch.cat([self.head(x), self.other(x)], 1).view(x.size(0), -1)
+
+
+def test_classes_are_pinned_through_reshapes_and_groups_are_no_depthwise_convolution() -> None:
+    assert tied_weights(_Reshaped()) == [("first.weight",), ("grouped.weight",)]
 
 
 def test_refill_keeps_whole_channels_as_many_as_the_survivors_fill() -> None:

@@ -66,6 +66,12 @@ def test_the_hash_changes_with_every_field_but_levels() -> None:
     assert len({recipe.hash, replace(recipe, seed=1).hash, replace(recipe, method="snip").hash}) == 3
 
 
+def test_whole_numbers_are_the_same_recipe_written_either_way() -> None:
+    recipe = preset("vgg16-cifar10")
+    assert override(recipe, **parse_settings(["milestones=80,120"])).hash == recipe.hash
+    assert override(recipe, learning_rate=1).hash == override(recipe, learning_rate=1.0).hash
+
+
 def test_any_field_can_be_set_by_name() -> None:
     texts = [
         "milestones=3,4.5",
@@ -108,6 +114,12 @@ def test_a_foreign_model_keeps_its_own_weights() -> None:
         ({"learning_rate": float("nan")}, "--learning-rate nan: must be above 0"),
         ({"min_accuracy": 84.0}, "--min-accuracy 84.0: must lie between 0 and 1"),
         ({"least_density": 1.0}, "--set least_density=1.0: must lie between 0 and 1"),
+        ({"train_images": 0}, "--train-images 0: must be at least 1"),
+        ({"image_size": -2}, "--image-size -2: must be at least 1"),
+        ({"refill_from": 0}, "--refill-from 0: must be at least 1"),
+        ({"crop_padding": -1}, "--crop-padding -1: must be at least 0"),
+        ({"label_smoothing": 3.0}, "--set label_smoothing=3.0: must lie between 0 and 1"),
+        ({"crop_scale": (0.5,)}, "--set crop_scale: needs two numbers"),
     ],
 )
 def test_senseless_options_are_refused(change: dict[str, object], message: str) -> None:

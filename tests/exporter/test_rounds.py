@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.exporter import metrics
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint
 from onnx_shift.exporter.data import Dataset, open_dataset
 from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override
@@ -283,6 +284,64 @@ def test_a_damaged_checkpoint_is_named_and_can_be_deleted(
         run(recipe)
     last.unlink()
     assert len(run(recipe).levels) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 no zip", b"\x80\x02]q\x00.", b"plain"])
+def test_a_checkpoint_damaged_in_any_way_is_named(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path, content: bytes
+) -> None:
+    run(tiny_recipe)
+    (tmp_path / "run/checkpoints/round-02.pt").unlink()
+    (tmp_path / "run/checkpoints/round-01.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"round-01\.pt: not a usable checkpoint"):
+        run(tiny_recipe)
+    torch.save({"other": 1}, tmp_path / "run/checkpoints/round-01.pt")
+    with pytest.raises(CheckpointError, match=r"round-01\.pt: not a usable checkpoint \(holds no round\)"):
+        run(tiny_recipe)
+
+
+def test_a_round_trained_again_leaves_no_file_of_other_weights(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    run(tiny_recipe)
+    level = tmp_path / "run/level-01.onnx"
+    wanted = level.read_bytes()
+    level.write_bytes(b"of other weights")
+    (tmp_path / "run/checkpoints/round-01.pt").unlink()
+    run(tiny_recipe)
+    assert level.read_bytes() == wanted
+
+
+def test_files_of_runs_below_are_left_alone(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
+    inner, own = (
+        tmp_path / "run/other/checkpoints/.last.pt.a.tmp",
+        tmp_path / "run/checkpoints/.last.pt.b.tmp",
+    )
+    for path in (inner, own):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    run(tiny_recipe)
+    assert inner.exists() and not own.exists()
+
+
+def test_a_ratio_that_leaves_no_weight_is_refused(tiny_recipe: Recipe, run: Start) -> None:
+    with pytest.raises(RecipeError, match=r"--levels 20: ratio 1048576 leaves none of \d+ weights"):
+        run(override(tiny_recipe, levels=20))
+
+
+def test_a_disk_that_is_full_for_tensorboard_is_one_line(
+    tiny_recipe: Recipe, run: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            def fail(*_: object) -> None:
+                raise OSError(28, "No space left on device")
+
+            return fail
+
+    monkeypatch.setattr(metrics, "_open_board", lambda folder: Full())
+    with pytest.raises(OnnxShiftError, match=r"tensorboard: cannot be written \(No space left on device\)"):
+        run(tiny_recipe, tensorboard=True)
 
 
 def test_a_folder_of_another_recipe_is_refused_but_more_levels_are_not(
