@@ -85,10 +85,8 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise OnnxShiftError(f"{self.path}: another process is training in this folder") from error
-            for folder in (
-                self.path,
-                self.last.parent,
-            ):  # what a killed process was writing; runs below are others'
+            # What a killed process was writing; runs below are others'.
+            for folder in (self.path, self.last.parent):
                 for stray in folder.glob(".*.tmp"):
                     stray.unlink(missing_ok=True)
             write_text(self.recipe, recipe.to_json())

@@ -4,15 +4,14 @@
 
 import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.files import search_working_folder
 from onnx_shift.models.mobilenet import MobileNetV2
 from onnx_shift.models.repvgg import STAGES as REPVGG_STAGES
 from onnx_shift.models.repvgg import RepVGG
@@ -66,9 +65,7 @@ def build(name: str, *, num_classes: int, in_channels: int, width: float = 1.0) 
 
 def _import_factory(name: str) -> Factory:
     module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # `python -m` puts the working folder there, a console script does not
-        sys.path.insert(0, here)
+    search_working_folder()
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

@@ -25,11 +25,19 @@ _FILE_BYTES = (
     16 << 20
 )  # tensors are gathered into files of about this size, which a device inflates side by side
 _ALIGNMENT = 64
-_COMMANDS = ("smaller", "larger")  # what `switch` takes beside a name
+_DIRECTIONS = ("smaller", "larger")  # what `switch` takes beside a name
 
 
 class PackError(OnnxShiftError):
     """Models that cannot make one portfolio."""
+
+
+def check_name(model: Path) -> None:
+    """Raise PackError for a file whose name no variant can have."""
+    if model.stem in _DIRECTIONS:
+        raise PackError(
+            f"{model}: a variant cannot be called {model.stem!r}, which switch() takes for a direction"
+        )
 
 
 def pack(
@@ -53,10 +61,7 @@ def pack(
     for index, (path, name) in enumerate(zip(paths, names, strict=True)):
         if name in names[:index]:
             raise PackError(f"{path}: a second model of the name {name!r}; a variant is named after its file")
-        if name in _COMMANDS:
-            raise PackError(
-                f"{path}: a variant cannot be called {name!r}, which switch() takes for a direction"
-            )
+        check_name(path)
     selection = Selection(tuple(names), {}, (), ())
     measured: Mapping[str, Any] = {}
     if profile is not None:

@@ -204,7 +204,7 @@ def machine(settings: Settings, date: str | None) -> dict[str, Any]:
 
 
 def _counted(source: Source, settings: Settings) -> dict[str, Any]:
-    stated = _stated(source.model)
+    stated = stated_metadata(source.model)
     entry: dict[str, Any] = {
         "model_sha256": source.sha256,
         "parameters": parameter_count(source.model),
@@ -214,7 +214,8 @@ def _counted(source: Source, settings: Settings) -> dict[str, Any]:
     return entry | {key: _number(stated.get(key)) for key in ("ratio", "accuracy")}
 
 
-def _stated(model: ModelProto) -> dict[str, str]:
+def stated_metadata(model: ModelProto) -> dict[str, str]:
+    """Return what onnx-shift wrote into the model's metadata, its prefix left out."""
     prefix = "onnx_shift."
     properties = {prop.key: prop.value for prop in model.metadata_props}
     return {key.removeprefix(prefix): text for key, text in properties.items() if key.startswith(prefix)}
@@ -298,7 +299,7 @@ def _fused(dense: ModelProto) -> bytes:
 
 def _dense(read: Mapping[str, Source]) -> str:
     for name, source in read.items():
-        if _stated(source.model).get("ratio") in ("1", "1.0"):
+        if stated_metadata(source.model).get("ratio") in ("1", "1.0"):
             return name
     return max(read, key=lambda name: parameter_count(read[name].model))
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Batches = Callable[[], Iterator[tuple[NDArray[Any], NDArray[Any]]]]
 CPU = "CPUExecutionProvider"
 _BATCH_IMAGES = 256
-_DIRECTIONS = ("smaller", "larger")  # what `switch` takes beside a name, so no variant can be called so
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,11 @@ def check_models(
     provider: str = CPU,
 ) -> None:
     """Refuse, before any work is done, a model or an option that `profile` would stumble over at the end."""
+    from onnx_shift.onnx_pruner.packing import check_name
     from onnx_shift.onnx_pruner.sessions import SessionError, random_inputs
 
     for model in models:
-        if model.stem in _DIRECTIONS:
-            raise OnnxShiftError(
-                f"{model}: a variant cannot be called {model.stem!r}, which switch() takes for a direction"
-            )
+        check_name(model)
     if dense is not None and dense.resolve() not in [model.resolve() for model in models]:
         raise OnnxShiftError(f"--dense {dense}: is none of the models to profile")
     for model in models:
@@ -123,10 +120,9 @@ def _given_normalisation(mean: Sequence[float] | None, std: Sequence[float] | No
 
 def _metadata(model: Path) -> dict[str, str]:
     from onnx_shift.onnx_pruner.graph import read_model
+    from onnx_shift.onnx_pruner.profiling import stated_metadata
 
-    prefix = "onnx_shift."
-    properties = {entry.key: entry.value for entry in read_model(model).model.metadata_props}
-    return {key.removeprefix(prefix): text for key, text in properties.items() if key.startswith(prefix)}
+    return stated_metadata(read_model(model).model)
 
 
 def _stated_normalisation(model: Path, stated: Mapping[str, str]) -> "Normalisation | None":
