@@ -1,7 +1,8 @@
 """The trainings on CIFAR-10 that benchmarks share: `python -m benchmarks.trainings [NAME ...]` makes those missing.
 
-Each is kept below .bench/trainings/NAME and recognised by its recipe, the path of the data left out: a run made
-elsewhere with `onnx-shift train` counts once its folder is put there, and no change of our code makes it out of date.
+Each is kept below .bench/trainings/NAME and recognised by its recipe, but for the path of the data and the precision,
+which follows the processor: a run made elsewhere with `onnx-shift train` counts once its folder is put there, and no
+change of our code makes it out of date.
 What it logged is kept in docs/results/training/NAME, which is enough for figures that need no model.
 The data set is named by ONNX_SHIFT_CIFAR10 (a parquet folder or a hub name; default: uoft-cs/cifar10).
 """
@@ -18,6 +19,7 @@ from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter.recipe import Recipe, load_recipe, override, preset
 from onnx_shift.exporter.rounds import Level, Run, train
 from onnx_shift.exporter.run_folder import RunFolder
+from onnx_shift.exporter.training import choose_device, emulates
 
 _ROOT = Path(__file__).resolve().parents[1]
 FOLDER = _ROOT / ".bench" / "trainings"
@@ -99,7 +101,8 @@ class TrainingError(OnnxShiftError):
 
 def recipe_of(name: str) -> Recipe:
     """Return the whole recipe of a training."""
-    return override(preset(_PRESET), data=DATA, precision="bfloat16", **TRAININGS[name].changes)
+    precision = "float32" if emulates("bfloat16", choose_device("cpu")) else "bfloat16"
+    return override(preset(_PRESET), data=DATA, precision=precision, **TRAININGS[name].changes)
 
 
 def run_of(name: str) -> Run:
@@ -138,7 +141,7 @@ def _recorded(name: str, where: Path) -> Run | None:
     if not folder.recipe.exists() or not table.exists():
         return None
     stored = load_recipe(folder.recipe)
-    if replace(stored, data=recipe.data).hash != recipe.hash:
+    if replace(stored, data=recipe.data, precision=recipe.precision).hash != recipe.hash:
         return None
     with table.open(newline="") as file:
         levels = {int(row["level"]): _level(row, folder) for row in csv.DictReader(file)}

@@ -12,6 +12,7 @@ from onnx_shift.exporter.progress import shown
 from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override, parse_settings
 from onnx_shift.exporter.recipe import preset as find_preset
 from onnx_shift.exporter.rounds import Level, Run, train
+from onnx_shift.exporter.training import choose_device, emulates
 from onnx_shift.files import check_folder, search_working_folder
 
 INTERRUPTED = 130
@@ -38,6 +39,10 @@ def train_command(
     folder = output or Path("runs") / recipe.preset
     check_folder(folder)
     search_working_folder()
+    if emulates(recipe.precision, choose_device(device)):
+        log.print(
+            f"--precision {recipe.precision}: this processor only emulates it; float32 is far faster here"
+        )
     runs = []
     for replicate in range(replicates):
         chosen = dataclasses.replace(recipe, seed=recipe.seed + replicate)

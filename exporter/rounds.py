@@ -36,7 +36,14 @@ from onnx_shift.exporter.recipe import Recipe, RecipeError, check, rounds_of_lev
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.exporter.schedule import learning_rate
 from onnx_shift.exporter.scoring import Method, Scoring
-from onnx_shift.exporter.training import Images, Place, Trainer, choose_device, derive_seed
+from onnx_shift.exporter.training import (
+    Images,
+    Place,
+    Trainer,
+    choose_device,
+    derive_seed,
+    sound_convolutions,
+)
 from onnx_shift.models.registry import build, check_output, initialise
 
 _KEYS = ("round", "step", "mask", "history", "model")  # of every checkpoint but the one to rewind to
@@ -112,7 +119,8 @@ def train(
         if recipe.train_images is not None:
             data = first_images(data, recipe.train_images)
         session = _Session(recipe, folder, data, chosen_device, world, progress, level_done)
-        with folder.claim(recipe) if world.leads else nullcontext():
+        sound = sound_convolutions(session.trainer.model, chosen_device)
+        with sound, folder.claim(recipe) if world.leads else nullcontext():
             world.wait()
             with Metrics(folder.path, tensorboard=tensorboard and world.leads) as metrics:
                 return session.run(metrics)

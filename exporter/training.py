@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from onnx_shift.exporter.schedule import learning_rate
 from onnx_shift.exporter.structure import empty_shifts
 
 LOSS_CHECK_STEPS = 50  # reading the loss waits for the device: not on every batch
+_AVX2_VECTOR = 8  # float32 values
 
 
 class TrainingError(OnnxShiftError):
@@ -37,6 +39,35 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise TrainingError(f"--device {name}: not there ({str(error).splitlines()[0]})") from error
     return device
+
+
+def emulates(precision: str, device: torch.device) -> bool:
+    """Whether `device` lacks the arithmetic of `precision`, so that training takes ten times as long or more."""
+    return precision != "float32" and device.type == "cpu" and _processor() == "AVX2"
+
+
+def _processor() -> str:
+    return torch.backends.cpu.get_cpu_capability()
+
+
+@contextmanager
+def sound_convolutions(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Compute without oneDNN, up to 2.5 times slower, where it would write gradients out of bounds.
+
+    It does on AVX2 processors, for strided 1x1 convolutions of fewer channels than a vector holds: wrong numbers or
+    an abort, as of oneDNN 3.14 (github.com/uxlfoundation/oneDNN/issues/6035).
+    """
+    faulty = device.type == "cpu" and _processor() == "AVX2"
+    faulty = faulty and any(
+        conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < _AVX2_VECTOR * conv.groups
+        for conv in model.modules()
+        if isinstance(conv, nn.Conv2d)
+    )
+    before, *_ = torch.backends.mkldnn.set_flags(_enabled=False if faulty else None)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=before)  # type: ignore[no-untyped-call]
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -20,12 +20,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def place(folder: Path, name: str, levels: list[int], **changes: Any) -> None:
-    """Write what a run of training `name` leaves, with another path of the data."""
+    """Write what a run of training `name` leaves, with another path of the data and precision of the processor."""
     run = folder / name
     run.mkdir()
-    (run / "recipe.json").write_text(
-        override(trainings.recipe_of(name), data="elsewhere", **changes).to_json()
-    )
+    recipe = override(trainings.recipe_of(name), data="elsewhere", precision="float16", **changes)
+    (run / "recipe.json").write_text(recipe.to_json())
     rows = [
         f"{level},{level},{2**level},{100 >> level},100,0.{80 + level},level-{level:02d}.onnx"
         for level in levels

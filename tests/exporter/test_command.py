@@ -47,6 +47,18 @@ def test_train_prints_a_line_per_level_and_export_repeats_a_level(tmp_path: Path
     assert levels[2]["onnx"] == str(tmp_path / "run/level-02.onnx")
 
 
+@pytest.mark.parametrize(("processor", "told"), [("AVX2", 1), ("AVX512", 0)])
+def test_a_precision_that_the_processor_emulates_is_announced(
+    processor: str, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    options = ("--levels", "0", "--train-images", "64", "--precision", "bfloat16")
+    result = _invoke("train", "digits", "-o", tmp_path / "run", *SMALL, *options)
+    assert result.exit_code == 0, result.output
+    line = "--precision bfloat16: this processor only emulates it; float32 is far faster here\n"
+    assert result.stderr.count(line) == told
+
+
 def test_replicates_differ_by_their_seed(tmp_path: Path) -> None:
     options = (*SMALL, "--levels", "0", "--seed", "3", "--replicates", "2", "--json")
     result = _invoke("train", "digits", "-o", tmp_path, *options)

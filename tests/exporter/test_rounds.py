@@ -20,7 +20,8 @@ from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint
 from onnx_shift.exporter.data import Dataset, open_dataset
 from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override
 from onnx_shift.exporter.rounds import Progress, Run, train
-from onnx_shift.exporter.training import Place, Trainer, TrainingError
+from onnx_shift.exporter.training import Place, Trainer, TrainingError, sound_convolutions
+from onnx_shift.models.registry import build
 from onnx_shift.onnx_pruner import prune
 
 Start = Callable[..., Run]
@@ -418,6 +419,26 @@ def test_precision_and_memory_order_are_options(
 ) -> None:
     result = run(override(tiny_recipe, levels=1, epochs=6, **options))
     assert result.levels[1].accuracy > 0.5  # four classes told apart by brightness
+
+
+@pytest.mark.parametrize(
+    ("model", "width", "processor", "device", "onednn"),
+    [
+        ("resnet20-cifar", 0.25, "AVX2", "cpu", False),  # projections of 4 channels
+        ("resnet20-cifar", 0.25, "AVX512", "cpu", True),
+        ("resnet20-cifar", 0.25, "AVX2", "cuda", True),
+        ("resnet20-cifar", 0.5, "AVX2", "cpu", True),
+        ("vgg16", 0.0625, "AVX2", "cpu", True),  # as narrow, but none is strided
+    ],
+)
+def test_onednn_is_left_out_where_it_would_write_out_of_bounds(
+    model: str, width: float, processor: str, device: str, onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    network = build(model, num_classes=10, in_channels=3, width=width)
+    with sound_convolutions(network, torch.device(device)):
+        assert torch.backends.mkldnn.enabled == onednn
+    assert torch.backends.mkldnn.enabled
 
 
 @pytest.mark.slow
