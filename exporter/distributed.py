@@ -96,8 +96,15 @@ def _sum_over_processes(tensor: Tensor) -> Tensor:
     return summed
 
 
-class GlobalBatchNorm(nn.BatchNorm2d):
-    """BatchNorm2d whose statistics in training are those of the batch over all processes, on any device."""
+class LocalBatchNorm(nn.BatchNorm2d):
+    """BatchNorm of one process, of any number of dimensions."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+
+class GlobalBatchNorm(LocalBatchNorm):
+    """BatchNorm whose statistics in training are those of the batch over all processes, on any device."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -105,30 +112,31 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         x = input.float()
+        dims, per_channel = (0, *range(2, x.dim())), (1, -1, *[1] * (x.dim() - 2))
         count = torch.tensor([x.numel() // x.shape[1]], dtype=x.dtype, device=x.device)
-        sums = _sum_over_processes(torch.cat([x.sum(dim=(0, 2, 3)), count]))
+        sums = _sum_over_processes(torch.cat([x.sum(dims), count]))
         total = sums[-1].detach()
         mean = sums[:-1] / total
-        centred = x - mean.view(1, -1, 1, 1)
-        variance = _sum_over_processes(centred.square().sum(dim=(0, 2, 3))) / total
+        centred = x - mean.view(per_channel)
+        variance = _sum_over_processes(centred.square().sum(dims)) / total
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * total / (total - 1), self.momentum)
             self.num_batches_tracked.add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
+        return (centred * scale.view(per_channel) + self.bias.view(per_channel)).to(input.dtype)
 
 
 def local_batchnorm(model: nn.Module) -> nn.Module:
     """Make BatchNorm of `model` use the statistics of this process alone, in place; returns it."""
     for module in model.modules():
         if isinstance(module, GlobalBatchNorm | nn.SyncBatchNorm):
-            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+            module.__class__ = LocalBatchNorm  # type: ignore[assignment]
     return model
 
 
 def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
-    """Make every BatchNorm2d of `model` use the statistics of the whole batch, in place; names and weights
+    """Make every BatchNorm of `model` use the statistics of the whole batch, in place; names and weights
     stay.
     """
     if device.type == "cuda":
@@ -137,6 +145,6 @@ def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
             setattr(model, name, synchronised)
         return
     for module in model.modules():
-        plain = type(module) is nn.BatchNorm2d and module.affine and module.track_running_stats
-        if plain and module.momentum is not None:
-            module.__class__ = GlobalBatchNorm
+        plain = type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+        if plain and module.affine and module.track_running_stats and module.momentum is not None:
+            module.__class__ = GlobalBatchNorm  # type: ignore[assignment]

@@ -24,20 +24,20 @@ class MaskError(OnnxShiftError):
 
 
 def prunable_weights(model: nn.Module, exclude: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of the convolution and linear weights of `model`, without those that match a name or pattern of
-    `exclude`.
+    """Names of the convolution and linear weights of `model` that train, without those that match a name or
+    pattern of `exclude`.
 
     Raises MaskError when an entry of `exclude` matches nothing or nothing is left.
     """
     names = [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, WEIGHTED)]
-    own = dict(model.named_parameters())
+    own = {name for name, weight in model.named_parameters() if weight.requires_grad}
     names = [name for name in names if name in own]  # a shared weight counts once, under its first name
     for pattern in exclude:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise MaskError(f"--exclude {pattern}: matches none of the weights {', '.join(names)}")
     kept = tuple(name for name in names if not any(fnmatchcase(name, pattern) for pattern in exclude))
     if not kept:
-        raise MaskError("the model has no convolution or linear weight to prune")
+        raise MaskError("the model has no convolution or linear weight to train and prune")
     return kept
 
 

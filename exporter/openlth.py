@@ -21,18 +21,22 @@ def export_any(
     """Write the checkpoint `path` to `output` as ONNX; returns one line about what it was taken for.
 
     A checkpoint of this trainer knows all about itself. For a state dict (OpenLTH's `model_ep160_it0.pth`,
-    say) the model is found by comparing names and shapes unless given; the mask is `mask`, or `mask.pth`
-    beside it; `shape` is the images' (default 3x32x32, or 3x224x224 for networks with ImageNet's stem).
+    say) the model is found by comparing names and shapes unless given; the mask is `mask`, or the one inside,
+    or `mask.pth` beside it; `shape` is the images' (default 3x32x32, or 3x224x224 for networks with ImageNet's stem).
     """
     content = load_checkpoint(path)
     if "recipe" in content and "class_names" in content:
         export_checkpoint(content, output)
         return f"round {content['round']} of a {content['recipe']['preset']} run"
-    state = _state_dict(path, content)
+    state, inside = _state_dict(path, content)
     network, name = _network(path, state, model)
     beside = path.parent / "mask.pth"
-    mask_path = mask or (beside if beside.exists() else None)
-    zeros = _apply(network, mask_path) if mask_path is not None else 0
+    if mask is None and not inside and beside.exists():
+        mask = beside
+    masked = ", no mask"
+    if mask is not None or inside:
+        zeros = _apply(network, inside if mask is None else load_checkpoint(mask), mask or path)
+        masked = f", {zeros:,} weights zero by {mask or path}"
     if shape is None:
         shape = (3, 32, 32) if "cifar" in name or name.startswith("vgg") else (3, 224, 224)
     prunable = sum(parameter.numel() for parameter in network.parameters() if parameter.dim() > 1)
@@ -40,12 +44,13 @@ def export_any(
     export_onnx(
         network, output, shape=shape, metadata={"ratio": f"{prunable / max(1, kept):.6g}", "model": name}
     )
-    masked = f", {zeros:,} weights zero by {mask_path}" if mask_path is not None else ", no mask"
     return f"{name}{masked}"
 
 
-def _state_dict(path: Path, content: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors by their plain names, whatever they are wrapped in."""
+def _state_dict(path: Path, content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors by their plain names, whatever they are wrapped in; apart, the masks that OpenLTH's
+    PrunedModel keeps as buffers: mask_layers___0___conv___weight.
+    """
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content.get(key), dict):
             content = content[key]
@@ -59,7 +64,12 @@ def _state_dict(path: Path, content: dict[str, Any]) -> dict[str, Tensor]:
             if all(key.startswith((prefix, "mask_")) for key in state):
                 state = {key.removeprefix(prefix): value for key, value in state.items()}
                 stripped = True
-    return state
+    masks = {
+        key.removeprefix("mask_").replace("___", "."): value
+        for key, value in state.items()
+        if key.startswith("mask_")
+    }
+    return {key: value for key, value in state.items() if not key.startswith("mask_")}, masks
 
 
 def _network(path: Path, state: dict[str, Tensor], model: str | None) -> tuple[nn.Module, str]:
@@ -85,12 +95,11 @@ def _widths(first_channels: int) -> Iterator[float]:
     yield from (first_channels / usual for usual in (64, 16, 32) if first_channels != usual)
 
 
-def _apply(network: nn.Module, path: Path) -> int:
-    """Set the weights that the mask file removes to zero; returns how many are."""
-    content = load_checkpoint(path)
+def _apply(network: nn.Module, masks: dict[str, Any], path: Path) -> int:
+    """Set the weights that the masks of the file `path` remove to zero; returns how many are."""
     own = dict(network.named_parameters())
     mask: Mask = {}
-    for name, kept in content.items():
+    for name, kept in masks.items():
         plain = next((name.removeprefix(p) for p in ("", *_WRAPPERS) if name.removeprefix(p) in own), None)
         if plain is None or not isinstance(kept, Tensor) or kept.shape != own[plain].shape:
             raise CheckpointError(f"{path}: {name} is no mask of a weight of the model")

@@ -55,6 +55,10 @@ class RunFolder:
         More levels than before may be asked for.
         """
         if not self.recipe.exists():
+            if any(self.last.parent.glob("*.pt")):
+                raise CheckpointError(
+                    f"{self.path}: holds checkpoints, but not the recipe.json they belong to"
+                )
             return
         stored = load_recipe(self.recipe)
         if stored.hash == recipe.hash:

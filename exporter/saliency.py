@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -30,11 +31,11 @@ def grasp(scoring: Scoring) -> Scores:
     flow = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for images, labels in scoring.batches(SCORING_BATCHES):
         loss = F.cross_entropy(scoring.model(images) / GRASP_TEMPERATURE, labels)
-        with_graph = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+        with_graph = _grad(loss, weights.values(), create_graph=True)
         product = torch.stack(
             [(g * gradients[name]).sum() for name, g in zip(weights, with_graph, strict=True)]
         ).sum()
-        for name, part in zip(weights, torch.autograd.grad(product, list(weights.values())), strict=True):
+        for name, part in zip(weights, _grad(product, weights.values()), strict=True):
             flow[name] += part
     return {name: weight.detach() * flow[name] for name, weight in weights.items()}
 
@@ -54,7 +55,7 @@ def synflow(scoring: Scoring) -> Scores:
             tensor.abs_()
     weights = [model.get_parameter(name) for name in scoring.mask]
     ones = torch.ones(1, *scoring.image_shape, dtype=torch.float64, device=scoring.device)
-    gradients = torch.autograd.grad(model(ones).sum(), weights)
+    gradients = _grad(model(ones).sum(), weights)
     return {
         name: (weight.detach() * gradient).abs()
         for name, weight, gradient in zip(scoring.mask, weights, gradients, strict=True)
@@ -80,8 +81,15 @@ def ntk_sap(scoring: Scoring) -> Scores:
     plain = functional_call(scoring.model, {name: masks[name] * weights[name] for name in masks}, (images,))
     moved = functional_call(scoring.model, {name: masks[name] * disturbed[name] for name in masks}, (images,))
     change = (plain - moved).square().sum()
-    gradients = torch.autograd.grad(change, list(masks.values()))
+    gradients = _grad(change, masks.values())
     return {name: gradient.abs() for name, gradient in zip(masks, gradients, strict=True)}
+
+
+def _grad(value: Tensor, tensors: Iterable[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
+    """Gradients of `value`, zero for what it does not depend on: a layer that the network does not use."""
+    return torch.autograd.grad(
+        value, list(tensors), create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )
 
 
 def _gradients(scoring: Scoring, temperature: float) -> dict[str, Tensor]:
@@ -91,6 +99,6 @@ def _gradients(scoring: Scoring, temperature: float) -> dict[str, Tensor]:
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for images, labels in scoring.batches(SCORING_BATCHES):
         loss = F.cross_entropy(scoring.model(images) / temperature, labels)
-        for name, part in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
+        for name, part in zip(weights, _grad(loss, weights.values()), strict=True):
             sums[name] += part
     return sums

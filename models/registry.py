@@ -56,8 +56,8 @@ def build(name: str, *, num_classes: int, in_channels: int, width: float = 1.0) 
         if takes_all:
             names.add("num_classes")
         model = factory(**{key: value for key, value in wanted.items() if key in names})
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"--model {name}: the factory failed ({error})") from error
+    except Exception as error:  # of the user's code
+        raise ModelError(f"--model {name}: the factory failed ({_what(error)})") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"--model {name}: the factory returned {type(model).__name__}, not a torch module")
     return model
@@ -68,11 +68,16 @@ def _import_factory(name: str) -> Factory:
     search_working_folder()
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"--model {name}: cannot be imported ({error})") from error
+    except Exception as error:  # of the user's code
+        raise ModelError(f"--model {name}: cannot be imported ({_what(error)})") from error
     if not callable(factory):
         raise ModelError(f"--model {name}: is not callable")
     return factory  # type: ignore[no-any-return]
+
+
+def _what(error: Exception) -> str:
+    """The kind of an error and its first line, in one."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
 
 
 def initialise(model: nn.Module, *, uniform_batchnorm: bool) -> None:
@@ -99,8 +104,8 @@ def check_output(model: nn.Module, shape: tuple[int, int, int], num_classes: int
     try:
         with torch.no_grad():
             scores = model(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ModelError(f"the model cannot take images of shape {shape} ({error})") from error
+    except Exception as error:  # of the user's code
+        raise ModelError(f"the model cannot take images of shape {shape} ({_what(error)})") from error
     finally:
         model.train(was_training)
     if not isinstance(scores, torch.Tensor) or scores.shape != (2, num_classes):

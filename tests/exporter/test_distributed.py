@@ -1,5 +1,6 @@
 """Two processes under torchrun compute what one does, batch statistics and uneven batches included."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from onnx_shift.exporter.checkpoint import load_checkpoint
-from onnx_shift.exporter.distributed import GlobalBatchNorm, World, synchronise_batchnorm
+from onnx_shift.exporter.distributed import GlobalBatchNorm, World, local_batchnorm, synchronise_batchnorm
 from onnx_shift.models.registry import build
 
 OPTIONS = {
@@ -71,19 +72,27 @@ def test_shares_cover_a_batch_once_and_differ_by_one_image(start: int, stop: int
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_global_batchnorm_of_one_process_is_batchnorm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 4), (5, 3, 4, 4)])
+def test_global_batchnorm_of_one_process_is_batchnorm(shape: tuple[int, ...], tmp_path: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:
         torch.manual_seed(0)
-        plain = nn.BatchNorm2d(3)
-        ours = GlobalBatchNorm(3)
-        images = torch.randn(5, 3, 4, 4)
+        plain = nn.BatchNorm2d(3) if len(shape) == 4 else nn.BatchNorm1d(3)
+        ours = copy.deepcopy(nn.Sequential(plain))
+        synchronise_batchnorm(ours, torch.device("cpu"))
+        assert isinstance(ours[0], GlobalBatchNorm)
+        images = torch.randn(shape)
         results = []
-        for norm in (plain, ours):
+        for norm in (plain, ours[0]):
             x = images.clone().requires_grad_()
             out = norm(x)
             out.pow(3).sum().backward()
-            results.append((out, x.grad, norm.weight.grad, norm.running_var, norm.eval()(images)))
+            alone = (
+                local_batchnorm(copy.deepcopy(ours.eval()))(images)
+                if norm is ours[0]
+                else plain.eval()(images)
+            )
+            results.append((out, x.grad, norm.weight.grad, norm.running_var, norm.eval()(images), alone))
         for expected, found in zip(*results, strict=True):
             assert torch.allclose(expected, found, atol=1e-4)
     finally:

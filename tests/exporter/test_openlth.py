@@ -62,6 +62,21 @@ def test_weights_and_mask_become_onnx(
     assert all(0.4 < share < 0.6 for share in zeros)
 
 
+def test_masks_kept_as_buffers_are_applied(tmp_path: Path) -> None:
+    path, _ = _write(tmp_path, "vgg11", width=0.25)
+    export_any(path, tmp_path / "apart.onnx", model=None, mask=None, shape=None)
+    buffers = {
+        f"mask_{name.replace('.', '___')}": kept for name, kept in torch.load(tmp_path / "mask.pth").items()
+    }
+    pruned = {f"model.{name}": value for name, value in torch.load(path).items()} | buffers
+    (tmp_path / "mask.pth").unlink()
+    torch.save({"model_state_dict": pruned}, tmp_path / "pruned.pth")
+    what = export_any(tmp_path / "pruned.pth", tmp_path / "inside.onnx", model=None, mask=None, shape=None)
+    removed = sum(int((kept == 0).sum()) for kept in buffers.values())
+    assert what == f"vgg11, {removed:,} weights zero by {tmp_path / 'pruned.pth'}"
+    assert (tmp_path / "inside.onnx").read_bytes() == (tmp_path / "apart.onnx").read_bytes()
+
+
 def test_refusals_name_the_file(tmp_path: Path) -> None:
     path, _ = _write(tmp_path, "vgg11", width=0.25)
     output = tmp_path / "out.onnx"

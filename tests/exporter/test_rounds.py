@@ -345,6 +345,17 @@ def test_a_disk_that_is_full_for_tensorboard_is_one_line(
         run(tiny_recipe, tensorboard=True)
 
 
+def test_checkpoints_without_their_recipe_are_refused(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    run(override(tiny_recipe, levels=0))
+    (tmp_path / "run/recipe.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"run: holds checkpoints, but not the recipe\.json they belong to"
+    ):
+        run(override(tiny_recipe, levels=1, seed=7))
+
+
 def test_a_folder_of_another_recipe_is_refused_but_more_levels_are_not(
     tiny_recipe: Recipe, run: Start, tmp_path: Path
 ) -> None:

@@ -74,18 +74,27 @@ def test_a_foreign_factory_gets_the_arguments_it_takes(monkeypatch: pytest.Monke
         "number = 3\n"
         "def broken(): raise ValueError('no such depth')\n"
         "def text(): return 'a model'\n"
+        "def odd(): return {}['depth']\n"
+        "class Net(torch.nn.Conv2d):\n"
+        "    def forward(self, x): assert x.shape[2] > 8\n"
+        "def small(in_channels): return Net(in_channels, 4, 8)\n"
     )
+    (tmp_path / "their_slip.py").write_text("import torch\nwidth = depth\n")
     monkeypatch.chdir(tmp_path)
     check_output(build("their_models:net", num_classes=4, in_channels=2), (2, 8, 8), 4)
     for name, message in [
         ("their_models:nothing", "cannot be imported"),
         ("their_models:number", "is not callable"),
-        ("their_models:broken", "the factory failed .no such depth."),
+        ("their_models:broken", "the factory failed .ValueError: no such depth."),
+        ("their_models:odd", "the factory failed .KeyError: 'depth'."),
+        ("their_slip:net", "cannot be imported .NameError: name 'depth' is not defined."),
         ("their_models:text", "returned str, not a torch module"),
         ("vgg17", "unknown; choose one of vgg11"),
     ]:
         with pytest.raises(ModelError, match=message):
             build(name, num_classes=4, in_channels=2)
+    with pytest.raises(ModelError, match=r"cannot take images of shape \(2, 8, 8\) \(AssertionError\)"):
+        check_output(build("their_models:small", num_classes=4, in_channels=2), (2, 8, 8), 4)
 
 
 def test_a_head_of_another_size_than_the_data_is_refused() -> None:
