@@ -147,4 +147,4 @@ def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
     for module in model.modules():
         plain = type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
         if plain and module.affine and module.track_running_stats and module.momentum is not None:
-            module.__class__ = GlobalBatchNorm  # type: ignore[assignment]
+            module.__class__ = GlobalBatchNorm
