@@ -13,7 +13,7 @@ from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, overrid
 from onnx_shift.exporter.recipe import preset as find_preset
 from onnx_shift.exporter.rounds import Level, Run, train
 from onnx_shift.exporter.training import choose_device, emulates
-from onnx_shift.files import check_folder, search_working_folder
+from onnx_shift.files import check_folder
 
 INTERRUPTED = 130
 
@@ -38,7 +38,6 @@ def train_command(
     recipe = override(_base(preset, output, given), **given)
     folder = output or Path("runs") / recipe.preset
     check_folder(folder)
-    search_working_folder()
     if emulates(recipe.precision, choose_device(device)):
         log.print(
             f"--precision {recipe.precision}: this processor only emulates it; float32 is far faster here"

@@ -8,7 +8,7 @@
 import io
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -177,24 +177,6 @@ def open_dataset(
         )
     only_split = train_key if test_key is None and len(splits) == 1 else None
     return Dataset(name_or_path, decoded[0], decoded[1], class_names, only_split)
-
-
-def load_batches(
-    name_or_path: str,
-    split: str = "test",
-    *,
-    batch_size: int = 256,
-    normalisation: Normalisation | None = None,
-) -> Iterator[tuple[Float32, Int64]]:
-    """Yield (images, labels) of "train" or "test" in order, normalised as given or as measured on the
-    training images.
-    """
-    dataset = open_dataset(name_or_path)
-    part = {"train": dataset.train, "test": dataset.test}[split]
-    normalisation = normalisation or dataset.measure()
-    for start in range(0, len(part), batch_size):
-        stop = start + batch_size
-        yield normalisation.apply(part.images[start:stop]), part.labels[start:stop]
 
 
 def first_images(dataset: Dataset, count: int) -> Dataset:

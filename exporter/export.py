@@ -25,6 +25,7 @@ from onnx_shift.files import write_bytes
 from onnx_shift.models.registry import build
 
 OPSET = 17
+EXPORTED = ("recipe", "model", "mask", "shape", "class_names", "normalisation")  # what a checkpoint must hold
 TOLERANCE = 1e-3  # of the output's scale, between torch and onnxruntime; a wrong export is off by far more
 
 
@@ -121,8 +122,14 @@ def _compare(network: nn.Module, content: bytes, shape: tuple[int, int, int]) ->
 
 
 def export_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write the network of a checkpoint of this trainer to the ONNX file `path`, with its metadata."""
-    recipe = from_fields(checkpoint["recipe"])
+    """Write the network of a checkpoint of this trainer to the ONNX file `path`, with its metadata.
+
+    Raises ExportError when the recipe in it is not one of this version.
+    """
+    try:
+        recipe = from_fields(checkpoint["recipe"])
+    except (TypeError, AttributeError) as error:
+        raise ExportError(f"{path}: the checkpoint's recipe is not of this version ({error})") from error
     shape = checkpoint["shape"]
     names = checkpoint["class_names"]
     model = build(recipe.model, num_classes=len(names), in_channels=shape[0], width=recipe.width)

@@ -5,7 +5,6 @@ A further method is one function from `Scoring` to scores and one entry: of `MET
 named on the command line as `package.module:method`.
 """
 
-import importlib
 from dataclasses import replace
 
 import torch
@@ -16,6 +15,7 @@ from onnx_shift.exporter.refill import refill
 from onnx_shift.exporter.saliency import grasp, ntk_sap, snip, synflow
 from onnx_shift.exporter.scoring import Method, Scoring
 from onnx_shift.exporter.structure import positions
+from onnx_shift.files import import_named
 
 
 def magnitude(scoring: Scoring) -> Scores:
@@ -47,13 +47,9 @@ def find_method(name: str) -> Method:
     """The method `name` of the table, or `package.module:method`. Raises RecipeError when there is none."""
     if name in METHODS:
         return METHODS[name]
-    module, _, attribute = name.partition(":")
-    if not attribute:
+    if ":" not in name:
         raise RecipeError(f"--method {name}: choose one of {', '.join(METHODS)}, or package.module:method")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(f"--method {name}: cannot be imported ({error})") from error
+    found = import_named(name, "--method")
     if not isinstance(found, Method):
         raise RecipeError(f"--method {name}: is not a Method of onnx_shift.exporter.scoring")
     return found

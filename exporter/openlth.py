@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint
-from onnx_shift.exporter.export import export_checkpoint, export_onnx
+from onnx_shift.exporter.export import EXPORTED, export_checkpoint, export_onnx
 from onnx_shift.exporter.masks import Mask, apply_mask
 from onnx_shift.models.registry import MODELS, build
 
@@ -26,7 +26,7 @@ def export_any(
     """
     content = load_checkpoint(path)
     if "recipe" in content and "class_names" in content:
-        export_checkpoint(content, output)
+        export_checkpoint(load_checkpoint(path, EXPORTED), output)
         return f"round {content['round']} of a {content['recipe']['preset']} run"
     state, inside = _state_dict(path, content)
     network, name = _network(path, state, model)
@@ -61,7 +61,8 @@ def _state_dict(path: Path, content: dict[str, Any]) -> tuple[dict[str, Tensor],
     while stripped:
         stripped = False
         for prefix in _WRAPPERS:
-            if all(key.startswith((prefix, "mask_")) for key in state):
+            wrapped = [key.startswith(prefix) for key in state if not key.startswith("mask_")]
+            if wrapped and all(wrapped):
                 state = {key.removeprefix(prefix): value for key, value in state.items()}
                 stripped = True
     masks = {

@@ -32,7 +32,7 @@ from onnx_shift.exporter.masks import (
 )
 from onnx_shift.exporter.methods import find_method, next_mask
 from onnx_shift.exporter.metrics import Clock, Metrics
-from onnx_shift.exporter.recipe import Recipe, RecipeError, check, rounds_of_levels
+from onnx_shift.exporter.recipe import PRESETS, Recipe, RecipeError, check, rounds_of_levels
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.exporter.schedule import learning_rate
 from onnx_shift.exporter.scoring import Method, Scoring
@@ -148,6 +148,12 @@ class _Session:
         channels = data.image_shape[0]
         stated = Normalisation(recipe.mean or (), recipe.std or ())
         fits = len(stated.mean) == len(stated.std) == channels
+        usual = PRESETS.get(recipe.preset, Recipe())
+        if not fits and (recipe.mean, recipe.std) != (usual.mean, usual.std):
+            raise RecipeError(
+                f"--set mean, std: {len(stated.mean)} and {len(stated.std)} numbers, "
+                f"but the images have {channels} channels"
+            )
         self.normalisation = stated if fits else data.measure()
         torch.manual_seed(derive_seed(recipe.seed, "initial"))
         model = build(

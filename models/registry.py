@@ -2,7 +2,6 @@
 `package.module:factory`.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import search_working_folder
+from onnx_shift.files import import_named
 from onnx_shift.models.mobilenet import MobileNetV2
 from onnx_shift.models.repvgg import STAGES as REPVGG_STAGES
 from onnx_shift.models.repvgg import RepVGG
@@ -64,15 +63,10 @@ def build(name: str, *, num_classes: int, in_channels: int, width: float = 1.0) 
 
 
 def _import_factory(name: str) -> Factory:
-    module_name, _, attribute = name.partition(":")
-    search_working_folder()
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # of the user's code
-        raise ModelError(f"--model {name}: cannot be imported ({_what(error)})") from error
+    factory: Factory = import_named(name, "--model")
     if not callable(factory):
         raise ModelError(f"--model {name}: is not callable")
-    return factory  # type: ignore[no-any-return]
+    return factory
 
 
 def _what(error: Exception) -> str:

@@ -93,13 +93,31 @@ def _forward(
             fused.batch_norms.get(node.outputs[0].name if node.outputs else ""),
             sever,
         )
-        effect = effect_of(op)
+        effect = _of_named_outputs(effect_of(op), node)
         for tensor, facts in zip(node.outputs, effect.outputs, strict=False):
-            if tensor.name and facts is not None:
+            if facts is not None:
                 known[tensor.name] = facts
         ops.append(op)
         effects.append(effect)
     return ops, effects, {name: facts for name, facts in known.items() if facts is not None}
+
+
+def _of_named_outputs(effect: Effect, node: gs.Node) -> Effect:
+    """The effect without what it says of outputs that the node leaves out, by an empty name."""
+    named = [bool(tensor.name) for tensor in node.outputs]
+    if all(named):
+        return effect
+    outputs = tuple(facts if name else None for facts, name in zip(effect.outputs, named, strict=False))
+    return replace(effect, outputs=outputs, ties=tuple(tie for tie in effect.ties if named[tie.output]))
+
+
+def lost_folds(analysis: Analysis, fused: Fused) -> frozenset[str]:
+    """Outputs of layers that cannot take up the BatchNormalization folded into them: their rule found them to be no
+    plain layer.
+    """
+    linears = [(op.output, effect.linear) for op, effect in zip(analysis.ops, analysis.effects, strict=True)]
+    taken = {name for name, linear in linears if linear and linear.plain_weight and linear.plain_bias}
+    return frozenset(fused.batch_norms.keys() - taken)
 
 
 def effect_of(op: Op) -> Effect:

@@ -30,26 +30,27 @@ class Constants:
         self.producers: dict[str, gs.Node] = {
             t.name: node for node in network.graph.nodes for t in node.outputs
         }
-        self._fixed: dict[str, bool] = {}
+        self._fixed = set(self._initializers)
+        for node in network.graph.nodes:
+            if self._stays_fixed(node):
+                self._fixed.update(t.name for t in node.outputs)
 
     def is_constant(self, name: str) -> bool:
         """Whether the tensor does not depend on the graph's inputs (without evaluating it)."""
-        if name in self._initializers:
-            return True
-        if name not in self._fixed:
-            self._fixed[name] = False  # a cycle is no constant
-            node = self.producers.get(name)
-            if node is not None and node.op not in UNSTABLE and node.domain in (None, "", "ai.onnx"):
-                if node.op == "Constant":
-                    fixed = "value_string" not in node.attrs and "value_strings" not in node.attrs
-                elif node.op in ("Shape", "Size"):
-                    shape = self._network.shapes.get(node.inputs[0].name)
-                    fixed = shape is not None and all(isinstance(size, int) for size in shape)
-                else:
-                    names = [t.name for t in node.inputs if t.name]
-                    fixed = bool(names) and all(self.is_constant(n) for n in names)
-                self._fixed[name] = fixed
-        return self._fixed[name]
+        return name in self._fixed
+
+    def _stays_fixed(self, node: gs.Node) -> bool:
+        if node.op in UNSTABLE or node.domain not in (None, "", "ai.onnx"):
+            return False
+        if node.op == "Constant":
+            return "value_string" not in node.attrs and "value_strings" not in node.attrs
+        if node.op == "Shape":
+            shape = self._network.shapes.get(node.inputs[0].name)
+            return shape is not None and all(isinstance(size, int) for size in shape)
+        if node.op == "DequantizeLinear" and node.attrs.get("block_size", 0):
+            return False  # cutting channels would cut blocks
+        names = [t.name for t in node.inputs if t.name]
+        return bool(names) and self._fixed.issuperset(names)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a constant."""
@@ -72,13 +73,17 @@ class Constants:
         return name
 
     def readers(self) -> Counter[str]:
-        """How many inputs of nodes read each tensor, a constant behind Identity counted as itself."""
-        return Counter(
+        """How many inputs of nodes, graph outputs and bodies read each tensor, a constant behind Identity counted as
+        itself.
+        """
+        found = Counter(
             self.root(tensor.name)
             for node in self._network.graph.nodes
             if node.op != "Identity" or not self.is_constant(node.outputs[0].name)
             for tensor in node.inputs
         )
+        found.update(map(self.root, (*self._network.outputs, *self._network.captured)))
+        return found
 
     def is_initializer(self, name: str) -> bool:
         return name in self._initializers
@@ -102,7 +107,7 @@ class Constants:
         node = self.producers[name]
         if node.op == "Constant":
             return _constant_node(node)
-        if node.op in ("Shape", "Size"):
+        if node.op == "Shape":
             return self._shape(node)
         values = [self.get(t.name) if t.name else None for t in node.inputs]
         if any(value is None and t.name for value, t in zip(values, node.inputs, strict=True)):
@@ -131,8 +136,6 @@ class Constants:
 
     def _shape(self, node: gs.Node) -> Array:
         shape = np.asarray(self._network.shapes[node.inputs[0].name], np.int64)
-        if node.op == "Size":
-            return np.asarray(np.prod(shape), np.int64)
         return shape[slice(node.attrs.get("start", 0), node.attrs.get("end"))]
 
     def _reference(self, node: gs.Node, values: list[Array | None], name: str) -> Array | None:
@@ -156,15 +159,15 @@ def batch_normalised(values: list[Array | None], epsilon: float) -> Array | None
 
 
 def dequantised(node: gs.Node, values: list[Array | None]) -> Array | None:
-    """DequantizeLinear per tensor or per axis: (x − zero point) · scale; None when it works on blocks."""
+    """DequantizeLinear per tensor or per axis: (x − zero point) · scale; None when it is neither."""
     x, scale = values[0], values[1]
     zero = values[2] if len(values) > 2 else None
-    if x is None or scale is None or node.attrs.get("block_size", 0) or scale.ndim > 1:
+    if x is None or scale is None or scale.ndim > 1:
         return None
     spread = (1,) * x.ndim if scale.size == 1 else tuple(
         -1 if k == node.attrs.get("axis", 1) % x.ndim else 1 for k in range(x.ndim))  # fmt: skip
-    offset = 0 if zero is None else zero.astype(np.int32).reshape(spread)
-    return np.asarray((x.astype(np.int32) - offset).astype(scale.dtype) * scale.reshape(spread))
+    offset = 0 if zero is None else zero.astype(np.float64).reshape(spread)  # holds 32 bits exactly
+    return np.asarray((x.astype(np.float64) - offset).astype(scale.dtype) * scale.reshape(spread))
 
 
 def _to_array(tensor: onnx.TensorProto) -> Array:

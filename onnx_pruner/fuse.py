@@ -7,6 +7,7 @@ are worked out here; the weights are scaled when they are written, after slicing
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -14,10 +15,11 @@ import onnx_graphsurgeon as gs
 from onnx_shift.onnx_pruner.channels import Op, Values
 from onnx_shift.onnx_pruner.constants import Constants
 from onnx_shift.onnx_pruner.graph import Array, Network, Shape
-from onnx_shift.onnx_pruner.rules_linear import batch_norm_affine
+from onnx_shift.onnx_pruner.rules_linear import batch_norm_affine, by_group
 from onnx_shift.onnx_pruner.rules_reshape import group_of
 
 FOLDABLE = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_PRECISION = {"float16": 2**-10, "bfloat16": 2**-7}
 
 
 @dataclass
@@ -28,14 +30,17 @@ class Fused:
     shuffles: dict[str, list[gs.Node]] = field(default_factory=dict)
 
 
-def fuse(network: Network, constants: Constants) -> Fused:
-    """Edit the graph's node list in place; nothing else is touched."""
+def fuse(network: Network, constants: Constants, leave: frozenset[str] = frozenset()) -> Fused:
+    """Edit the graph's node list in place; nothing else is touched. BatchNormalizations that put out what `leave` names
+    stay.
+    """
     fused = Fused()
     readers = _readers(network)
     users = constants.readers()
     gone: set[int] = set()
     for node in network.graph.nodes:
-        if node.op == "BatchNormalization" and _fold(node, network, constants, fused, readers, users):
+        foldable = node.op == "BatchNormalization" and node.outputs[0].name not in leave
+        if foldable and _fold(node, network, constants, fused, readers, users):
             gone.add(id(node))
     replaced: dict[int, gs.Node] = {}
     for node in network.graph.nodes:
@@ -85,10 +90,8 @@ def _fold(
         return False
     if not all(np.isfinite(part).all() for part in affine) or len(affine[0]) != _outputs(layer, weight):
         return False
-    producers = [constants.producers.get(n) for n in (layer.inputs[1].name, bias)]
-    if any(p is not None and p.op == "DequantizeLinear" for p in producers) or not _representable(
-        weight, affine[0]
-    ):
+    quantised = any(constants.is_dequantised(n) for n in (layer.inputs[1].name, bias))
+    if quantised or not _representable(layer, weight, affine[0]):
         return False
     if layer.op == "MatMul" and len(network.shapes.get(name, ())) != 2:
         return False
@@ -102,22 +105,28 @@ def _fold(
     return True
 
 
+def _by_output(layer: gs.Node, weight: Array) -> Array:
+    """A view (groups, outputs per group, inputs per group, …) of a layer's weight."""
+    input_first = not (layer.op == "Conv" or (layer.op == "Gemm" and layer.attrs.get("transB", 0)))
+    return by_group(weight, layer.attrs.get("group", 1) if layer.op == "ConvTranspose" else 1, input_first)
+
+
 def _outputs(layer: gs.Node, weight: Array) -> int:
-    if layer.op == "ConvTranspose":
-        return int(weight.shape[1] * layer.attrs.get("group", 1))
-    first = layer.op == "Conv" or (layer.op == "Gemm" and layer.attrs.get("transB", 0))
-    return int(weight.shape[0 if first else -1]) if weight.ndim >= 2 else -1
+    return prod(_by_output(layer, weight).shape[:2]) if weight.ndim >= 2 else -1
 
 
-def _representable(weight: Array, scale: Values) -> bool:
-    """Whether the scaled weight stays finite in its type; a weight of one value throughout must stay that."""
+def _representable(layer: gs.Node, weight: Array, scale: Values) -> bool:
+    """Whether the scaled weight loses no precision in its type; a weight of one value throughout must stay that."""
     if all(stride == 0 for stride in weight.strides):
         return bool((scale == scale[0]).all())
     if weight.dtype.itemsize >= 4:
         return True
+    view = _by_output(layer, weight)
+    exact = view.reshape(len(scale), -1).astype(np.float64) * scale[:, None]
     with np.errstate(all="ignore"):
-        scaled = (np.abs(weight.astype(np.float32)).max() * np.abs(scale).max()).astype(weight.dtype)
-    return bool(np.isfinite(scaled.astype(np.float32)))
+        error = np.abs(exact.astype(weight.dtype).astype(np.float64) - exact).max(axis=1, initial=0)
+    largest = np.abs(exact).max(axis=1, initial=0)
+    return bool((error <= largest * _PRECISION.get(weight.dtype.name, 0)).all())
 
 
 def _shuffle(

@@ -120,12 +120,18 @@ def open_network(source: Source) -> Network:
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if not opset:
+        raise PruneError(f"{name}: states no version of the standard operators (opset)")
     if opset < OLDEST_OPSET:
         raise PruneError(
             f"{name}: opset {opset} is older than {OLDEST_OPSET}; convert it with onnx.version_converter"
         )
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    constants = {node.output[0]: node.attribute[0].t for node in model.graph.node if _is_large_constant(node)}
+    constants = {
+        node.output[0]: value
+        for node in model.graph.node
+        if (value := _constant_value(node)) is not None and payload_bytes(value) >= LARGE_BYTES
+    }
     skeleton = _without_large_weights(model, constants)
     initializers |= constants
     try:
@@ -155,10 +161,10 @@ def open_network(source: Source) -> Network:
     )
 
 
-def _is_large_constant(node: onnx.NodeProto) -> bool:
+def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
-        return False
-    return node.attribute[0].name == "value" and payload_bytes(node.attribute[0].t) >= LARGE_BYTES
+        return None
+    return next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
 
 
 def _first_line(error: Exception) -> str:

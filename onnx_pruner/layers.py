@@ -29,15 +29,14 @@ class Surgery:
     constants: Constants
     plan: Plan
     weights: Weights
-    users: Counter[str]  # how many inputs read each tensor
-    captured: frozenset[str]
+    users: Counter[str]  # how many inputs, outputs and bodies read each tensor
     sliced: dict[tuple[object, ...], gs.Tensor] = field(default_factory=dict)
     sizes: dict[tuple[int, int], Size] = field(default_factory=dict)  # by id of a node and index of its input
     biases: list[gs.Node] = field(default_factory=list)  # each the Add of a bias behind a MatMul
     made: list[gs.Node] = field(default_factory=list)  # to go before the node that is being rewritten
 
     def has_one_reader(self, name: str) -> bool:
-        return self.users[name] == 1 and name not in self.captured
+        return self.users[name] == 1
 
     def value(self, name: str) -> Array | None:
         """A constant as it is now; None for what comes out of a DequantizeLinear, which must stay that."""

@@ -66,7 +66,10 @@ def pack(
     measured: Mapping[str, Any] = {}
     if profile is not None:
         measured = _measured(profile, paths)
-        selection = select(profile, names, max_variants=max_variants, keep_all=keep_all, metrics=metrics)
+        try:
+            selection = select(profile, names, max_variants=max_variants, keep_all=keep_all, metrics=metrics)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise PackError(f"the profile is incomplete ({type(error).__name__}: {error})") from error
     elif max_variants is not None and len(names) > max_variants:
         raise PackError(
             f"{len(names)} models for at most {max_variants} variants: without a profile all are kept"

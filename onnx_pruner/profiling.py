@@ -23,11 +23,11 @@ from onnx_shift.onnx_pruner.graph import Source, read_model
 from onnx_shift.onnx_pruner.measure import parameter_count
 from onnx_shift.onnx_pruner.prune import prune
 from onnx_shift.onnx_pruner.resident import measure_sessions
-from onnx_shift.onnx_pruner.sessions import RUNTIME_ERRORS, fixed_batch, open_session, random_inputs
+from onnx_shift.onnx_pruner.sessions import fixed_batch, open_session, random_inputs
 from onnx_shift.onnx_pruner.switch_cost import measure_switches
 from onnx_shift.onnx_pruner.timing import Comparison, compare_latency
 from onnx_shift.runtime import ProviderError
-from onnx_shift.runtime.session import choose_providers
+from onnx_shift.runtime.session import ORT_ERRORS, choose_providers
 
 FORMAT = 1
 DENSE_FUSED = "dense, BatchNorm fused"  # the baseline's name where the dense file itself still has BatchNorm
@@ -84,7 +84,7 @@ def profile(
     file, provider, shape or data at fault.
     """
     settings = settings or Settings()
-    _check_providers(settings.providers)
+    check_providers(settings.providers)
     read = {path.stem: read_model(path) for path in models}
     if len(read) < len(models):
         names = [path.stem for path in models]
@@ -165,9 +165,7 @@ def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings |
     session = open_session(model, settings.providers[:1], settings.threads)
     if len(session.get_inputs()) != 1:
         names = ", ".join(value.name for value in session.get_inputs())
-        raise ProfileError(
-            f"{model}: takes {names}; an accuracy is measured of models of one input, the image"
-        )
+        raise ProfileError(f"{model}: has {len(session.get_inputs())} inputs ({names}), images are but one")
     step = fixed_batch(session)
     first = five = images = classes = 0
     for pixels, labels in batches:
@@ -176,7 +174,7 @@ def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings |
             raise ProfileError(f"{model}: its first output is no table of class scores {logits.shape}")
         if np.max(labels) >= logits.shape[1]:
             raise ProfileError(
-                f"{model}: answers for {logits.shape[1]} classes, the data name class {np.max(labels)}"
+                f"{model}: tells {logits.shape[1]} classes apart, images are labelled up to {np.max(labels)}"
             )
         ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
         right = ranked == np.asarray(labels).reshape(-1, 1)
@@ -315,16 +313,17 @@ def _run(model: Path, session: Any, pixels: NDArray[Any], step: int | None) -> N
     missing = 0 if step is None else step - len(pixels)
     if missing:
         pixels = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
+    quiet = onnxruntime.RunOptions()
+    quiet.log_severity_level = 4  # what fails is told below
     try:
-        answer = np.asarray(session.run(None, {name: pixels})[0])
-    except RUNTIME_ERRORS as error:
-        raise ProfileError(
-            f"{model}: the data, of shape {pixels.shape}, do not fit its input {name} ({error})"
-        ) from error
+        answer = np.asarray(session.run(None, {name: pixels}, quiet)[0])
+    except ORT_ERRORS as error:
+        shape = "×".join(map(str, pixels.shape[1:]))
+        raise ProfileError(f"{model}: does not take images of {shape} as {name} ({error})") from error
     return answer[: len(answer) - missing]
 
 
-def _check_providers(providers: Sequence[str]) -> None:
+def check_providers(providers: Sequence[str]) -> None:
     """Raise ProfileError for one that is not there or does not start: the CPU would stand in for it unasked."""
     provider = ""
     try:

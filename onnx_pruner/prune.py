@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.onnx_pruner.analysis import Analysis, analyse, with_shared_weights_tied
+from onnx_shift.onnx_pruner.analysis import Analysis, analyse, lost_folds, with_shared_weights_tied
 from onnx_shift.onnx_pruner.apply import apply
 from onnx_shift.onnx_pruner.channels import Mask
 from onnx_shift.onnx_pruner.constants import Constants
@@ -63,16 +63,22 @@ def prune(
     return replace(result, report=replace(result.report, seconds=dict(clock.seconds)))
 
 
-def _prune(source: Source, align: int, clock: "_Clock", *, sever: bool) -> PruneResult:
-    """One run from the model as read to the new one; `sever`: replace constant branches by their values."""
+def _prune(
+    source: Source, align: int, clock: "_Clock", *, sever: bool, leave: frozenset[str] = frozenset()
+) -> PruneResult:
+    """One run from the model as read to the new one; `sever`: replace constant branches by their values; `leave`:
+    outputs of BatchNormalizations that stay.
+    """
     with clock("open"):
         network = open_network(source)
         constants = Constants(network)
         nodes_before = len(network.graph.nodes)
     with clock("fold"):
-        fused = fuse(network, constants)
+        fused = fuse(network, constants, leave)
     with clock("analyse"):
         analysis = analyse(network, constants, fused, sever=sever)
+    if lost := lost_folds(analysis, fused):
+        return _prune(source, align, clock, sever=sever, leave=leave | lost)
     with clock("plan"):
         analysis, plan = _best_plan(analysis, align)
         smallest = plan if align == 1 else _best_plan(analysis, 1)[1]

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-import onnx.parser
 import onnxruntime
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.sessions import fixed_batch, open_session, random_inputs, session_options
+from onnx_shift.runtime.session import IDENTITY_MODEL
 
 _STATUS = Path("/proc/self/status")
 
@@ -83,7 +82,7 @@ def _ask(request: Mapping[str, Any]) -> dict[str, Resident]:
 
 def _answer(request: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     options = session_options(request["threads"])
-    idle = onnxruntime.InferenceSession(_one_node(), options, providers=request["providers"])
+    idle = onnxruntime.InferenceSession(IDENTITY_MODEL, options, providers=request["providers"])
     before = _read_status("VmRSS")
 
     def reading() -> dict[str, int]:
@@ -112,11 +111,6 @@ def _answer(request: Mapping[str, Any]) -> dict[str, dict[str, int]]:
         readings["all"] = reading()
     del idle
     return readings
-
-
-def _one_node() -> bytes:
-    text = '<ir_version: 8, opset_import: ["" : 13]> idle (float[1] x) => (float[1] y) { y = Identity(x) }'
-    return bytes(onnx.parser.parse_model(text).SerializeToString())
 
 
 def _read_status(field: str) -> int:

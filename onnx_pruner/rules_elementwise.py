@@ -23,6 +23,8 @@ DIRECT: dict[str, Callable[..., Array]] = {
     "Sum": lambda *xs: np.sum(xs, axis=0),
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }  # the reference operators know the rest
+CANCELS = 1e-5  # of the larger operand
+HALFWAY = 1e-3  # of a step of quantisation
 
 
 def numpy_type(op: Op, name: str) -> np.dtype | None:
@@ -66,12 +68,12 @@ def evaluate(op: Op, operands: list[Values | None], where: Mask) -> tuple[Mask, 
 def per_channel(array: Array, axis: int, count: int) -> tuple[Mask, Values]:
     """Which channels of a constant operand (axis counted from the right) hold one value throughout, and that value."""
     index = array.ndim + axis
+    if not array.size:
+        return np.zeros(count, np.bool_), np.zeros(count)
     if index < 0 or array.shape[index] == 1:
         flat = np.broadcast_to(array.reshape(1, -1), (count, array.size))
     else:
         flat = np.moveaxis(array, index, 0).reshape(count, -1)
-    if not flat.shape[1]:
-        return np.zeros(count, np.bool_), np.zeros(count)
     first = flat[:, 0]
     same = np.ones(count, np.bool_) if flat.shape[1] == 1 else (flat == first[:, None]).all(axis=1)
     return same, np.where(same, first, 0).astype(np.float64)
@@ -147,6 +149,9 @@ def combine(op: Op, facts: list[tuple[Mask, Values] | None]) -> tuple[Mask, Valu
     present = [fact for fact in facts if fact is not None]
     where = np.logical_and.reduce([mask for mask, _ in present])
     constant, value = evaluate(op, [None if fact is None else fact[1] for fact in facts], where)
+    if op.type in ("Add", "Sub", "Sum"):  # what is left of numbers that cancel out is how they were rounded
+        largest = np.max([np.abs(values) for _, values in present], axis=0)
+        constant &= (np.abs(value) > CANCELS * largest) | (largest == 0)
     if op.type in ("Mul", "And"):
         for mask, values in present:
             zero = mask & (values == 0)
@@ -177,6 +182,10 @@ def cast(op: Op) -> Effect:
             (Channels.varying(channels.axis, channels.count),), (Tie.same(0, channels.count),), pins=pins
         )
     constant, value = evaluate(op, [channels.value], channels.constant)
+    target = numpy_type(op, op.output)
+    if target is not None and target.kind in "iu":  # runtimes differ in what they make of other numbers
+        limits = np.iinfo(target)
+        constant = constant & (channels.value >= limits.min) & (channels.value <= limits.max)
     out = Channels.of(channels.axis, constant, value)
     return Effect((out,), ties=(Tie.same(0, channels.count),))
 
@@ -190,21 +199,32 @@ def quantise(op: Op) -> Effect:
     if scale is None or (op.has(2) and zero is None) or op.attr("block_size", 0):
         return pin_all(op, "scales that are computed, or per block")
     axis = op.attr("axis", 1) % rank
-    if scale.size == 1:
-        operands: tuple[Operand, ...] = ()
-        constant, value = evaluate(op, [channels.value, *_scalars(op, channels.count)], channels.constant)
-    else:
+    operands: tuple[Operand, ...] = ()
+    if scale.size > 1:
         if axis != channels.axis or scale.shape != (channels.count,):
             return pin_all(op, "scales along another axis than the channels")
         operands = tuple(Operand(i, 0) for i in (1, 2) if op.has(i))
-        constant, value = np.zeros(channels.count, np.bool_), np.zeros(channels.count)
+    constant, value = _quantised(op, channels, scale, zero)
     out = Channels.of(channels.axis, constant, value)
     return Effect((out,), ties=(Tie.same(0, channels.count),), operands=operands)
 
 
-def _scalars(op: Op, count: int) -> list[Values | None]:
-    found: list[Values | None] = []
-    for i in (1, 2):
-        array = op.constant(i)
-        found.append(None if array is None else np.full(count, float(array.reshape(-1)[0])))
-    return found
+def _quantised(op: Op, channels: Channels, scale: Array, zero: Array | None) -> tuple[Mask, Values]:
+    """Which constants pass QuantizeLinear or DequantizeLinear, and what they become.
+
+    One that lies halfway between two steps may be rounded either way, and is not taken for constant.
+    """
+    target = numpy_type(op, op.output)
+    whole = numpy_type(op, op.name(0) if op.type == "DequantizeLinear" else op.output)
+    if target is None or whole is None or whole.kind not in "iu" or scale.dtype.itemsize < 4:
+        return np.zeros(channels.count, np.bool_), np.zeros(channels.count)
+    step = scale.reshape(-1).astype(np.float64)
+    offset = 0.0 if zero is None else zero.reshape(-1).astype(np.float64)
+    if op.type == "DequantizeLinear":
+        return channels.constant, ((channels.value - offset) * step).astype(target).astype(np.float64)
+    with np.errstate(all="ignore"):
+        steps = channels.value / step
+    halfway = np.abs(np.abs(steps - np.trunc(steps)) - 0.5) < HALFWAY
+    limits = np.iinfo(whole)
+    value = np.clip(np.rint(steps) + offset, limits.min, limits.max)
+    return channels.constant & np.isfinite(steps) & ~halfway, np.nan_to_num(value)

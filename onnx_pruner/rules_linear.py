@@ -53,7 +53,7 @@ def nonzero_kernels(weight: Array) -> Mask:
     return found
 
 
-def _linear(op: Op, linear: Linear, axis: int, count: int | None = None) -> Effect:
+def _linear(op: Op, linear: Linear, axis: int) -> Effect:
     """Effect of a Linear whose output channels lie on `axis`: an output is constant when no varying input
     reaches it.
     """
@@ -218,11 +218,14 @@ def batch_norm_affine(op: Op) -> tuple[Values, Values] | None:
 
 
 def instance_normalization(op: Op) -> Effect:
-    """InstanceNormalization works on each channel alone; a constant channel becomes its bias."""
+    """InstanceNormalization works on each channel alone; a zero channel becomes its bias. Another constant becomes that
+    plus what its mean was rounded by, divided by the root of epsilon.
+    """
     channels, scale, bias = op.channels(0), op.constant(1), op.constant(2)
     if channels is None:
         return Effect((None,))
     if channels.axis != 1 or scale is None or bias is None or len(scale) != channels.count:
         return pin_all(op, "an InstanceNormalization with computed parameters")
-    out = Channels.of(1, channels.constant | (scale == 0), bias.astype(np.float64))
+    constant = (channels.constant & (channels.value == 0)) | (scale == 0)
+    out = Channels.of(1, constant, bias.astype(np.float64))
     return Effect((out,), (Tie.same(0, channels.count),), operands=(Operand(1, 0), Operand(2, 0)))

@@ -21,28 +21,24 @@ from onnx_shift.onnx_pruner.channels import (
 )
 from onnx_shift.onnx_pruner.rewriter import Rewriter
 from onnx_shift.onnx_pruner.rules_elementwise import per_channel
+from onnx_shift.onnx_pruner.vectors import python_slice
 
 UNCHANGED, ZERO_ONLY, NONE = "unchanged", "zero only", "none"  # which constants an operator lets through
 
 
-def through(
-    channels: Channels, axis: int, count: int, source: Index, target: Index, lets: str = UNCHANGED
-) -> Channels:
+def through(channels: Channels, axis: int, count: int, source: Index, target: Index) -> Channels:
     """Output channels on `axis` fed by `source[k]` → `target[k]`: constant where all sources hold one same value."""
-    if lets == NONE:
-        return Channels.varying(axis, count)
-    fed = channels.constant[source] & ((channels.value[source] == 0) | (lets == UNCHANGED))
     low, high = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(low, target, channels.value[source])
     np.maximum.at(high, target, channels.value[source])
     varies = np.zeros(count, np.bool_)
-    varies[target[~fed]] = True
+    varies[target[~channels.constant[source]]] = True
     return Channels.of(axis, ~varies & (low == high), low)
 
 
-def carry(op: Op, axis: int | None = None, lets: str = UNCHANGED, index: int = 0) -> Effect:
-    """Each output carries the channels of input `index` unchanged in number and order, on `axis`."""
-    channels = op.channels(index)
+def carry(op: Op, axis: int | None = None, lets: str = UNCHANGED) -> Effect:
+    """Each output carries the channels of the first input unchanged in number and order, on `axis`."""
+    channels = op.channels(0)
     outputs = len(op.output_names)
     if channels is None:
         return Effect((None,) * outputs)
@@ -50,7 +46,7 @@ def carry(op: Op, axis: int | None = None, lets: str = UNCHANGED, index: int = 0
     if lets != UNCHANGED:
         constant = channels.constant & (channels.value == 0) & (lets == ZERO_ONLY)
         out = Channels.of(out.axis, constant, channels.value)
-    return Effect((out,) * outputs, tuple(Tie.same(index, channels.count, o) for o in range(outputs)))
+    return Effect((out,) * outputs, tuple(Tie.same(0, channels.count, o) for o in range(outputs)))
 
 
 # --- pooling and resizing --------------------------------------------------------------------------------------
@@ -223,7 +219,7 @@ def slice_(op: Op) -> Effect:
         return carry(op)
     if starts is None or ends is None or steps is None:
         return pin_all(op, "slicing the channels at computed bounds")
-    source = np.arange(channels.count)[_python_slice(starts[position], ends[position], steps[position])]
+    source = np.arange(channels.count)[python_slice(starts[position], ends[position], steps[position])]
     if not len(source):
         return pin_all(op, "an empty slice")
     bounds = starts, ends, steps, axes
@@ -239,10 +235,6 @@ def slice_(op: Op) -> Effect:
             r.gather_output(picked, channels.axis)
 
     return pick(op, channels, source, channels.axis, rewrite)
-
-
-def _python_slice(start: int, end: int, step: int) -> slice:
-    return slice(start, None if step < 0 and end < -(1 << 30) else end, step)
 
 
 def _set_bounds(

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,10 +32,9 @@ class CannotRunError(Exception):
     """A runtime refuses a model or an input; the text is the runtime's own reason."""
 
 
-class Run(Protocol):
-    """A model opened in a runtime: named inputs to the list of outputs. Raises CannotRunError."""
-
-    def __call__(self, feeds: Feeds, /) -> Outputs: ...
+Run = Callable[
+    [Feeds], Outputs
+]  # a model opened in a runtime: named inputs to outputs. Raises CannotRunError.
 
 
 class Open(Protocol):
@@ -89,12 +88,9 @@ def _reason(error: Exception) -> str:
 
 def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> Run:
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    refusals: tuple[type[Exception], ...] = (
-        *(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)),
-        RuntimeError, *_VALUES,
-    )  # fmt: skip
+    from onnx_shift.runtime.session import RUN_ERRORS
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -109,14 +105,14 @@ def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> R
             options.add_external_initializers(list(arrays), values)
             content = skeleton.SerializeToString()
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except refusals as error:
+    except RUN_ERRORS as error:
         raise CannotRunError(_reason(error)) from error
 
     def run(feeds: Feeds, /) -> Outputs:
         assert session is not None and arrays is not None  # the session reads the arrays as long as it lives
         try:
             return _flat(session.run(None, feeds))
-        except refusals as error:
+        except RUN_ERRORS as error:
             raise CannotRunError(_reason(error)) from error
 
     return run

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 
 from onnx_shift import files
-from onnx_shift.onnx_pruner.graph import LARGEST_MESSAGE, PruneError
+from onnx_shift.onnx_pruner.graph import LARGEST_MESSAGE
 from onnx_shift.onnx_pruner.prune import PruneResult
 
 MARGIN_BYTES = 1 << 20  # for the names of weights, which the count leaves out
@@ -22,21 +22,13 @@ def save(
     """
     target = Path(output)
     if source is not None:
-        check_output(target, source)
+        files.check_output(target, Path(source))
     if result.report.unchanged and source is not None and not result.report.external_data:
         files.write_bytes(target, files.read_bytes(source))
     elif result.report.bytes_after + MARGIN_BYTES <= LARGEST_MESSAGE:
         files.write_bytes(target, result.model.SerializeToString())
     else:
         _save_large(result.model, target)
-
-
-def check_output(output: Path, source: str | os.PathLike[str]) -> None:
-    """Refuse an output that is the input, or whose folder does not exist, before any work is done."""
-    if output.exists() and Path(source).exists() and output.samefile(source):
-        raise PruneError(f"{output}: is the input itself; give another file with -o")
-    if not output.parent.is_dir():
-        raise PruneError(f"{output}: the folder {output.parent} does not exist")
 
 
 def _save_large(model: onnx.ModelProto, target: Path) -> None:

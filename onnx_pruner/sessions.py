@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.runtime.session import ORT_ERRORS
 
 Feed = dict[str, NDArray[Any]]
 
@@ -24,12 +24,6 @@ _NUMPY_OF_ORT = {
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
-
-
-#: What onnxruntime raises; these classes share no base of their own.
-RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
-    kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)
-)
 
 
 class SessionError(OnnxShiftError):
@@ -50,7 +44,7 @@ def open_session(model: Path | bytes, providers: Sequence[str], threads: int) ->
     content = model if isinstance(model, bytes) else str(model)
     try:
         return onnxruntime.InferenceSession(content, session_options(threads), providers=list(providers))
-    except RUNTIME_ERRORS as error:
+    except ORT_ERRORS as error:
         label = "a model" if isinstance(model, bytes) else str(model)
         raise SessionError(f"{label}: onnxruntime does not load it ({error})") from error
 

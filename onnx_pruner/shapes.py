@@ -18,71 +18,21 @@ from onnx_shift.onnx_pruner.vectors import (
     Inferred,
     Node,
     Shape,
+    python_slice,
     vector_of,
 )
 
 MOST_ROUNDS = 12
-SAME_SHAPE = frozenset(
-    [
-        "BatchNormalization",
-        "Cast",
-        "Clip",
-        "Dropout",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "InstanceNormalization",
-        "LRN",
-        "LayerNormalization",
-        "LeakyRelu",
-        "Log",
-        "LogSoftmax",
-        "Mish",
-        "Neg",
-        "PRelu",
-        "Relu",
-        "Reciprocal",
-        "Selu",
-        "Sigmoid",
-        "Softmax",
-        "Softplus",
-        "Sqrt",
-        "Tanh",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "GroupNormalization",
-        "CumSum",
-        "Abs",
-        "Round",
-        "Floor",
-        "Ceil",
-        "Not",
-    ]
-)
-BROADCASTS = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "Where",
-        "Min",
-        "Max",
-        "Sum",
-        "Mean",
-        "Equal",
-        "Greater",
-        "Less",
-        "And",
-        "Or",
-        "Mod",
-    ]
-)
+SAME_SHAPE = frozenset((
+    "BatchNormalization", "Cast", "Clip", "Dropout", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish",
+    "Identity", "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "Mish",
+    "Neg", "PRelu", "Relu", "Reciprocal", "Selu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Tanh",
+    "QuantizeLinear", "DequantizeLinear", "GroupNormalization", "CumSum", "Abs", "Round", "Floor", "Ceil", "Not",
+))  # fmt: skip
+BROADCASTS = frozenset((
+    "Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max", "Sum", "Mean", "Equal", "Greater", "Less", "And",
+    "Or", "Mod",
+))  # fmt: skip
 
 
 def infer(model: onnx.ModelProto) -> Inferred:
@@ -279,7 +229,7 @@ def _slice_shape(node: Node) -> Shape | None:
     if shape is None:
         return None
     given = node.ints(3, "axes")
-    axes = list(range(len(shape))) if given is None and not node.name(3) else given
+    axes = list(range(len(starts or shape))) if given is None and not node.name(3) else given
     steps = node.ints(4, "steps") if node.name(4) else None
     if axes is None:
         return (None,) * len(shape)
@@ -289,11 +239,8 @@ def _slice_shape(node: Node) -> Shape | None:
         if starts is None or ends is None or not isinstance(size, int) or (node.name(4) and steps is None):
             sizes[at] = None
         else:
-            stop: int | None = ends[k]
             step = 1 if steps is None else steps[k]
-            if step < 0 and ends[k] < -(1 << 30):
-                stop = None
-            sizes[at] = len(range(size)[slice(starts[k], stop, step)])
+            sizes[at] = len(range(size)[python_slice(starts[k], ends[k], step)])
     return tuple(sizes)
 
 
@@ -313,15 +260,13 @@ def _expand(node: Node) -> Shape | None:
 
 
 def _resize(node: Node) -> Shape | None:
-    shape = node.shape(0)
-    sizes = _from_vector(3)(node)
-    if shape is None or sizes is None or node.attr("axes") is not None or len(sizes) != len(shape):
-        return (
-            shape[:2] + (None,) * (len(shape) - 2)
-            if shape is not None and node.attr("axes") is None
-            else None
-        )
-    return sizes
+    shape, sizes, scales = node.shape(0), _from_vector(3)(node), _from_vector(2)(node)
+    if shape is None or node.attr("axes") is not None:
+        return None
+    if sizes is not None and len(sizes) == len(shape):
+        return sizes
+    kept = (None,) * len(shape) if scales is None or len(scales) != len(shape) else scales
+    return tuple(size if scale == 1 else None for size, scale in zip(shape, kept, strict=True))
 
 
 def _squeeze_shape(node: Node) -> Shape | None:

@@ -113,13 +113,17 @@ def _gather(node: Node) -> Vector | None:
     return Vector(tuple(source.entries[k] for k in picks), indices.scalar)
 
 
+def python_slice(start: int, end: int, step: int) -> slice:
+    """The Python slice that ONNX's Slice means: an end far below zero with a negative step is the beginning."""
+    return slice(start, None if step < 0 and end < -(1 << 30) else end, step)
+
+
 def _slice_vector(node: Node) -> Vector | None:
     source, starts, ends = node.vector(0), node.ints(1, "starts"), node.ints(2, "ends")
     steps = (node.ints(4, "steps") if node.name(4) else None) or [1]
     if source is None or not starts or not ends or (node.name(4) and node.ints(4, "steps") is None):
         return None
-    stop = None if steps[0] < 0 and ends[0] < -(1 << 30) else ends[0]
-    return Vector(source.entries[slice(starts[0], stop, steps[0])])
+    return Vector(source.entries[python_slice(starts[0], ends[0], steps[0])])
 
 
 def _concat_vector(node: Node) -> Vector | None:
@@ -191,6 +195,8 @@ def _combine(op: str, parts: tuple[Entry, ...]) -> Entry:
         return symbols[0] if len(symbols) == 1 and ordered and numbers and numbers[0] == neutral else None
     if len(numbers) > 2:
         return None
+    if len(numbers) == 1 and op in ("Min", "Max"):
+        return numbers[0]
     a, b = numbers[0], numbers[1] if len(numbers) > 1 else 0
     whole = isinstance(a, int) and isinstance(b, int)
     if (op == "Div" and b == 0) or (op == "Mod" and (b <= 0 or a < 0)):

@@ -97,18 +97,16 @@ def compare(
     *,
     runtimes: Sequence[str] = ("onnxruntime",),
     seed: int = 0,
-    names: tuple[str, str] = ("the original model", "the pruned model"),
 ) -> Verification:
     """Run both models on the same inputs in every named runtime: are their outputs equal (issue 3)?
 
-    Models are paths or ModelProtos, neither is changed; `names` are what errors call ModelProtos. Raises
-    VerificationError when a file is no ONNX model, or a runtime is unknown, not installed, or cannot run the
-    original.
+    Models are paths or ModelProtos, neither is changed. Raises VerificationError when a file is no ONNX model, or a
+    runtime is unknown, not installed, or cannot run the original.
     """
     unknown = [name for name in runtimes if name not in RUNTIMES]
     if unknown or not runtimes:
         raise VerificationError(f"runtime {(*unknown, 'none')[0]!r} is unknown; known: {', '.join(RUNTIMES)}")
-    a, b = read(original, names[0]), read(pruned, names[1])
+    a, b = read(original, "the original model"), read(pruned, "the pruned model")
     changed = _signature_change(a.graph, b.graph)
     if changed:
         return Verification(False, math.inf, _tolerance(a.graph), False, changed)

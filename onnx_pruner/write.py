@@ -30,6 +30,8 @@ def build_model(
         metadata_props=source.metadata_props,
         training_info=source.training_info,
     )
+    if hasattr(source, "configuration"):  # since onnx 1.18
+        small.configuration.extend(source.configuration)
     graph = small.graph
     graph.name = source.graph.name
     graph.doc_string = source.graph.doc_string

@@ -5,7 +5,7 @@ words as a tooltip. Coordinates are those of the viewBox; the page scales the dr
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from os.path import commonprefix
@@ -38,7 +38,6 @@ class Point:
 class Line:
     """A line through (x, y), drawn as steps where `steps`; `kind` is a class of the style sheet."""
 
-    name: str
     points: Sequence[tuple[float, float]]
     kind: str
     steps: bool = False
@@ -89,7 +88,7 @@ def scatter(
 ) -> str:
     """Points, named unless dropped (the dense model always), over the step line of the Pareto front."""
     frame = _Frame(x, y, 460, 330)
-    marks = [frame.steps(sorted(front), "front", close=True)]
+    marks = [frame.steps(front, "front", close=True)]
     short = _shortened([point.name for point in points])
     places = [frame.place(point.x, point.y) for point in points]
     taken: list[_Box] = [(left - 7, top - 7, left + 7, top + 7) for left, top in places]
@@ -104,6 +103,12 @@ def scatter(
             f"{_shape(point, left, top)}{label}</g>"
         )
     return frame.svg(title, marks)
+
+
+def pareto_front(costs: Mapping[str, float], accuracy: Mapping[str, float]) -> list[tuple[float, float]]:
+    """Return (cost, accuracy) of those that no other beats in one without losing in the other, cheapest first."""
+    points = {(cost, accuracy[name]) for name, cost in costs.items()}
+    return sorted(p for p in points if not any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points))
 
 
 def left_margin(names: Sequence[str]) -> int:

@@ -241,6 +241,8 @@ def prune(
     from onnx_shift.onnx_pruner.save import save
     from onnx_shift.prune_view import show
 
+    if sparse.is_dir():
+        raise OnnxShiftError(f"{sparse}: is a folder, not an ONNX model")
     target = output or sparse.with_name(f"{sparse.stem}.pruned.onnx")
     files.check_output(target, sparse)
     if report is not None:
@@ -265,7 +267,7 @@ def verify(
             help="Where to run both: onnxruntime (default), reference or openvino. May be repeated."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the inputs.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Run two models on the same inputs and say whether their outputs are equal; exit status 1 when not."""
@@ -637,7 +639,8 @@ def replay(
     """
     from onnx_shift import timeline as drawing
     from onnx_shift.files import check_folder, make_folder, write_text
-    from onnx_shift.replaying import policy_maker, replay_trace, session_options, timeline_table
+    from onnx_shift.onnx_pruner.sessions import session_options
+    from onnx_shift.replaying import policy_maker, replay_trace, timeline_table
     from onnx_shift.runtime.portfolio import Portfolio
     from onnx_shift.runtime.replay import replay as serve
 
@@ -678,6 +681,11 @@ def main() -> NoReturn:
         _fail(str(error))
     except BrokenPipeError:
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = "report" if error.name == "matplotlib" else "train"
+        _fail(
+            f"{' '.join(sys.argv[1:2])}: needs {error.name}, which is not installed: pip install 'onnx-shift[{extra}]'"
+        )
     except MemoryError:
         _fail(f"{' '.join(sys.argv[1:])}: out of memory")
     except Exception as error:  # the last resort: a defect of ours is told in one line as well

@@ -237,9 +237,11 @@ def _report(files: Files, figures: Mapping[str, Any]) -> None:
     from onnx_shift.page import render_page
     from onnx_shift.picture import write_demo_picture
     from onnx_shift.report import gather_evidence
+    from onnx_shift.timeline import can_draw
 
     write_text(files.report, render_page(gather_evidence(files.folder)))
-    write_demo_picture(figures, files.picture)
+    if can_draw():
+        write_demo_picture(figures, files.picture)
 
 
 def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The error that every part of onnx-shift raises when it refuses its input.
 
-This module and `onnx_shift.files` are leaves: they import the standard library alone, and every part may
-import them.
+This module, `onnx_shift.files` and `onnx_shift.version` are leaves: they import the standard library alone, and every
+part may import them.
 """
 
 

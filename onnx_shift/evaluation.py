@@ -72,7 +72,8 @@ def evaluation(
         _check_channels(normalisation, dataset, None if given else model)
         numbers = _class_numbers(dataset, model, stated[model])
         batches[model] = _batches(parts, normalisation, numbers)
-        _check_fit(dataset, model, batches[model], max(int(part.labels.max()) for part in parts), provider)
+        last = max(numbers[part.labels].max() for part in parts)
+        _check_fit(dataset, model, batches[model], last, provider)
     return Evaluation(batches, note)
 
 
@@ -84,15 +85,17 @@ def check_models(
 ) -> None:
     """Refuse, before any work is done, a model or an option that `profile` would stumble over at the end."""
     from onnx_shift.onnx_pruner.packing import check_name
-    from onnx_shift.onnx_pruner.sessions import SessionError, random_inputs
+    from onnx_shift.onnx_pruner.profiling import check_providers
+    from onnx_shift.onnx_pruner.sessions import SessionError, open_session, random_inputs
 
+    check_providers([provider])
     for model in models:
         check_name(model)
     if dense is not None and dense.resolve() not in [model.resolve() for model in models]:
         raise OnnxShiftError(f"--dense {dense}: is none of the models to profile")
     for model in models:
         _metadata(model)  # names what is no model
-        session = _session(model, provider)
+        session = open_session(model, [provider], 1)
         try:
             random_inputs(session, 1, 0, input_shapes)
         except SessionError as error:
@@ -192,41 +195,10 @@ def _batches(parts: "Sequence[Split]", normalisation: "Normalisation", numbers: 
 
 def _check_fit(dataset: "Dataset", model: Path, batches: Batches, last_label: int, provider: str) -> None:
     """Refuse a model that does not classify the images, found out on one of them."""
-    import onnxruntime
+    from onnx_shift.onnx_pruner.profiling import ProfileError, Settings, measure_accuracy
 
-    from onnx_shift.onnx_pruner.sessions import RUNTIME_ERRORS, fixed_batch
-
-    session = _session(model, provider)
-    names = [value.name for value in session.get_inputs()]
-    if len(names) != 1:
-        raise OnnxShiftError(
-            f"{model}: has {len(names)} inputs ({', '.join(names)}), --data gives one: the image"
-        )
     images, _ = next(batches())
-    shape = "×".join(str(size) for size in dataset.image_shape)
-    feed = {names[0]: np.repeat(images[:1], fixed_batch(session) or 1, axis=0)}
-    quiet = onnxruntime.RunOptions()
-    quiet.log_severity_level = 4  # what fails is told below
     try:
-        (scores, *_) = session.run(None, feed, quiet)
-    except RUNTIME_ERRORS as error:
-        raise OnnxShiftError(
-            f"{model}: does not take the images of --data {dataset.name}, {shape} ({error})"
-        ) from error
-    if np.ndim(scores) != 2:
-        raise OnnxShiftError(f"{model}: its first output is no table of class scores {np.shape(scores)}")
-    if last_label >= scores.shape[1]:
-        raise OnnxShiftError(
-            f"{dataset.name}: has {len(dataset.class_names)} classes, labels up to {last_label}, but {model} "
-            f"tells {scores.shape[1]} apart"
-        )
-
-
-def _session(model: Path, provider: str) -> Any:
-    """A session on `provider` where it is known; `profile` itself refuses one that is not."""
-    import onnxruntime
-
-    from onnx_shift.onnx_pruner.sessions import open_session
-
-    known = onnxruntime.get_available_providers()
-    return open_session(model, [name for name in dict.fromkeys([provider, CPU]) if name in known], 1)
+        measure_accuracy(model, [(images[:1], np.array([last_label]))], Settings(providers=[provider]))
+    except ProfileError as error:
+        raise OnnxShiftError(f"--data {dataset.name}: {error}") from error

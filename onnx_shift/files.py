@@ -1,12 +1,13 @@
 """Writing files so that an interruption leaves the old file or none, and reading them with one-line errors."""
 
+import importlib
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from onnx_shift.errors import OnnxShiftError
 
@@ -62,17 +63,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     if target.is_dir():
         raise OnnxShiftError(f"{target}: is a folder, not a file to write")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        os.close(descriptor)
+        temporary.touch(exist_ok=False)  # with the permissions that the user's files get
     except OSError as error:
         raise OnnxShiftError(f"{target}: cannot be written ({_reason(error)})") from error
-    temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -106,6 +103,17 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise OnnxShiftError(f"{path}: cannot be read ({_reason(error)})") from error
+
+
+def import_named(text: str, option: str) -> Any:
+    """Return what package.module:name names, also in the working folder. Raises OnnxShiftError naming `option`."""
+    search_working_folder()
+    module, _, name = text.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # it is anybody's code
+        what = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise OnnxShiftError(f"{option} {text}: cannot be imported ({what})") from error
 
 
 def search_working_folder() -> None:

@@ -30,7 +30,9 @@ def model_summary(file: Path) -> dict[str, Any]:
         "inputs": [_signature(value) for value in graph.input if value.name not in weights],
         "outputs": [_signature(value) for value in graph.output],
         "nodes": len(graph.node),
-        "opset": next((entry.version for entry in source.model.opset_import if not entry.domain), None),
+        "opset": next(
+            (entry.version for entry in source.model.opset_import if entry.domain in ("", "ai.onnx")), None
+        ),
         "parameters": parameter_count(source.model),
         "macs": count_macs(source.model),
         "layers": layers,

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from onnx_shift.charts import Axis, Point, cost_axis, linear_axis, scatter
+from onnx_shift.charts import Axis, Point, cost_axis, linear_axis, pareto_front, scatter
 from onnx_shift.markup import Column, download, folded, folded_table, table
 from onnx_shift.replay_section import replay_section
 from onnx_shift.report import Evidence, Pruning
@@ -146,22 +146,12 @@ def _trade_off(evidence: Evidence, key: str, axis: str, costs: Mapping[str, floa
         )
         for name, entry in variants.items()
     ]
-    front = [
-        (costs[name], accuracy[name])
-        for name in variants
-        if not any(
-            costs[other] <= costs[name]
-            and accuracy[other] >= accuracy[name]
-            and (costs[other], accuracy[other]) != (costs[name], accuracy[name])
-            for other in variants
-        )
-    ]
     chart = scatter(
         f"Accuracy against {axis}; each point is a variant",
         cost_axis(axis, list(costs.values()), show),
         _accuracy_axis(list(accuracy.values())),
         points,
-        front,
+        pareto_front(costs, accuracy),
     )
     columns = [
         Column("variant", "variant", lambda name: name),
@@ -246,7 +236,7 @@ def _variants(evidence: Evidence) -> str:
 
 def _remarks(evidence: Evidence, timed: Sequence[Entry]) -> str:
     assert evidence.profile is not None
-    baseline = evidence.profile.get("baseline", {}).get("name", "the dense model")
+    baseline = (evidence.profile.get("baseline") or {}).get("name", "the dense model")
     batch = _batch(next(iter(evidence.profile["variants"].values())))
     remarks = [
         f"Latency at batch {batch}; speed-up against {baseline}: the median of interleaved rounds, in brackets "
@@ -275,11 +265,11 @@ def _timed(entry: Entry, batch: str) -> Entry:
 
 def _timings(profile: Entry) -> Iterator[Entry]:
     """One row per model, provider and batch; the first provider's figures are the model's own."""
-    first, *_ = profile.get("machine", {}).get("providers", ["first"])
-    baseline = profile.get("baseline", {})
+    first, *_ = (profile.get("machine") or {}).get("providers") or ["first"]
+    baseline = profile.get("baseline") or {}
     models = {baseline["name"]: baseline} if "latency_ms" in baseline else {}
     for name, entry in {**models, **profile["variants"]}.items():
-        for provider, measured in {first: entry, **entry.get("providers", {})}.items():
+        for provider, measured in {first: entry, **(entry.get("providers") or {})}.items():
             for batch in measured["latency_ms"]:
                 memory = {key: measured.get(key) for key in ("memory_mb", "peak_memory_mb")}
                 yield {

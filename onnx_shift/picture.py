@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from onnx_shift.charts import pareto_front
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import atomic_path
 
@@ -51,16 +52,7 @@ def _trade_off(
     panel: Any, profile: Mapping[str, Any], dropped: Mapping[str, str], costs: Mapping[str, float], title: str
 ) -> None:
     accuracy = {name: 100 * entry["accuracy"] for name, entry in profile["variants"].items()}
-    front = sorted(
-        (costs[name], accuracy[name])
-        for name in costs
-        if not any(
-            costs[other] <= costs[name]
-            and accuracy[other] >= accuracy[name]
-            and (costs[other], accuracy[other]) != (costs[name], accuracy[name])
-            for other in costs
-        )
-    )
+    front = pareto_front(costs, accuracy)
     panel.step(*zip(*front, strict=True), where="post", color=_FRONT, linestyle="--", label="Pareto front")
     kinds = {
         "kept": [name for name in costs if name not in dropped],

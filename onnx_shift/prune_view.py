@@ -14,10 +14,18 @@ if TYPE_CHECKING:
 def show(report: "PruneReport", output: Path, out: Console, explain: bool) -> None:
     """Print what changed: a row per changed layer, totals, and with `explain` why zero or dead channels stayed."""
     if report.unchanged:
-        out.print(
-            f"Nothing to remove and no BatchNormalization to fold: {output} is a byte-identical copy.",
-            highlight=False,
+        same = (
+            "holds the same model, its external data within"
+            if report.external_data
+            else "is a byte-identical copy"
         )
+        why = f"{output} {same}."
+        if report.parameters_after_align_1 < report.parameters_after:
+            out.print(
+                f"Nothing to remove at --align {report.align}, but at --align 1: {why}", highlight=False
+            )
+        else:
+            out.print(f"Nothing to remove and no BatchNormalization to fold: {why}", highlight=False)
     else:
         changed = [layer for layer in report.layers if layer.before != layer.after]
         if changed:

@@ -22,9 +22,7 @@ _DRAWN = ("largest", "smallest", "policy")  # the last is drawn on top
 def replay_section(replay: Entry) -> str:
     """Return the section for what `onnx-shift replay` wrote to replay.json."""
     runs: Mapping[str, Entry] = replay["runs"]
-    left = left_margin(
-        [*replay["variants"], "10,000"]
-    )  # the same for all, so that moments lie below each other
+    left = left_margin(replay["variants"])  # the same for all, so that moments lie below each other
     charts = f"{_load(replay, left)}{_latency(replay, left)}{_active(replay, left)}"
     return (
         '<section aria-labelledby="replay"><h2 id="replay">Switching under load</h2>'
@@ -65,8 +63,8 @@ def _load(replay: Entry, left: int) -> str:
     capacity = replay["largest_serves_per_second"]
     top = max([rate for _, rate in asked] + [capacity])
     series = [
-        Line("limit", [(0.0, capacity), (replay["duration_s"], capacity)], "limit"),
-        Line("load", asked, "load", steps=True),
+        Line([(0.0, capacity), (replay["duration_s"], capacity)], "limit"),
+        Line(asked, "load", steps=True),
     ]
     y = linear_axis("", [0.0, top], "{:,.0f}".format)
     title = f"Requests per second that came; dotted: what the largest variant serves, {capacity:,.0f}"
@@ -78,8 +76,8 @@ def _latency(replay: Entry, left: int) -> str:
     values = [value for points in runs.values() for _, value in points if value > 0]
     objective = replay["objective_ms"]
     series = [
-        Line("objective", [(0.0, objective), (replay["duration_s"], objective)], "limit"),
-        *(Line(name, points, name) for name, points in runs.items()),
+        Line([(0.0, objective), (replay["duration_s"], objective)], "limit"),
+        *(Line(points, name) for name, points in runs.items()),
     ]
     title = f"95th percentile of the latency in ms; dotted: the objective, {objective:g}"
     y = cost_axis("", [*values, objective], "{:g}".format)
@@ -92,7 +90,7 @@ def _active(replay: Entry, left: int) -> str:
     served = [(row["seconds"], row["variant"]) for row in policy["intervals"] if row.get("variant")]
     points = [(seconds, float(names.index(name))) for seconds, name in served]
     moments = [(seconds, f"{seconds:.2f} s: switched to {name}") for seconds, name in policy["switched"]]
-    series = [Line("active", points, "policy", steps=True)]
+    series = [Line(points, "policy", steps=True)]
     title = "Variant that served, smallest below; dots: switches"
     x = _time(replay, "seconds")
     return f"<h3>{title}</h3>" + lines(title, x, _names_axis(names), series, moments, left=left)

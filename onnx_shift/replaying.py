@@ -1,14 +1,13 @@
 """What the command `replay` needs around the replay itself: its options, and its result as a table."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import search_working_folder
+from onnx_shift.files import import_named
 from onnx_shift.tables import show_share
 
 if TYPE_CHECKING:
@@ -41,11 +40,7 @@ def policy_maker(text: str) -> "Callable[[float], Policy]":
         raise OnnxShiftError(
             f"--policy {text}: not one of {', '.join(named)}, and no package.module:function"
         )
-    search_working_folder()
-    try:
-        found: Callable[[float], Policy] = getattr(importlib.import_module(module), function)
-    except Exception as error:  # it is anybody's code
-        raise OnnxShiftError(f"--policy {text}: cannot be imported ({error})") from error
+    found: Callable[[float], Policy] = import_named(text, "--policy")
 
     def make(objective_ms: float) -> "Policy":
         try:
@@ -54,15 +49,6 @@ def policy_maker(text: str) -> "Callable[[float], Policy]":
             raise OnnxShiftError(f"--policy {text}: makes no policy ({error!r})") from error
 
     return make
-
-
-def session_options(threads: int) -> Any:
-    """Return onnxruntime's options for so many threads per request."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return options
 
 
 def timeline_table(timeline: "Timeline") -> Table:

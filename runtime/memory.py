@@ -10,11 +10,11 @@ def free_memory_bytes(root: str | Path = "/") -> int:
     Raises OSError where the system does not say (no Linux). `root` is where its file systems are looked for.
     """
     base = Path(root)
-    available = next(
-        int(line.split()[1]) * 1024
-        for line in (base / "proc/meminfo").read_text().splitlines()
-        if line.startswith("MemAvailable:")
-    )
+    lines = (base / "proc/meminfo").read_text().splitlines()
+    stated = [line for line in lines if line.startswith("MemAvailable:")]
+    if not stated:
+        raise OSError("/proc/meminfo does not say how much memory is available")
+    available = int(stated[0].split()[1]) * 1024
     return max(0, min([available, *_cgroup_free(base)]))
 
 

@@ -10,6 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -390,14 +391,10 @@ def _signatures(rows: Sequence[Mapping[str, Any]]) -> list[Signature]:
     return [Signature(row["name"], row["type"], list(row["shape"])) for row in rows]
 
 
-class _malformed_manifest:  # noqa: N801 - reads as the `with` block it is
-    """Turns the errors that a manifest of another shape causes into one of ours."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, KeyError | TypeError | AttributeError | OverflowError):
-            raise PortfolioError(
-                f"{MANIFEST}: malformed ({kind.__name__ if kind else ''} {error})"
-            ) from error
+@contextmanager
+def _malformed_manifest() -> Iterator[None]:
+    """Turn the errors that a manifest of another shape causes into one of ours."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise PortfolioError(f"{MANIFEST}: malformed ({type(error).__name__} {error})") from error

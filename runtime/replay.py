@@ -7,7 +7,6 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -242,6 +241,7 @@ def _serve(
     names = [variant.name for variant in portfolio]
     latency_ms, variant = np.full(len(due), np.nan), np.full(len(due), -1)
     answered = 0  # requests taken from the queue and done with
+    failures: list[BaseException] = []
     began = time.perf_counter()
 
     def queued() -> int:
@@ -250,7 +250,6 @@ def _serve(
 
     with ModelSwitcher(portfolio, waiting=queued, **options) as switcher:
         began = time.perf_counter()
-        done = threading.Event()
 
         def work() -> None:
             nonlocal answered
@@ -259,23 +258,29 @@ def _serve(
                 if wait_s > 0:
                     time.sleep(wait_s)
                 active = names.index(switcher.active.name)
-                with suppress(RunError, SwitchError):  # counted as failed
+                try:
                     switcher.run(None, feed)
                     variant[index] = active
+                except (RunError, SwitchError):
+                    pass  # counted as failed
+                except BaseException as error:  # noqa: BLE001 - raised again below
+                    failures.append(error)
+                    return
                 latency_ms[index] = (time.perf_counter() - began - due_s) * 1e3
                 answered = index + 1
-            done.set()
 
         worker = threading.Thread(target=work, name="onnx-shift-replay", daemon=True)
         worker.start()
-        while not done.wait(_LOOK_S):
-            if progress is not None:
+        while worker.is_alive():
+            worker.join(_LOOK_S)
+            if progress is not None and worker.is_alive():
                 now = time.perf_counter() - began
                 last = latency_ms[bisect_right(due, now - 1.0) : answered]
                 p95_ms = float(np.quantile(last, 0.95)) if last.size else 0.0
                 rate = bisect_right(due, now) - bisect_right(due, now - 1.0)
                 progress(Moment(name, now, duration_s, rate, p95_ms, queued(), switcher.active.name))
-        worker.join()
+        if failures:
+            raise failures[0]
         switches = tuple(
             (record.time_s - began, names.index(record.active))
             for record in switcher.records

@@ -33,7 +33,7 @@ BUILD_ERRORS: tuple[type[Exception], ...] = (
 )
 
 # The smallest model a session can be built from: ir_version 8, opset 13, y = Identity(x) over a float.
-_IDENTITY_MODEL = bytes.fromhex(
+IDENTITY_MODEL = bytes.fromhex(
     "08083a310a120a017812017922084964656e746974793a00"
     "1201675a0b0a017812060a0408011200620b0a017912060a040801120042040a00100d"
 )
@@ -77,7 +77,7 @@ def choose_providers(
         # tells.
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        session = ort.InferenceSession(_IDENTITY_MODEL, options, providers=list(usable.items()))
+        session = ort.InferenceSession(IDENTITY_MODEL, options, providers=list(usable.items()))
         started = session.get_providers()
         usable = {name: options for name, options in usable.items() if name in started}
     if not usable:
@@ -135,7 +135,7 @@ def _copy_without_files(options: ort.SessionOptions) -> ort.SessionOptions:
 
 
 def _copy(options: ort.SessionOptions) -> ort.SessionOptions:
-    session = ort.InferenceSession(_IDENTITY_MODEL, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(IDENTITY_MODEL, options, providers=["CPUExecutionProvider"])
     return session.get_session_options()
 
 

@@ -1,25 +1,13 @@
 """Numbers in README and docs are those of docs/results, and the results page is what the files say."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmarks import results
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def results() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_results", ROOT / "benchmarks" / "results.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 RESULT: dict[str, Any] = {
@@ -33,7 +21,7 @@ RESULT: dict[str, Any] = {
 }
 
 
-def test_readme_and_docs_state_the_figures_of_the_results(results: ModuleType) -> None:
+def test_readme_and_docs_state_the_figures_of_the_results() -> None:
     measured = results.read_results()
     for path in results.documents():
         if path.exists():
@@ -42,13 +30,13 @@ def test_readme_and_docs_state_the_figures_of_the_results(results: ModuleType) -
             assert results.filled(text, measured) == text, message
 
 
-def test_results_page_is_generated(results: ModuleType) -> None:
+def test_results_page_is_generated() -> None:
     page = ROOT / "docs" / "results" / "README.md"
     if page.exists():
         assert page.read_text() == results.results_page(results.read_results())
 
 
-def test_marked_places_are_filled_and_the_rest_is_left(results: ModuleType) -> None:
+def test_marked_places_are_filled_and_the_rest_is_left() -> None:
     text = (
         "Before\n<!-- results sizes -->\nstale\n<!-- end -->\n"
         "is <!-- figure sizes ratio .2f -->9<!-- end --> times <!-- other --> smaller"
@@ -60,12 +48,12 @@ def test_marked_places_are_filled_and_the_rest_is_left(results: ModuleType) -> N
     )
 
 
-def test_a_place_for_figures_that_do_not_exist_is_an_error(results: ModuleType) -> None:
+def test_a_place_for_figures_that_do_not_exist_is_an_error() -> None:
     with pytest.raises(KeyError, match="speed"):
         results.filled("<!-- figure sizes speed .2f -->1<!-- end -->", {"sizes": RESULT})
 
 
-def test_page_names_machine_date_and_how_to_reproduce(results: ModuleType) -> None:
+def test_page_names_machine_date_and_how_to_reproduce() -> None:
     page = results.results_page({"sizes": RESULT})
     assert "## Sizes\n" in page
     assert "One replicate." in page
@@ -73,12 +61,12 @@ def test_page_names_machine_date_and_how_to_reproduce(results: ModuleType) -> No
     assert "`python -m benchmarks sizes`" in page
 
 
-def test_page_shows_further_tables_by_their_caption(results: ModuleType) -> None:
+def test_page_shows_further_tables_by_their_caption() -> None:
     page = results.results_page({"sizes": {**RESULT, "tables": {"By layer": [{"layer": "conv"}]}}})
     assert "By layer:\n\n| layer |\n| --- |\n| conv |\n" in page
 
 
-def test_targets_are_met_missed_or_not_measured(results: ModuleType) -> None:
+def test_targets_are_met_missed_or_not_measured() -> None:
     targets = {"ratio": {"at_least": 5}, "count": {"at_most": 2}, "speed": {"at_least": 1}}
     assert results.check_targets(RESULT["figures"], targets) == [
         (True, "ratio 5.14, at least 5: met"),
@@ -87,14 +75,14 @@ def test_targets_are_met_missed_or_not_measured(results: ModuleType) -> None:
     ]
 
 
-def test_every_target_is_for_a_benchmark_that_exists(results: ModuleType) -> None:
+def test_every_target_is_for_a_benchmark_that_exists() -> None:
     for name, figures in results.read_targets().items():
         assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
         for key, target in figures.items():
             assert set(target) <= {"at_least", "at_most"}, key
 
 
-def test_a_second_run_is_compared_with_the_spread_of_the_first(results: ModuleType) -> None:
+def test_a_second_run_is_compared_with_the_spread_of_the_first() -> None:
     lines = results.repeated(
         {"speedup": 2.6, "ratio": 0.3}, {"speedup": (2.5, 2.7), "ratio": (0.31, 0.4), "gone": (0, 1)}
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnx_shift.exporter.data import DataError, Normalisation, first_images, load_batches, open_dataset
+from onnx_shift.exporter.data import DataError, Normalisation, first_images, open_dataset
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -174,14 +174,6 @@ def test_normalisation_scales_pixels() -> None:
     scaled = Normalisation((0.5, 0.2), (0.5, 0.1)).apply(images)
     assert scaled.dtype == np.float32
     assert np.allclose(scaled, [[[[-1, 1]], [[0, 2]]]], atol=1e-6)
-
-
-def test_batches_come_normalised_in_order() -> None:
-    batches = list(load_batches("digits", "test", batch_size=100))
-    assert [len(labels) for _, labels in batches] == [100, 100, 100, 59]
-    images = np.concatenate([images for images, _ in load_batches("digits", "train")])
-    assert abs(float(images.mean())) < 1e-3
-    assert abs(float(images.std()) - 1) < 1e-3
 
 
 def test_first_images_cuts_the_training_split_alone() -> None:

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter.masks import count_all, count_kept, full_mask, prunable_weights
 from onnx_shift.exporter.methods import METHODS, find_method, next_mask
-from onnx_shift.exporter.recipe import Recipe, RecipeError
+from onnx_shift.exporter.recipe import Recipe
 from onnx_shift.exporter.saliency import grasp, snip, synflow
 from onnx_shift.exporter.scoring import Method, Scoring
 from onnx_shift.exporter.structure import empty_shifts, positions, tied_weights
@@ -270,6 +271,7 @@ def test_a_foreign_method_is_one_function(monkeypatch: pytest.MonkeyPatch, tmp_p
         "    return {n: torch.arange(m.numel()).view(m.shape) for n, m in scoring.mask.items()}\n"
         "method = Method(last, 'initial')\n"
     )
+    (tmp_path / "slip.py").write_text("method = depth\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     method = find_method("theirs:method")
     scoring = _scoring(_linear(), (1, 3, 3))
@@ -277,8 +279,12 @@ def test_a_foreign_method_is_one_function(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert next_mask(method, scoring, 3)["1.weight"].flatten().nonzero().flatten().tolist() == [33, 34, 35]
     for name, message in [
         ("theirs:last", "is not a Method"),
-        ("theirs:none", "cannot be imported"),
+        ("theirs:none", "--method theirs:none: cannot be imported"),
+        (
+            "slip:method",
+            r"--method slip:method: cannot be imported \(NameError: name 'depth' is not defined\)",
+        ),
         ("fisher", "choose one of imp, refill, one-shot, random, snip, grasp, synflow, ntk-sap"),
     ]:
-        with pytest.raises(RecipeError, match=message):
+        with pytest.raises(OnnxShiftError, match=message):
             find_method(name)

@@ -93,6 +93,8 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
         ),
         ({"epoch": 3}, "holds no weights"),
         ({"gamma": torch.ones(3)}, "holds no convolution or linear weights"),
+        ({"mask_conv": torch.ones(4, 3, 3, 3)}, "holds no convolution or linear weights"),
+        ({"recipe": {}, "class_names": []}, r"not a usable checkpoint .holds no model."),
         ([1, 2], "not a usable checkpoint .holds a list."),
     ]:
         torch.save(content, other)

@@ -462,6 +462,14 @@ def test_compiled_training_agrees_with_plain(tiny_recipe: Recipe, run: Start, tm
     assert max(float((plain[name] - compiled[name]).abs().max()) for name in plain) < 1e-4
 
 
+def test_a_normalisation_of_other_channels_is_refused(tiny_recipe: Recipe, run: Start) -> None:
+    for options in ({"mean": (0.5, 0.5), "std": (0.2, 0.2)}, {"mean": (0.5,)}):
+        with pytest.raises(
+            RecipeError, match=r"^--set mean, std: \d and \d numbers, but the images have 1 channels$"
+        ):
+            run(override(tiny_recipe, **options))
+
+
 def test_a_device_that_is_not_there_is_refused(
     tiny_recipe: Recipe, tiny_data: Dataset, tmp_path: Path
 ) -> None:

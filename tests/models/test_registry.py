@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from onnx_shift.errors import OnnxShiftError
 from onnx_shift.models.registry import MODELS, ModelError, build, check_output, initialise
 
 
@@ -91,7 +92,7 @@ def test_a_foreign_factory_gets_the_arguments_it_takes(monkeypatch: pytest.Monke
         ("their_models:text", "returned str, not a torch module"),
         ("vgg17", "unknown; choose one of vgg11"),
     ]:
-        with pytest.raises(ModelError, match=message):
+        with pytest.raises(OnnxShiftError, match=message):
             build(name, num_classes=4, in_channels=2)
     with pytest.raises(ModelError, match=r"cannot take images of shape \(2, 8, 8\) \(AssertionError\)"):
         check_output(build("their_models:small", num_classes=4, in_channels=2), (2, 8, 8), 4)

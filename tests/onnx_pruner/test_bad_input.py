@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from onnx_shift.cli import app
+from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner import PruneError, prune
-from onnx_shift.onnx_pruner.save import check_output, save
+from onnx_shift.onnx_pruner.save import save
 
 
 def model(dead: tuple[int, ...] = (2,), ir_version: int = 10) -> onnx.ModelProto:
@@ -196,14 +197,33 @@ def test_nothing_to_do_is_a_copy_byte_for_byte(tmp_path: Path) -> None:
     assert "byte-identical copy" in result.output
 
 
+def test_a_network_of_a_thousand_layers_is_pruned() -> None:
+    layers = "".join(f"r{index + 1} = Relu (r{index}) " for index in range(1200))
+    deep = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> deep (float[1,3,8,8] x) => (float[1,4,8,8] y)'
+        f"{{ r0 = Conv (x, w) {layers} i = Identity (r1200) y = Relu (i) }}"
+    )
+    deep.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float32), "w"))
+    assert prune(deep, verify=False).report.parameters_after == 12
+
+
+def test_a_constant_of_nothing_is_refused() -> None:
+    nothing = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1] x) => (float[1] y) { k = Constant () y = Add (x, k) }'
+    )
+    with pytest.raises(PruneError, match="onnxruntime cannot run it"):
+        prune(nothing)
+
+
 def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "sparse.onnx"
     onnx.save(model(), path)
     before = path.read_bytes()
-    with pytest.raises(PruneError, match="is the input itself"):
-        check_output(path, path)
-    with pytest.raises(PruneError, match="does not exist"):
-        check_output(tmp_path / "nowhere" / "out.onnx", path)
+    result = prune(path)
+    with pytest.raises(OnnxShiftError, match="reads or writes this file already"):
+        save(result, path, source=path)
+    with pytest.raises(OnnxShiftError, match="there is no folder"):
+        save(result, tmp_path / "nowhere" / "out.onnx", source=path)
     assert path.read_bytes() == before
 
 

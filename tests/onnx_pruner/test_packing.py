@@ -285,6 +285,14 @@ def test_a_profile_that_is_none_is_refused(tmp_path: Path, text: str, message: s
     assert read_profile(path) == {"variants": {}}
 
 
+def test_a_profile_that_lacks_figures_is_refused(tmp_path: Path) -> None:
+    paths = [save(linear(width), tmp_path / f"w{width}.onnx") for width in (20, 40)]
+    entry = {"latency_ms": {"1": {}}, "accuracy": 0.5, "file_bytes": 3}
+    with pytest.raises(PackError, match=r"the profile is incomplete \(KeyError: 'p50'\)"):
+        pack(paths, tmp_path / "p.zip", profile={"variants": {path.stem: entry for path in paths}})
+    assert not (tmp_path / "p.zip").exists()
+
+
 PACK_FOREVER = """
 import sys
 from onnx_shift.onnx_pruner.packing import pack

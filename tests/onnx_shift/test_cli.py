@@ -116,6 +116,16 @@ def bad_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_command_whose_extra_is_not_installed_names_it(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from onnx_shift.cli import main; main()"
+    command = [sys.executable, "-c", code, "train", "digits"]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: train: needs torch, which is not installed: pip install 'onnx-shift[train]'\n",
+    )
+
+
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_bad_input_is_one_line_that_names_it(case: str, bad_folder: Path) -> None:
     arguments, named = BAD_INPUT[case]

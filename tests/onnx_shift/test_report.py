@@ -387,6 +387,17 @@ def test_pruning_report_without_layers_is_left_out_and_named(tmp_path: Path) -> 
     assert found.missing[0] == "channels per layer: relu.json tells of no layer with weights"
 
 
+def test_figures_that_are_null_count_as_not_stated() -> None:
+    variants = {name: entry | {"providers": None} for name, entry in PROFILE["variants"].items()}
+    stated = PROFILE | {"variants": variants, "baseline": None}
+    fewer = {
+        name: {key: value for key, value in entry.items() if key != "providers"}
+        for name, entry in PROFILE["variants"].items()
+    }
+    without = {key: value for key, value in PROFILE.items() if key != "baseline"} | {"variants": fewer}
+    assert render_page(replace(EVIDENCE, profile=stated)) == render_page(replace(EVIDENCE, profile=without))
+
+
 def test_portfolio_shows_its_variants_and_says_what_it_does_not_state(tmp_path: Path) -> None:
     measured = {name: PROFILE["variants"][name] for name in ("tiny", "half")}
     metadata = {name: {"seed": 3, "method": "imp", **entry} for name, entry in measured.items()}

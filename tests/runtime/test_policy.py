@@ -10,7 +10,8 @@ from onnx_shift.runtime.load import SHAPES, builtin_trace
 from onnx_shift.runtime.memory import free_memory_bytes
 from onnx_shift.runtime.policy import LatencyObjective, Load, MemoryBudget, Policy, QueriesPerSecond, Together
 from onnx_shift.runtime.portfolio import Variant
-from onnx_shift.runtime.queueing import Run, always, clairvoyant, simulate
+from onnx_shift.runtime.queueing import Run, clairvoyant
+from tests.runtime.paper_device import always, simulate
 
 VARIANTS = tuple(
     Variant(name, size, 0, "") for name, size in (("small", 100), ("medium", 200), ("large", 400))

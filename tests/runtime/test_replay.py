@@ -121,6 +121,21 @@ def test_a_replay_without_its_policy_is_refused(
             serve(objective_ms=objective_ms)
 
 
+def test_a_replay_whose_requests_cannot_be_asked_ends(
+    portfolio: Portfolio, options: ort.SessionOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: ModelSwitcher, *arguments: Any) -> Any:
+        if threading.current_thread().name == "onnx-shift-replay":
+            raise MemoryError("of a request")
+        return ask(self, *arguments)
+
+    ask = ModelSwitcher.run
+    monkeypatch.setattr(ModelSwitcher, "run", run)
+    trace, cpu = Trace("short", 0.2, (50.0,), relative=False), ["CPUExecutionProvider"]
+    with pytest.raises(MemoryError, match="of a request"):
+        replay(portfolio, trace, sess_options=options, providers=cpu, cache=tmp_path)
+
+
 @pytest.fixture(scope="module")
 def timeline(
     portfolio_path: Path, options: ort.SessionOptions, tmp_path_factory: pytest.TempPathFactory

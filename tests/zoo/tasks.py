@@ -199,7 +199,8 @@ def space_to_depth() -> Built:
 def style_transfer() -> Built:
     def layer(i: int, o: int, k: int, s: int = 1) -> nn.Sequential:
         pad = nn.ReflectionPad2d(k // 2)
-        return nn.Sequential(pad, nn.Conv2d(i, o, k, s), nn.InstanceNorm2d(o, affine=True), nn.ReLU())
+        conv = nn.Conv2d(i, o, k, s, bias=False)  # the norm takes it away again, up to rounding
+        return nn.Sequential(pad, conv, nn.InstanceNorm2d(o, affine=True), nn.ReLU())
 
     body = Residual(nn.Sequential(layer(24, 24, 3), nn.ReplicationPad2d(1), nn.Conv2d(24, 24, 3)))
     up = [nn.Upsample(scale_factor=2), layer(24, 16, 3), nn.ReflectionPad2d(4), nn.Conv2d(16, 3, 9)]

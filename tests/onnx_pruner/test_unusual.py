@@ -1,0 +1,209 @@
+"""Graphs that few exporters write and runtimes take: nothing they compute is lost, and nothing is cut that is read."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+
+from onnx_shift.onnx_pruner import prune
+from tests.onnx_pruner.conftest import Array, bias, build, ints, weight
+
+Exact = Callable[..., Any]
+NORM = {
+    "g": weight(6, seed=11), "o": weight(6, seed=12), "m": weight(6, seed=13),
+    "v": np.abs(weight(6, seed=14)) + 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "layer", "weights"),
+    [
+        ("float[N,3,16,16] x", "float[N,6,8,16] y",
+         "c = Conv(x, w) r = Relu(c) t = Transpose<perm=[0,2,1,3]>(r) z = Conv(t, v1)",
+         {"w": weight(8, 3, 1, 1), "v1": weight(6, 16, 1, 1)}),
+        ("float[N,6,4,4] x", "float[N,6,4,4] y", "k1 = Conv(k, w) z = Identity(k1)",
+         {"k": weight(1, 4, 4, 4), "w": weight(6, 4, 1, 1)}),
+        ("float[8,N] x", "float[N,6] y", "z = Gemm<transA=1>(x, w)", {"w": weight(8, 6)}),
+        ("float[4,8] x", "float[4,6] y", "z = Gemm(x, w, rows)", {"w": weight(8, 6), "rows": weight(4, 6)}),
+        ("float[N,8] x", "float[N,6] y",
+         "d = DequantizeLinear(q, s) t = Transpose(d) z = MatMul(x, t)",
+         {"q": np.arange(-24, 24, dtype=np.int8).reshape(6, 8), "s": np.float32(0.1)}),
+    ],
+    ids=["channels elsewhere", "constant map", "transposed input", "bias per row", "quantised"],
+)  # fmt: skip
+def test_a_norm_stays_behind_what_cannot_take_it(
+    exact: Exact, inputs: str, output: str, layer: str, weights: Mapping[str, Array]
+) -> None:
+    joined = "y = Add(x, b)" if "k1" in layer else "y = Identity(b)"
+    text = f"g ({inputs}) => ({output}) {{ {layer} b = BatchNormalization(z, g, o, m, v) {joined} }}"
+    pruned = exact(text, {**weights, **NORM})
+    assert "BatchNormalization" in pruned.operators()
+
+
+def test_a_norm_stays_behind_a_foreign_operator() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "com.acme" : 1]> g (float[N,3,4,4] x) => (float[N,6,4,4] y) '
+        "{ c = com.acme.Conv(x, w) y = BatchNormalization(c, g, o, m, v) }"
+    )
+    arrays = {"w": weight(6, 3, 1, 1), **NORM}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()
+    )
+    pruned = prune(model, verify=False).model
+    assert [node.op_type for node in pruned.graph.node] == ["Conv", "BatchNormalization"]
+
+
+@pytest.mark.parametrize("reader", ["w2 = Identity(w)", ""], ids=["copied", "itself"])
+def test_a_weight_that_is_an_output_stays_whole(exact: Exact, reader: str) -> None:
+    name = "w2" if reader else "w"
+    text = f"""g (float[N,3,6,6] x) => (float[N,4,6,6] y, float[4,8,1,1] {name}) {{
+        c = Conv(x, w1, b1)
+        r = Relu(c)
+        y = Conv(r, w)
+        {reader}
+    }}"""
+    weights = {"w1": weight(8, 3, 1, 1, dead=(1, 2)), "b1": -bias(8), "w": weight(4, 8, 1, 1)}
+    assert exact(text, weights).weight("c") == (6, 3, 1, 1)
+
+
+def test_the_number_of_elements_is_that_of_the_whole(exact: Exact) -> None:
+    text = """g (float[1,3,8,8] x) => (float[1,4,8,8] y) {
+        c = Conv(x, w1, b1)
+        r = Relu(c)
+        s = Size(r)
+        f = Cast<to=1>(s)
+        d = Conv(r, w2)
+        y = Div(d, f)
+    }"""
+    weights = {"w1": weight(8, 3, 1, 1, dead=(1, 2)), "b1": -bias(8), "w2": weight(4, 8, 1, 1)}
+    assert exact(text, weights).weight("c") == (8, 3, 1, 1)
+
+
+def test_a_resize_by_computed_scales_tells_no_size(exact: Exact) -> None:
+    text = """g (float[1,3,8,8] x) => (float[1,4,A,B] y) {
+        t = Transpose<perm=[0,2,3,1]>(x)
+        most = ReduceMax<keepdims=0>(x)
+        nothing = Mul(most, zero)
+        scales = Add(two, nothing)
+        z = Resize<mode="nearest">(t, , scales)
+        back = Transpose<perm=[0,3,1,2]>(z)
+        a = Conv(back, w1, b1)
+        r = Relu(a)
+        s = Shape(r)
+        h = Gather(s, at)
+        to = Concat<axis=0>(one, count, h, rest)
+        q = Reshape(r, to)
+        y = Conv(q, w2)
+    }"""
+    weights = {
+        "zero": np.float32(0), "two": np.asarray([1, 2, 2, 1], np.float32), "at": ints(2), "one": ints(1),
+        "count": ints(16), "rest": ints(-1), "w1": weight(16, 3, 1, 1, dead=(1, 2)), "b1": -bias(16),
+        "w2": weight(4, 16, 1, 1),
+    }  # fmt: skip
+    exact(text, weights)
+
+
+def test_weights_of_eight_bit_floats_are_no_whole_numbers(exact: Exact) -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        w = DequantizeLinear(q, s)
+        c = Conv(x, w)
+        r = Relu(c)
+        y = Conv(r, w2)
+    }"""
+    small = (weight(8, 3, 1, 1, dead=(1,)) / 4).astype(ml_dtypes.float8_e4m3fn)
+    pruned = exact(text, {"q": small, "s": np.float32(1), "w2": weight(4, 8, 1, 1)}, opset=19)
+    assert pruned.report.channels_removed == 1
+
+
+def test_weights_in_blocks_are_left_alone(exact: Exact) -> None:
+    text = """g (float[N,16] x) => (float[N,4] y) {
+        w = DequantizeLinear<axis=1, block_size=4>(q, s)
+        c = Gemm<transB=1>(x, w)
+        r = Relu(c)
+        y = MatMul(r, w2)
+    }"""
+    q = np.random.default_rng(0).integers(-7, 7, (8, 16)).astype(np.int8)
+    q[2:4] = 0
+    weights = {"q": q, "s": np.abs(weight(8, 4)) + 0.1, "w2": weight(8, 4)}
+    assert exact(text, weights, opset=21).report.channels_removed == 0
+
+
+def test_zeros_pass_quantised_activations(exact: Exact) -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        c = Conv(x, w1, b1)
+        r = Relu(c)
+        q = QuantizeLinear(r, s, z)
+        d = DequantizeLinear(q, s, z)
+        y = Conv<pads=[1,1,1,1]>(d, w2)
+    }"""
+    weights = {
+        "w1": weight(8, 3, 1, 1, dead=(1, 2, 5)),
+        "b1": bias(8, _1=0, _2=-1, _5=0.3),
+        "w2": weight(4, 8, 3, 3),
+    }
+    for scale, zero, left in (
+        (np.float32(0.1), np.uint8(3), 6),
+        (np.full(8, 0.07, np.float32), np.zeros(8, np.uint8), 6),
+    ):
+        pruned = exact(text, {**weights, "s": scale, "z": zero}, opset=13)
+        assert pruned.weight("c") == (left, 3, 1, 1)
+
+
+def test_a_constant_between_two_steps_of_quantisation_stays(exact: Exact) -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        c = Conv(x, w1, b1)
+        q = QuantizeLinear(c, s, z)
+        d = DequantizeLinear(q, s, z)
+        y = Conv(d, w2)
+    }"""
+    weights = {
+        "w1": weight(8, 3, 1, 1, dead=(1, 2)),
+        "b1": bias(8, _1=0.25, _2=0.2),
+        "w2": weight(4, 8, 1, 1),
+    }
+    pruned = exact(text, {**weights, "s": np.float32(0.1), "z": np.uint8(0)}, opset=13)
+    assert pruned.weight("c") == (7, 3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "left", "extra"),
+    [
+        ("p = MaxPool<kernel_shape=[1,1]>(c)", 8, {}),
+        ("p = Slice(c, from, to)", 6, {"from": ints(0, 1), "to": ints(1000, 7)}),
+        ("p = Concat<axis=1>(c, nothing)", 8, {"nothing": np.zeros((1, 0, 6, 6), np.float32)}),
+    ],
+    ids=["output without a name", "slice without axes", "concat with nothing"],
+)
+def test_what_is_left_out_does_not_confuse(
+    exact: Exact, layer: str, left: int, extra: Mapping[str, Array]
+) -> None:
+    text = f"g (float[1,3,6,6] x) => (float[1,4,6,6] y) {{ c = Conv(x, w1) {layer} y = Conv(p, w2) }}"
+    weights = {"w1": weight(8, 3, 1, 1, dead=(3,)), "w2": weight(4, left, 1, 1), **extra}
+    model = build(text, weights, 17)
+    if "MaxPool" in layer:
+        model.graph.node[1].output.append("")
+    assert prune(model, align=1).report.channels_removed == (3 if left == 6 else 1)
+
+
+@pytest.mark.parametrize(("gain", "variance"), [(1, 100), (0.01, 60_000)], ids=["folds", "stays"])
+def test_a_norm_folds_into_half_precision_only_without_loss(gain: float, variance: float) -> None:
+    text = "g (float16[N,3,6,6] x) => (float16[N,6,6,6] y) { c = Conv(x, w) y = BatchNormalization(c, g, o, m, v) }"
+    half = {name: array.astype(np.float16) for name, array in {"w": weight(6, 3, 1, 1), **NORM}.items()}
+    half["g"], half["v"] = half["g"] * np.float16(gain), np.full(6, variance, np.float16)
+    pruned = prune(build(text, half, 17), verify=False).model
+    assert [node.op_type for node in pruned.graph.node] == ["Conv", *["BatchNormalization"] * (gain < 1)]
+
+
+def test_numbers_outside_their_type_are_no_constants(exact: Exact) -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        c = Conv(x, w1, b1)
+        u = Cast<to=13>(c)
+        f = Cast<to=1>(u)
+        y = Conv(f, w2)
+    }"""
+    weights = {"w1": np.zeros((8, 3, 1, 1), np.float32), "b1": bias(8, _1=-2.5), "w2": weight(4, 8, 1, 1)}
+    model = build(text, weights, 17)
+    assert prune(model, align=1, verify=False).report.channels_removed < 8
