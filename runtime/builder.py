@@ -187,7 +187,7 @@ def smallest_shapes(inputs: Sequence[Signature]) -> dict[str, Shape] | None:
 
 
 def choose_cache_folder(cache: str | os.PathLike[str] | bool) -> Path | None:
-    """The folder meant by a switcher's `cache`: True the default one, False none."""
+    """The folder meant by a switcher's `cache`: True the default one, False or an empty name none."""
     if cache is True:
         return device_cache.default_folder()
-    return Path(cache) if cache is not False else None
+    return Path(cache) if cache else None

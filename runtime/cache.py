@@ -22,7 +22,7 @@ from onnx_shift.runtime.errors import PortfolioError
 from onnx_shift.runtime.portfolio import Content, content_of, read_manifest, tensor_table, write_with_manifest
 from onnx_shift.runtime.session import Providers
 
-_FORMAT = 3  # raise it whenever entries written before must not be read any more
+_FORMAT = 4  # raise it whenever entries written before must not be read any more
 _STALE_S = 3600
 # Session configuration entries that change the optimised graph; onnxruntime tells their values, not which are set.
 _GRAPH_ENTRIES = (
@@ -35,12 +35,19 @@ _GRAPH_ENTRIES = (
         "disable_qdq_constant_folding", "disable_quant_qdq", "enable_dq_matmulnbits_fusion", "enable_quant_qdq_cleanup",
         "function_expansion_byte_limit", "function_expansion_node_limit", "graph_optimizations_loop_level",
         "kernel_dispatch_policy", "name_based_layer_assignment", "qdq_matmulnbits_accuracy_level",
-        "qdq_matmulnbits_block_size", "set_denormal_as_zero", "use_deterministic_compute",
+        "qdq_matmulnbits_block_size", "qdqisint8allowed", "set_denormal_as_zero", "use_deterministic_compute",
+        "x64quantprecision",
     )),
     *(f"mlas.{name}" for name in (
         "disable_kleidiai", "nchwc_depthwise_sliding", "nchwc_pointwise_conv_max_input_channel_batch", "use_lut_gemm",
     )),
 )  # fmt: skip
+_LOGGING = (
+    "log",
+    "profile",
+    "enable_profiling",
+    "optimized_model",
+)  # begin names of options that change no graph
 _PROCESSOR_FIELDS = ("model name", "flags", "Features", "CPU implementer", "CPU architecture", "CPU part")
 
 
@@ -73,7 +80,7 @@ def cache_key(model_sha256: str, options: ort.SessionOptions, providers: Provide
 
 
 def _readable_options(options: ort.SessionOptions) -> list[str]:
-    names = (name for name in dir(options) if not name.startswith("_"))
+    names = (name for name in dir(options) if not name.startswith(("_", *_LOGGING)))
     values: dict[str, object] = {name: getattr(options, name) for name in names}
     for entry in _GRAPH_ENTRIES:
         with suppress(RuntimeError):  # not set
@@ -102,6 +109,8 @@ def load(folder: Path, key: str) -> Content | None:
             return None
         members = read_archive(path)
         manifest = read_manifest(members)
+        if manifest["key"] != key:
+            raise PortfolioError("it is of another graph")
         return content_of(manifest, members)._replace(prepack=manifest["prepack"] is not False)
     except (PortfolioError, OSError, KeyError, TypeError, AttributeError) as error:
         _warn(f"{path}: ignored and made anew ({error})")
@@ -118,7 +127,7 @@ def store(folder: Path, key: str, content: Content) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         with atomic_open(_entry_path(folder, key)) as file:
-            body = {"tensors": tensor_table(content), "prepack": content.prepack}
+            body = {"key": key, "tensors": tensor_table(content), "prepack": content.prepack}
             write_with_manifest(file, body, [content.model, *content.weights.values()])
     except (OnnxShiftError, OSError) as error:
         _warn(f"{folder}: the optimised graph is not kept ({error})")

@@ -25,6 +25,20 @@ class Switchable(Protocol):
     def switch(self, target: str) -> object: ...
 
 
+def check_policy(policy: Policy) -> None:
+    """Raise SwitchError for what is no policy."""
+    interval_s = getattr(policy, "interval_s", None)
+    if (
+        not isinstance(interval_s, int | float)
+        or not interval_s > 0
+        or not callable(getattr(policy, "decide", None))
+    ):
+        raise SwitchError(
+            f"policy {policy!r}: a policy has interval_s, seconds above 0, and decide(load); "
+            f"here interval_s is {interval_s!r}"
+        )
+
+
 class Controller:
     """Asks `policy` at its interval, on a thread of its own, and switches as it answers; what fails is logged."""
 
@@ -75,11 +89,13 @@ class Controller:
         return load
 
     def _loop(self) -> None:
-        while not self._stop.wait(self._policy.interval_s):
+        interval_s = self._policy.interval_s
+        while not self._stop.wait(interval_s):
             switcher = self._switcher()
             if switcher is None:
                 return
             try:
+                interval_s = self._policy.interval_s
                 target = self._policy.decide(self.look(switcher))
                 if target is not None:
                     switcher.switch(target)

@@ -96,20 +96,20 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a mark first
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TraceError(f"{path}: cannot be read ({error})") from error
-    kind = next((name for name in ("load", "requests_per_second") if rows and name in rows[0]), None)
-    if kind is None or "seconds" not in rows[0] or len(rows) < 2:
+    kind = next((name for name in ("load", "requests_per_second") if rows and name in rows[0][1]), None)
+    if kind is None or "seconds" not in rows[0][1] or len(rows) < 2:
         raise TraceError(f"{path}: needs two rows or more of `seconds` and `load` or `requests_per_second`")
-    values = [
-        [_number(path, line, row, name) for name in ("seconds", kind)] for line, row in enumerate(rows, 2)
-    ]
+    values = [[_number(path, line, row, name) for name in ("seconds", kind)] for line, row in rows]
     times = np.array([time for time, _ in values])
     steps = np.diff(times)
-    if steps.min() <= 0 or not np.allclose(steps, steps[0], rtol=1e-6, atol=0):
+    rounded = 4 * np.spacing(np.abs(times).max())  # as times since 1970 are
+    if steps.min() <= 0 or not np.allclose(steps, steps[0], rtol=1e-6, atol=rounded):
         raise TraceError(f"{path}: `seconds` must rise by the same step from row to row")
-    return Trace(Path(path).stem, float(steps[0]), tuple(value for _, value in values), kind == "load")
+    return Trace(Path(path).stem, float(steps.mean()), tuple(value for _, value in values), kind == "load")
 
 
 def _number(path: str | os.PathLike[str], line: int, row: Mapping[str, str | None], name: str) -> float:

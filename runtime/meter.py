@@ -13,28 +13,30 @@ class Meter:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._running = self._completed = 0
+        self._running: dict[object, float] = {}  # when each request that is inside came
+        self._completed = 0
         self._busy_s = self._busy_since = 0.0
         self._latencies_ms: deque[float] = deque(maxlen=_MAX_LATENCIES)
 
-    def begin(self) -> float:
-        """Note that a request came; returns when, for `end`."""
+    def begin(self, request: object) -> None:
+        """Note that a request came."""
         with self._lock:
             now = self._clock()
             if not self._running:
                 self._busy_since = now
-            self._running += 1
-        return now
+            self._running[request] = now
 
-    def end(self, began: float) -> None:
-        """Note that the request that `began` then was answered, or failed."""
+    def end(self, request: object) -> None:
+        """Note that a request was answered, or failed; nothing where it never began."""
+        began = self._running.pop(request, None)
+        if began is None:
+            return
         with self._lock:
             now = self._clock()
-            self._running -= 1
             self._completed += 1
             self._latencies_ms.append((now - began) * 1e3)
             if not self._running:
-                self._busy_s += now - self._busy_since
+                self._busy_s, self._busy_since = self._busy_s + now - self._busy_since, now
 
     def read(self) -> tuple[int, int, float, tuple[float, ...]]:
         """Return requests inside and, since the last reading, completed, busy seconds, latencies in ms."""
@@ -43,7 +45,7 @@ class Meter:
                 now = self._clock()
                 self._busy_s += now - self._busy_since
                 self._busy_since = now
-            reading = self._running, self._completed, self._busy_s, tuple(self._latencies_ms)
+            reading = len(self._running), self._completed, self._busy_s, tuple(self._latencies_ms)
             self._completed, self._busy_s = 0, 0.0
             self._latencies_ms.clear()
         return reading

@@ -132,11 +132,13 @@ def _size_bytes(tensor: ExternalTensor) -> int:
 
 def _groups(tensors: Iterable[ExternalTensor]) -> Iterator[list[ExternalTensor]]:
     group: list[ExternalTensor] = []
+    size_bytes = 0
     for tensor in tensors:
         group.append(tensor)
-        if sum(map(_size_bytes, group)) >= _FILE_BYTES:
+        size_bytes += _size_bytes(tensor)
+        if size_bytes >= _FILE_BYTES:
             yield group
-            group = []
+            group, size_bytes = [], 0
     if group:
         yield group
 

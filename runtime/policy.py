@@ -78,6 +78,11 @@ class QueriesPerSecond:
     _looks: deque[Load] = field(default_factory=deque, init=False, repr=False)
     _no_rise_before_s: float = field(default=float("-inf"), init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        for name in ("interval_s", "window_s", "window_requests", "high", "patience"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be above 0")
+
     def decide(self, load: Load) -> str | None:
         """Return where to go, or None; see the class."""
         self._capacities.learn(load)
@@ -150,6 +155,7 @@ class LatencyObjective(QueriesPerSecond):
     _avoided: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.p95_ms > 0:
             raise ValueError(f"p95_ms={self.p95_ms}: a latency to keep must be above 0")
 

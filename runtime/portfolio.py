@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -159,6 +158,7 @@ class Portfolio:
         inputs: Sequence[Signature],
         outputs: Sequence[Signature],
         source: str | os.PathLike[str] | None = None,
+        limit_bytes: int = _DEFAULT_LIMIT_BYTES,
     ) -> None:
         self.variants = tuple(variants)
         self.inputs = tuple(inputs)
@@ -166,6 +166,7 @@ class Portfolio:
         self._by_name = {variant.name: variant for variant in variants}
         self._contents = dict(contents)
         self._prepared: dict[tuple[str, str], Content] = {}
+        self._limit_bytes = limit_bytes
         self._source = Path(source).absolute() if source is not None else None
         self._lock = threading.Lock()
 
@@ -213,7 +214,7 @@ class Portfolio:
             size_bytes = content.inflated_bytes
             if size_bytes > limit_bytes:
                 raise PortfolioError(f"{name}: {size_bytes} bytes inflated, above the limit of {limit_bytes}")
-        return cls(variants, contents, inputs, outputs, path)
+        return cls(variants, contents, inputs, outputs, path, limit_bytes)
 
     def __len__(self) -> int:
         return len(self.variants)
@@ -252,7 +253,7 @@ class Portfolio:
         if content is not None:
             return content
         assert self._source is not None  # only what can be read again is let go
-        again = Portfolio.open(self._source)
+        again = Portfolio.open(self._source, limit_bytes=self._limit_bytes)
         if name not in again or again[name].sha256 != self[name].sha256:
             raise PortfolioError(f"{self._source}: changed since it was opened: {name} is another model now")
         return again.content(name)
@@ -313,10 +314,14 @@ def write_with_manifest(file: IO[bytes], body: Mapping[str, Any], members: Seque
     import json  # late, like all that only reading or writing needs: the import is held to a budget
 
     hashes = {member.name: {"sha256": member.sha256(), "bytes": member.size_bytes} for member in members}
-    text = json.dumps(
-        {"format": FORMAT, **body, "members": hashes}, indent=1, ensure_ascii=False, allow_nan=False
-    )
-    write_archive(file, [new_member(MANIFEST, text.encode()), *members])
+    content = {"format": FORMAT, **body, "members": hashes}
+    try:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:  # NaN in what was measured, a name that is no text
+        raise PortfolioError(f"{MANIFEST}: cannot be written ({error})") from error
+    if len(text) > _MAX_MANIFEST_BYTES:
+        raise PortfolioError(f"{MANIFEST}: {len(text)} bytes, above the limit of {_MAX_MANIFEST_BYTES}")
+    write_archive(file, [new_member(MANIFEST, text), *members])
 
 
 def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
@@ -384,7 +389,7 @@ def _variant(entry: Mapping[str, Any], members: Mapping[str, Member], listed: Ma
     own = [path for path in members if path.startswith(f"{name}/")]
     identity = sha256("".join(listed[path]["sha256"] for path in own).encode())
     deflated_bytes = sum(members[path].stored_bytes for path in own)
-    return Variant(name, weight_bytes, deflated_bytes, identity, MappingProxyType(metadata))
+    return Variant(name, weight_bytes, deflated_bytes, identity, dict(metadata))
 
 
 def _signatures(rows: Sequence[Mapping[str, Any]]) -> list[Signature]:

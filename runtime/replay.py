@@ -7,12 +7,14 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from onnx_shift.runtime.builder import smallest_shapes
+from onnx_shift.runtime.controller import check_policy
 from onnx_shift.runtime.errors import RunError, SwitchError
 from onnx_shift.runtime.load import Trace, TraceError
 from onnx_shift.runtime.policy import LatencyObjective, Load, Policy
@@ -162,7 +164,9 @@ def replay(
         objective_ms = max(DEFAULT_OBJECTIVE_MS, 10 * service_ms[-1])
     capacity = 1e3 / service_ms[-1]
     arrived_s = trace.arrivals(capacity, np.random.default_rng(seed))
-    policy = _Watched(make_policy(objective_ms) if make_policy else LatencyObjective(p95_ms=objective_ms))
+    chosen = make_policy(objective_ms) if make_policy else LatencyObjective(p95_ms=objective_ms)
+    check_policy(chosen)
+    policy = _Watched(chosen)
     names = [variant.name for variant in portfolio]
     runs = {
         run: _serve(portfolio, arrived_s, trace.duration_s, asked, {**options, **given}, run, progress)
@@ -198,10 +202,14 @@ class _Watched:
 
     def decide(self, load: Load) -> str | None:
         try:
-            return self._policy.decide(load)
+            target = self._policy.decide(load)
+            names = ("smaller", "larger", *(variant.name for variant in load.variants))
+            if target is not None and target not in names:
+                raise SwitchError(f"no variant {target!r}; there are: {', '.join(names[2:])}")
         except Exception as error:
             self.failure = error
             raise
+        return target
 
 
 def _zeros(portfolio: Portfolio) -> dict[str, Any]:
@@ -252,20 +260,21 @@ def _serve(
         began = time.perf_counter()
 
         def work() -> None:
+            try:
+                serve()
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                failures.append(error)
+
+        def serve() -> None:
             nonlocal answered
             for index, due_s in enumerate(due):
                 wait_s = due_s - (time.perf_counter() - began)
                 if wait_s > 0:
                     time.sleep(wait_s)
                 active = names.index(switcher.active.name)
-                try:
+                with suppress(RunError, SwitchError):  # counted as failed
                     switcher.run(None, feed)
                     variant[index] = active
-                except (RunError, SwitchError):
-                    pass  # counted as failed
-                except BaseException as error:  # noqa: BLE001 - raised again below
-                    failures.append(error)
-                    return
                 latency_ms[index] = (time.perf_counter() - began - due_s) * 1e3
                 answered = index + 1
 

@@ -109,6 +109,8 @@ class OptionsSource:
     """
 
     def __init__(self, options: Options) -> None:
+        if options is not None and not callable(options) and not isinstance(options, ort.SessionOptions):
+            raise TypeError(f"sess_options: a SessionOptions, or a function that makes them, not {options!r}")
         self._make = options if callable(options) else ort.SessionOptions
         self._profiles = False
         if isinstance(options, ort.SessionOptions):

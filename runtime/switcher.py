@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # only a switcher with a policy needs them: importing the run
 
 _KEPT_RECORDS = 1000
 _INFLATING_THREADS = 4
+_LOOK_S = 0.05
 
 
 class SwitchRecord(NamedTuple):
@@ -58,12 +59,12 @@ class SwitchRecord(NamedTuple):
 
 
 class _Serving:
-    """A session that answers requests, how many are inside it, and which threads asked it anything."""
+    """A session that answers requests, the threads of those inside it, and which threads asked it anything."""
 
     def __init__(self, variant: Variant, session: ort.InferenceSession) -> None:
         self.variant = variant
         self.session = session
-        self.requests = 0
+        self.inside: dict[object, int] = {}
         self.callers: set[int] = set()
         self.retired = False
 
@@ -79,7 +80,7 @@ class ModelSwitcher:
     A `policy` decides by itself when to switch; `waiting` tells it how many requests wait in a queue of the
     application's own. `cache` is the folder for graphs optimised on this device: True for the default
     ($ONNX_SHIFT_CACHE, else the user's cache folder), False for none. Raises ProviderError, PortfolioError or
-    SwitchError.
+    SwitchError. A signal handler may call `close`, or `switch` unless in place.
     """
 
     def __init__(
@@ -108,7 +109,10 @@ class ModelSwitcher:
         self._last_shapes: dict[str, Shape] | None = None  # of the inputs of the last request
         self._records: deque[SwitchRecord] = deque(maxlen=_KEPT_RECORDS)
         self._switching = threading.RLock()  # one switch at a time
-        self._changed = threading.Condition(threading.Lock())  # guards the fields below
+        # Guards the fields below. Entered as the lock itself: an interruption inside Condition.__enter__, which is no
+        # one step as a lock's is, would leave it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._serving: _Serving | None = None
         self._failure: SwitchError | None = None
         self._closed = False
@@ -122,9 +126,10 @@ class ModelSwitcher:
             self._watch(policy, waiting)
 
     def _watch(self, policy: "Policy", waiting: Callable[[], int] | None) -> None:
-        from onnx_shift.runtime.controller import Controller
+        from onnx_shift.runtime.controller import Controller, check_policy
         from onnx_shift.runtime.meter import Meter
 
+        check_policy(policy)
         self._meter = Meter(self._clock)
         self._controller = Controller(self, policy, self._meter, waiting, self._clock)
         # An unclosed switcher's thread must end before the interpreter does: inside onnxruntime it would abort.
@@ -163,7 +168,7 @@ class ModelSwitcher:
 
     def io_binding(self) -> Binding:
         """Return a binding for `run_with_iobinding` that stays good when the model is switched."""
-        with self._lease() as session:
+        with self._lease(request=False) as session:
             return Binding(session)
 
     def run_with_iobinding(self, iobinding: "Binding | ort.IOBinding", run_options: Any = None) -> None:
@@ -182,7 +187,7 @@ class ModelSwitcher:
 
     def get_modelmeta(self) -> SimpleNamespace:
         """Return the active model's metadata, with the attributes of onnxruntime's ModelMetadata."""
-        with self._lease() as session:
+        with self._lease(request=False) as session:
             meta = session.get_modelmeta()  # a view into the session, which must not outlive it
             return SimpleNamespace(
                 **{name: getattr(meta, name) for name in dir(meta) if not name.startswith("_")}
@@ -190,12 +195,12 @@ class ModelSwitcher:
 
     def get_providers(self) -> list[str]:
         """Return the execution providers of the active session."""
-        with self._lease() as session:
+        with self._lease(request=False) as session:
             return list(session.get_providers())
 
     def get_provider_options(self) -> dict[str, Any]:
         """Return the options of these providers."""
-        with self._lease() as session:
+        with self._lease(request=False) as session:
             return dict(session.get_provider_options())
 
     def get_session_options(self) -> ort.SessionOptions:
@@ -214,7 +219,7 @@ class ModelSwitcher:
         """The active variant's own session, for what this class does not offer. Whoever holds it holds its
         memory.
         """
-        with self._lease() as session:
+        with self._lease(request=False) as session:
             return session
 
     @property
@@ -247,6 +252,8 @@ class ModelSwitcher:
 
     def _switch_in_place(self, variant: Variant) -> SwitchRecord:
         previous = self._active
+        if self._serving is not None and threading.get_ident() in self._serving.inside.values():
+            raise SwitchError("switching in place from within a request would wait for that request for ever")
         # What can go wrong on the disk goes wrong while the old one serves.
         self._builder.prepare(variant, threads=self._idle_processors())
         began = self._clock()
@@ -263,7 +270,7 @@ class ModelSwitcher:
         try:
             self._publish(self._ready(previous)[0])
         except BaseException as second:
-            with self._changed:
+            with self._lock:
                 self._failure = SwitchError(
                     f"{one_line(error)}; and going back failed too: {one_line(second)}"
                 )
@@ -308,7 +315,9 @@ class ModelSwitcher:
 
     def _publish(self, serving: _Serving) -> float:
         """Let `serving` answer from now on, and release what did before as soon as nobody is inside."""
-        with self._changed:
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the switcher was closed meanwhile")
             old, self._serving, self._active, self._failure = self._serving, serving, serving.variant, None
             idle = _retired_idle(old)
             self._changed.notify_all()
@@ -321,21 +330,28 @@ class ModelSwitcher:
         """Let nobody begin on the serving session any more, and release it when (`wait`: until) nobody is
         inside.
         """
-        with self._changed:
+        with self._lock:
             old, self._serving = self._serving, None
             idle = _retired_idle(old)
-            while wait and old is not None and old.requests:
-                self._changed.wait()
+            while wait and old is not None and old.inside:
+                self._changed.wait(_LOOK_S)  # who is interrupted while leaving may not say so
         if idle is not None:
             idle.session = None
 
     @contextmanager
-    def _lease(self) -> Iterator[ort.InferenceSession]:
-        """Yield the serving session, kept until the block ends; onnxruntime's refusals become RunError."""
+    def _lease(self, *, request: bool = True) -> Iterator[ort.InferenceSession]:
+        """Yield the serving session, kept until the block ends; onnxruntime's refusals become RunError.
+
+        Policies hear of it where it is a `request`. An interruption may come between any two calls: what is entered
+        here leaves by the first step of a `finally`, which is one call into C.
+        """
         self._check_process()
-        began = self._meter.begin() if self._meter is not None else 0.0
+        token, thread = object(), threading.get_ident()
+        serving, meter = None, self._meter if request else None
         try:
-            with self._changed:
+            if meter is not None:
+                meter.begin(token)
+            with self._lock:
                 while self._serving is None:
                     if self._closed:
                         raise ClosedError("the switcher is closed")
@@ -343,23 +359,26 @@ class ModelSwitcher:
                         raise SwitchError(str(self._failure)) from self._failure
                     self._changed.wait()
                 serving = self._serving
-                serving.requests += 1
-                serving.callers.add(threading.get_ident())
-            try:
-                yield serving.session
-            except RUN_ERRORS as error:
-                raise RunError(f"{serving.variant.name}: {one_line(error)}") from error
-            finally:
-                with self._changed:
-                    serving.requests -= 1
-                    idle = serving.retired and not serving.requests
-                    if idle:
-                        self._changed.notify_all()
-                if idle:
-                    serving.session = None
+                serving.inside[token] = thread
+                serving.callers.add(thread)
+            yield serving.session
+        except RUN_ERRORS as error:
+            raise RunError(f"{serving.variant.name if serving else ''}: {one_line(error)}") from error
         finally:
-            if self._meter is not None:
-                self._meter.end(began)
+            if serving is not None:
+                serving.inside.pop(token, None)
+                self._left(serving)
+            if meter is not None:
+                meter.end(token)
+
+    def _left(self, serving: _Serving) -> None:
+        """Release a retired session that nobody is inside any more."""
+        with self._lock:
+            idle = serving.retired and not serving.inside
+            if idle:
+                self._changed.notify_all()
+        if idle:
+            serving.session = None
 
     # --- the end --------------------------------------------------------------------------------------------
 
@@ -370,7 +389,7 @@ class ModelSwitcher:
         if self._controller is not None:
             self._controller.stop()
         with self._switching:
-            with self._changed:
+            with self._lock:
                 if self._closed:
                     return
                 self._closed = True
@@ -395,7 +414,7 @@ def _retired_idle(serving: _Serving | None) -> _Serving | None:
     if serving is None:
         return None
     serving.retired = True
-    return None if serving.requests else serving
+    return None if serving.inside else serving
 
 
 def _processors() -> int:

@@ -127,12 +127,34 @@ def test_the_key_depends_on_all_that_the_graph_depends_on(monkeypatch: pytest.Mo
     configured = ort.SessionOptions()
     configured.add_session_config_entry("session.disable_quant_qdq", "1")
     keys.add(cache_key("model", configured, CPU))
+    for entry in ("session.x64quantprecision", "session.qdqisint8allowed"):
+        configured = ort.SessionOptions()
+        configured.add_session_config_entry(entry, "1")
+        keys.add(cache_key("model", configured, CPU))
     monkeypatch.setattr(cache, "_processor", lambda: "another processor")
     keys.add(cache_key("model", options, CPU))
     monkeypatch.setattr(ort, "__version__", "9.9")
     keys.add(cache_key("model", options, CPU))
-    assert len(keys) == 8
+    assert len(keys) == 10
     assert cache_key("model", options, CPU) in keys
+
+
+def test_logging_makes_no_other_graph() -> None:
+    loud = ort.SessionOptions()
+    loud.logid, loud.log_severity_level, loud.enable_profiling = "mine", 0, True
+    loud.profile_file_prefix = "elsewhere"
+    assert cache_key("model", loud, CPU) == cache_key("model", ort.SessionOptions(), CPU)
+
+
+def test_an_entry_under_another_s_name_is_not_taken(
+    make_switcher: Make, tmp_path: Path, answers: Answers, images: np.ndarray
+) -> None:
+    answers_of(make_switcher(), images)
+    paths = sorted((tmp_path / "cache").glob("*.zip"))
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, contents[1:] + contents[:1], strict=True):
+        path.write_bytes(content)
+    assert_equal(answers_of(make_switcher(), images), answers)
 
 
 @pytest.mark.parametrize(

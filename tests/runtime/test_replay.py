@@ -51,12 +51,13 @@ def test_load_counts_requests_when_they_come(portfolio: Portfolio) -> None:
     meter = Meter(lambda: now[0])
     switchable = type("Switchable", (), {"portfolio": portfolio, "active": portfolio["small"]})()
     controller = Controller(switchable, Alternate(), meter, lambda: queue[0], lambda: now[0])
-    first = meter.begin()
+    meter.begin("first")
     queue[0], now[0] = 4, 1.0
     load = controller.look(switchable)
     assert (load.arrived, load.completed, load.waiting, load.interval_s) == (5, 0, 5, 1.0)
     assert load.busy_s == pytest.approx(1.0)
-    meter.end(first)
+    meter.end("first")
+    meter.end("of one that never began")
     queue[0], now[0] = 4, 3.0
     load = controller.look(switchable)
     assert (load.arrived, load.completed, load.waiting) == (0, 1, 4)
@@ -97,6 +98,51 @@ class Fails:
         return None
 
 
+def test_what_is_no_policy_is_refused(make_switcher: Make) -> None:
+    for policy, said in ((json, "None"), (type("Hasty", (), {"interval_s": 0, "decide": len})(), "0")):
+        with pytest.raises(SwitchError, match=f"a policy has interval_s, .* here interval_s is {said}$"):
+            make_switcher(policy=policy)
+
+
+def test_an_interval_that_fails_once_is_logged_and_asked_again(
+    make_switcher: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Flighty(Alternate):
+        reads = 0
+
+        @property
+        def interval_s(self) -> float:
+            self.reads += 1
+            if self.reads == 3:
+                raise ZeroDivisionError("of an interval")
+            return 0.01
+
+    policy = Flighty()
+    make_switcher(policy=policy)
+    give_up_s = time.monotonic() + 30
+    while policy.reads < 5 and time.monotonic() < give_up_s:
+        time.sleep(0.01)
+    assert policy.reads >= 5
+    assert "ZeroDivisionError: of an interval" in caplog.text
+
+
+def test_policies_hear_of_requests_alone(make_switcher: Make, images: np.ndarray) -> None:
+    class Idle(Alternate):
+        interval_s = 60.0
+
+    model = make_switcher(policy=Idle())
+    binding = model.io_binding()
+    binding.bind_cpu_input("input", images)
+    binding.bind_output("logits")
+    for _ in range(5):
+        model.run_with_iobinding(binding)
+        model.get_providers()
+        model.get_modelmeta()
+        assert model.session is not None
+    assert model._meter is not None
+    assert model._meter.read()[:2] == (0, 5)
+
+
 def test_a_policy_that_fails_is_logged_and_asked_again(
     make_switcher: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,6 +162,11 @@ def test_a_replay_without_its_policy_is_refused(
 
     with pytest.raises(SwitchError, match=r"the policy failed: ZeroDivisionError\('of a policy'\)"):
         serve(make_policy=lambda _: Fails())
+    lost = type("Lost", (), {"interval_s": 0.01, "decide": lambda self, load: "nonesuch"})
+    with pytest.raises(
+        SwitchError, match=r"the policy failed: .*no variant 'nonesuch'; there are: small, medium, large"
+    ):
+        serve(make_policy=lambda _: lost())
     for objective_ms in (0.0, -1.0, float("inf")):
         with pytest.raises(TraceError, match=f"an objective of {objective_ms:g} ms: must be above 0"):
             serve(objective_ms=objective_ms)

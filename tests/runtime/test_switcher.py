@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -298,6 +299,72 @@ def test_a_held_session_keeps_its_memory(make_switcher: Make, answers: Answers, 
         model.switch("smaller"), model.switch("larger")
     model.close()
     np.testing.assert_array_equal(held.run(None, {"input": images})[0], answers["medium"])
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import numpy as np
+import onnxruntime as ort
+from onnx_shift.runtime import ModelSwitcher
+options = ort.SessionOptions()
+options.intra_op_num_threads = 1
+model = ModelSwitcher(sys.argv[1], options, ["CPUExecutionProvider"], cache=False, overlap=False)
+feed = {"input": np.zeros((1, 3, 8, 8), np.float32)}
+stop = threading.Event()
+def interrupt():
+    while not stop.wait(0.002):
+        os.kill(os.getpid(), signal.SIGINT)
+count = 0
+threading.Thread(target=interrupt, daemon=True).start()
+while count < 1500:
+    try:
+        while True:
+            model.run(None, feed)
+    except KeyboardInterrupt:
+        count += 1
+while not stop.is_set():
+    try:
+        stop.set()
+        time.sleep(0.05)
+    except KeyboardInterrupt:
+        pass
+model.switch("larger")  # in place: it waits until nobody is inside
+model.run(None, feed)
+print("alive", model.active.name)
+os._exit(0)
+"""
+
+
+def test_interrupted_requests_leave(portfolio_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, portfolio_path]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "alive large\n", done.stderr
+
+
+def test_a_signal_handler_may_close_or_switch_beside(make_switcher: Make, images: np.ndarray) -> None:
+    model = make_switcher()
+    calls = iter([lambda: model.switch("larger"), lambda: model.switch("smaller"), model.close])
+    before = signal.signal(signal.SIGALRM, lambda *_: next(calls, lambda: None)())
+    try:
+        with pytest.raises(ClosedError):
+            for count in range(1_000_000):
+                if count % 20 == 0:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-4)
+                model.run(None, {"input": images})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_switching_in_place_from_within_a_request_is_refused(make_switcher: Make, images: np.ndarray) -> None:
+    model = make_switcher(overlap=False)
+    with (
+        model._lease(),
+        pytest.raises(SwitchError, match="from within a request would wait for that request"),
+    ):
+        model.switch("larger")
+    assert model.active.name == "medium"
+    assert model.switch("larger").active == "large"
 
 
 def test_closing_is_final_and_may_be_repeated(make_switcher: Make, images: np.ndarray) -> None:
