@@ -15,6 +15,8 @@ def kept_although_free(analysis: Analysis, plan: Plan) -> tuple[Kept, ...]:
     witness[analysis.classes[needed]] = needed
     names = list(analysis.channels)
     starts = np.asarray([analysis.first[name] for name in names])
+    tensors = np.searchsorted(starts, witness, side="right") - 1
+    readers = analysis.reader[witness]
     found = []
     for op, effect in zip(analysis.ops, analysis.effects, strict=True):
         name = op.output
@@ -23,19 +25,23 @@ def kept_although_free(analysis: Analysis, plan: Plan) -> tuple[Kept, ...]:
         numbers = analysis.numbers(name)
         free = analysis.channels[name].constant | (analysis.need[numbers] == FREE)
         reasons: dict[str, list[int]] = {}
-        for channel in np.nonzero(free & plan.keep[name])[0]:
-            group = int(analysis.classes[numbers][channel])
-            reason = plan.held_back.get(group) or _reason(analysis, int(witness[group]), names, starts, name)
-            reasons.setdefault(reason, []).append(int(channel))
+        channels = np.nonzero(free & plan.keep[name])[0]
+        groups = analysis.classes[numbers][channels]
+        known: dict[tuple[int, int], str] = {}
+        for channel, group, key in zip(
+            channels.tolist(),
+            groups.tolist(),
+            zip(tensors[groups].tolist(), readers[groups].tolist(), strict=True),
+            strict=True,
+        ):
+            if key not in known:
+                known[key] = "needed" if key[0] < 0 else _reason(analysis, names[key[0]], key[1], name)
+            reasons.setdefault(plan.held_back.get(group) or known[key], []).append(channel)
         found += [Kept(name, tuple(channels), reason) for reason, channels in reasons.items()]
     return tuple(found)
 
 
-def _reason(analysis: Analysis, number: int, names: list[str], starts: np.ndarray, own: str) -> str:
-    if number < 0:
-        return "needed"
-    tensor = names[int(np.searchsorted(starts, number, side="right")) - 1]
-    reader = int(analysis.reader[number])
+def _reason(analysis: Analysis, tensor: str, reader: int, own: str) -> str:
     tied = "" if tensor == own else f"tied to {tensor!r}, "
     if reader == -2:
         return f"{tied}a graph output" if tied else "it is a graph output"

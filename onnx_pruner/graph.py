@@ -119,6 +119,7 @@ def open_network(source: Source) -> Network:
     model, name = source.model, source.name
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
+    model = _in_order(model)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if not opset:
         raise PruneError(f"{name}: states no version of the standard operators (opset)")
@@ -159,6 +160,30 @@ def open_network(source: Source) -> Network:
     return Network(
         model, imported, originals, initializers, opset, shapes, types, inferred.vectors, captured, size_bytes
     )
+
+
+def _in_order(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every node behind those that it reads from, as the standard asks and runtimes do without."""
+    nodes = model.graph.node
+    maker = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    needs = [[maker[name] for name in (*node.input, *_captured(node)) if name in maker] for node in nodes]
+    if all(before < index for index, needed in enumerate(needs) for before in needed):
+        return model
+    order: dict[int, None] = {}
+    waiting = list(reversed(range(len(nodes))))
+    entered: set[int] = set()
+    while waiting:
+        index = waiting[-1]
+        missing = [] if index in entered else [before for before in needs[index] if before not in order]
+        entered.add(index)  # a node met again stands in a circle, which the checker tells
+        waiting += missing
+        if not missing:
+            order[waiting.pop()] = None
+    sorted_model = onnx.ModelProto()
+    sorted_model.CopyFrom(model)
+    del sorted_model.graph.node[:]
+    sorted_model.graph.node.extend(nodes[index] for index in order)
+    return sorted_model
 
 
 def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
@@ -235,10 +260,14 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def captured_names(graph: onnx.GraphProto) -> Iterator[str]:
     """Names that bodies of `graph`'s nodes read; a few too many do no harm, they only pin."""
     for node in graph.node:
-        for body in subgraphs(node):
-            yield from (name for inner in body.node for name in inner.input)
-            yield from (info.name for info in body.output)
-            yield from captured_names(body)
+        yield from _captured(node)
+
+
+def _captured(node: onnx.NodeProto) -> Iterator[str]:
+    for body in subgraphs(node):
+        yield from (name for inner in body.node for name in inner.input)
+        yield from (info.name for info in body.output)
+        yield from captured_names(body)
 
 
 @contextmanager

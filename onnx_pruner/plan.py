@@ -93,6 +93,7 @@ class _Planner:
         self.cut = cut
         self.held_back = held_back
         self.members = {name: analysis.classes[analysis.numbers(name)] for name in analysis.channels}
+        self.sizes = np.bincount(analysis.classes, minlength=len(cut))  # how many channels each class has
 
     def settle(self, align: int) -> None:
         units, worthwhile = ({}, {}) if align == 1 else (self._units(align), self._worthwhile())
@@ -160,8 +161,7 @@ class _Planner:
         """
         distinct, at = np.unique(classes, return_index=True)
         distinct = distinct[np.argsort(at)]
-        sizes = np.bincount(self.analysis.classes, minlength=len(self.cut))
-        return np.asarray(distinct[np.argsort(-sizes[distinct], kind="stable")])
+        return np.asarray(distinct[np.argsort(-self.sizes[distinct], kind="stable")])
 
     def _keep(self, classes: Index, why: str) -> None:
         self.cut[classes] = False

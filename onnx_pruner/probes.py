@@ -164,11 +164,14 @@ def _domains(graph: onnx.GraphProto) -> Iterator[Domain]:
     batch = frozenset(one.dims[0] for one in inputs if one.dims and isinstance(one.dims[0], str))
     free = {d for one in inputs for d in one.dims if isinstance(d, str)} - batch
     channels = {one.dims[1] for one in inputs if len(one.dims) > 2 and isinstance(one.dims[1], str)} - batch
+    asked = {symbol: size for symbol, size in _asked(graph, inputs) if symbol in free}
     choices: list[tuple[frozenset[str], dict[str, int]]] = []
     for size in FREE_SIZES if free else FREE_SIZES[:1]:
-        choices.append((batch, dict.fromkeys(free, size)))
+        choices.append((batch, dict.fromkeys(free, size) | asked))
         choices += [
-            (batch, dict.fromkeys(free, size) | dict.fromkeys(channels, n)) for n in (3, 1) if channels
+            (batch, dict.fromkeys(free, size) | dict.fromkeys(channels, n))
+            for n in (3, 1)
+            if channels - asked.keys()
         ]
     if batch:  # the leading axis of an input need not be a batch
         choices += [(frozenset(), dict.fromkeys(free | batch, size)) for size in FREE_SIZES]
@@ -177,6 +180,24 @@ def _domains(graph: onnx.GraphProto) -> Iterator[Domain]:
         for leading, sizes in choices:
             if not any(_is_huge(one, sizes) for one in inputs):
                 yield Domain(inputs, leading, sizes, below)
+
+
+def _asked(graph: onnx.GraphProto, inputs: Sequence[Input]) -> Iterator[tuple[int | str, int]]:
+    """Yield what layers that read an input directly ask of its channel axis, by their weights."""
+    by_name = {one.name: one for one in inputs}
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        one = by_name.get(node.input[0]) if node.input else None
+        shape = weights.get(node.input[1], ()) if len(node.input) > 1 else ()
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if one is None or len(shape) < 2 or len(one.dims) < 2:
+            continue
+        if node.op_type == "Conv":
+            yield one.dims[1], shape[1] * attributes.get("group", 1)
+        elif node.op_type == "Gemm" and not attributes.get("transA", 0):
+            yield one.dims[1], shape[1 if attributes.get("transB", 0) else 0]
+        elif node.op_type == "MatMul":
+            yield one.dims[-1], shape[-2]
 
 
 def _is_huge(one: Input, sizes: Mapping[str, int]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_shift.onnx_pruner import prune
+from onnx_shift.onnx_pruner import PruneError, prune
 from tests.onnx_pruner.conftest import Array, bias, build, ints, weight
 
 Exact = Callable[..., Any]
@@ -207,3 +207,39 @@ def test_numbers_outside_their_type_are_no_constants(exact: Exact) -> None:
     weights = {"w1": np.zeros((8, 3, 1, 1), np.float32), "b1": bias(8, _1=-2.5), "w2": weight(4, 8, 1, 1)}
     model = build(text, weights, 17)
     assert prune(model, align=1, verify=False).report.channels_removed < 8
+
+
+def test_nodes_may_come_in_any_order() -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        c = Conv(x, w1)
+        r = Relu(c)
+        s = Add(r, r)
+        y = Conv(s, w2)
+    }"""
+    model = build(text, {"w1": weight(8, 3, 1, 1, dead=(3,)), "w2": weight(4, 8, 1, 1)}, 17)
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(nodes))
+    result = prune(model, align=1)  # compared with the model as it is
+    assert [node.op_type for node in result.model.graph.node] == ["Conv", "Relu", "Add", "Conv"]
+    assert result.report.channels_removed == 1
+    model.graph.node[3].input[0] = "s"
+    with pytest.raises(PruneError, match="fails the ONNX checker"):
+        prune(model)  # in a circle
+
+
+@pytest.mark.parametrize(
+    ("inputs", "layer", "shape"),
+    [
+        ("float[N,F] x", "c = Gemm(x, w)", (784, 8)),
+        ("float[N,F] x", "c = Gemm<transB=1>(x, w)", (8, 784)),
+        ("float[N,L,F] x", "c = MatMul(x, w)", (50, 8)),
+        ("float[N,F,T] x", "c = Conv<group=2>(x, w)", (8, 40, 3)),
+    ],
+)
+def test_a_free_axis_is_verified_at_the_size_that_its_weights_ask(
+    inputs: str, layer: str, shape: tuple[int, ...]
+) -> None:
+    output = inputs.replace(" x", " y").replace("F", "G").replace("T", "U")
+    model = build(f"g ({inputs}) => ({output}) {{ {layer} y = Relu(c) }}", {"w": weight(*shape)}, 17)
+    assert prune(model).report.verified
