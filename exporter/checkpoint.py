@@ -50,7 +50,7 @@ def load_checkpoint(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
             f"{damaged} (no PyTorch file, or it holds more than tensors and plain values)"
         ) from error
     except Exception as error:  # here, too
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CheckpointError(f"{damaged} ({reason})") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{damaged} (holds a {type(loaded).__name__})")

@@ -12,6 +12,7 @@ from onnx_shift.exporter.progress import shown
 from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override, parse_settings
 from onnx_shift.exporter.recipe import preset as find_preset
 from onnx_shift.exporter.rounds import Level, Run, train
+from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.exporter.training import choose_device, emulates
 from onnx_shift.files import check_folder
 
@@ -87,7 +88,13 @@ def _train(
                 tensorboard=tensorboard,
             )
     except KeyboardInterrupt:
-        log.print(f"interrupted; the same command goes on from the last finished epoch in {folder}")
+        trained = RunFolder(folder).last.parent.exists()
+        where = (
+            f"from the last finished epoch in {folder}"
+            if trained
+            else "from the start: nothing was trained yet"
+        )
+        log.print(f"interrupted; the same command goes on {where}")
         raise typer.Exit(INTERRUPTED) from None
     if run.stopped:
         log.print(f"stopped early: {run.stopped}")

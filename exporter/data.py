@@ -208,6 +208,7 @@ def _load(name: str) -> dict[str, Any]:
     """Splits by name, through `datasets`, quietly."""
     try:
         import datasets
+        from PIL.Image import registered_extensions
     except ImportError as error:
         raise DataError(f"{name}: needs the package datasets, part of the extra onnx-shift[train]") from error
     datasets.disable_progress_bars()
@@ -217,6 +218,10 @@ def _load(name: str) -> dict[str, Any]:
     try:
         if path.is_file() or path.is_dir():
             files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+            if not files and not any(
+                file.suffix.lower() in registered_extensions() for file in path.rglob("*")
+            ):
+                raise FileNotFoundError("it holds no parquet files and no images")
             if files:
                 loaded = datasets.load_dataset("parquet", data_files=_by_split(files, path))
             else:

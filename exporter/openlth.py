@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint
-from onnx_shift.exporter.export import EXPORTED, export_checkpoint, export_onnx
+from onnx_shift.exporter.export import EXPORTED, ExportError, export_checkpoint, export_onnx
 from onnx_shift.exporter.masks import Mask, apply_mask
 from onnx_shift.models.registry import MODELS, build
 
@@ -41,9 +41,11 @@ def export_any(
         shape = (3, 32, 32) if "cifar" in name or name.startswith("vgg") else (3, 224, 224)
     prunable = sum(parameter.numel() for parameter in network.parameters() if parameter.dim() > 1)
     kept = sum(int((parameter != 0).sum()) for parameter in network.parameters() if parameter.dim() > 1)
-    export_onnx(
-        network, output, shape=shape, metadata={"ratio": f"{prunable / max(1, kept):.6g}", "model": name}
-    )
+    metadata = {"ratio": f"{prunable / max(1, kept):.6g}", "model": name}
+    try:
+        export_onnx(network, output, shape=shape, metadata=metadata)
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}; --shape gives the shape of its images") from error
     return f"{name}{masked}"
 
 

@@ -219,7 +219,10 @@ def preset(name: str) -> Recipe:
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe that `Recipe.to_json` wrote. Raises RecipeError naming the file."""
     try:
-        return check(from_fields(json.loads(read_bytes(path))))
+        values = json.loads(read_bytes(path))
+        if not {"model", "data"} <= values.keys():
+            raise RecipeError(f"{path}: no recipe: it names no model and data")
+        return check(from_fields(values))
     except (ValueError, TypeError, AttributeError) as error:
         raise RecipeError(f"{path}: not a recipe of this version ({error})") from error
 

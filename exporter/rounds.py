@@ -104,6 +104,7 @@ def train(
     whatever happens.
     """
     check(recipe)
+    find_method(recipe.method)  # before a folder is told to be of another recipe
     folder = RunFolder(Path(run_folder))
     chosen_device = choose_device(device)
     with join(chosen_device) as world:

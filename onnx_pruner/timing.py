@@ -18,7 +18,6 @@ ROUNDS = 15
 _FEWEST_ROUNDS = 5  # for models so slow that one call takes a good part of the seconds allowed
 NOISY_SPREAD = 0.10  # turns whose quartiles lie further apart than this are measured again, then marked
 _NOISY_RANGE = 2.0  # and turns of which one took so many times as long as another
-_MOST_CALLS_IN_A_TURN = 200
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _rounds(
             call = calls[name]
             call()
             turn = []
-            for _ in range(int(min(max(seconds / rounds / once[name], 1), _MOST_CALLS_IN_A_TURN))):
+            for _ in range(int(max(seconds / rounds / once[name], 1))):
                 start = clock()
                 call()
                 turn.append((clock() - start) * 1000)

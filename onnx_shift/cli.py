@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,10 +17,14 @@ from rich.text import Text
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.version import __version__
 
+if TYPE_CHECKING:
+    from onnx_shift.runtime.portfolio import Portfolio
+
 app = typer.Typer(
     name="onnx-shift",
     help="Turn a sparse convolutional network into a portfolio of small, fast ONNX models, and switch between them.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -357,6 +361,12 @@ def profile(
 
     if output is not None:
         check_output(output, *models, *([Path(data)] if data else []))
+    for option, given in {"--mean": mean, "--std": std, "--image-size": image_size, "--image-column": image_column,
+                          "--label-column": label_column}.items():  # fmt: skip
+        if given is not None and data is None:
+            raise OnnxShiftError(
+                f"{option}: says how the images of --data are to be read, and there is no --data"
+            )
     settings = Settings(
         batches=batch or [1],
         providers=provider or [CPU],
@@ -485,16 +495,16 @@ def pack(
     out.print(portfolio_table(portfolio))
     for name, reason in selection.dropped.items():
         log.print(f"left out {name}: {reason}", highlight=False)
-    out.print(f"{output}: {len(portfolio)} variants, {show_file_size(output)}", highlight=False)
+    out.print(f"{output}: {show_portfolio_size(portfolio, output)}", highlight=False)
     for line in selection_lines(selection):
         out.print(line, highlight=False)
 
 
-def show_file_size(path: Path) -> str:
-    """Return the file's size for people."""
-    from onnx_shift.tables import show_bytes
+def show_portfolio_size(portfolio: "Portfolio", path: Path) -> str:
+    """Return the number of variants and the file's size for people."""
+    from onnx_shift.tables import show_bytes, show_number
 
-    return show_bytes(path.stat().st_size)
+    return f"{show_number(len(portfolio), 'variant')}, {show_bytes(path.stat().st_size)}"
 
 
 @app.command()
@@ -520,9 +530,7 @@ def _inspect_portfolio(file: Path, as_json: bool) -> None:
         print_json(portfolio_summary(portfolio))
         return
     out.print(portfolio_table(portfolio))
-    out.print(
-        f"{len(portfolio)} variants, {show_file_size(file)}, {signature_line(portfolio)}", highlight=False
-    )
+    out.print(f"{show_portfolio_size(portfolio, file)}, {signature_line(portfolio)}", highlight=False)
 
 
 def _inspect_model(file: Path, as_json: bool) -> None:
@@ -545,7 +553,7 @@ def report(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder with profile.json and what else there is, or a portfolio.",
+            help="A folder of a training, or with profile.json and what else there is, or a portfolio.",
             metavar="RUN_OR_PORTFOLIO",
         ),
     ],
@@ -604,8 +612,8 @@ def replay(
     trace: Annotated[
         str,
         typer.Option(
-            help="The load: ramp, step, burst, day, or a CSV file with the columns seconds and load (1: what the "
-            "largest variant can serve) or requests_per_second."
+            help="The load: ramp, step, burst, day, or a CSV file with the columns seconds, in equal steps, "
+            "and load (1: what the largest variant can serve) or requests_per_second."
         ),
     ] = "day",
     output: Annotated[

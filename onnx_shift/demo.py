@@ -264,6 +264,12 @@ def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:
             f"Memory: {least:.1f} to {most:.1f} MB with the portfolio and one variant active, "
             f"{memory['all_sessions_mb']:.1f} MB with a session of each of the {len(kept)} variants open."
         )
+    if any(
+        latency["noisy"] for entry in profile["variants"].values() for latency in entry["latency_ms"].values()
+    ):
+        lines.append(
+            "Noise: ~ marks latencies whose rounds lay far apart; a quieter machine gives better ones."
+        )
     runs = figures["replay"]["runs"]
     lines.append(
         f"Under load: {runs['policy']['within_objective']:.1%} of the requests answered in time by switching, "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.tables import show_number
 
 if TYPE_CHECKING:
     from onnx_shift.exporter.data import Dataset, Normalisation, Split
@@ -148,7 +149,7 @@ def _check_channels(normalisation: "Normalisation", dataset: "Dataset", model: P
     if count not in (1, channels):
         whose = "--mean and --std" if model is None else f"{model}: its metadata onnx_shift.normalisation"
         raise OnnxShiftError(
-            f"{whose} have {count} numbers, the images of {dataset.name} {channels} channel(s)"
+            f"{whose} have {count} numbers, the images of {dataset.name} {show_number(channels, 'channel')}"
         )
 
 

@@ -9,7 +9,8 @@ from onnx_shift.charts import Axis, Point, cost_axis, linear_axis, pareto_front,
 from onnx_shift.markup import Column, download, folded, folded_table, table
 from onnx_shift.replay_section import replay_section
 from onnx_shift.report import Evidence, Pruning
-from onnx_shift.tables import show_bytes, show_count, show_latency, show_range, show_share
+from onnx_shift.tables import show_bytes, show_count, show_latency, show_number, show_range, show_share
+from onnx_shift.training_section import training_section
 
 Entry = Mapping[str, Any]
 
@@ -21,6 +22,8 @@ def render_page(evidence: Evidence) -> str:
         sections.append(_tiles(evidence))
         sections.append(_trade_offs(evidence))
         sections.append(_variants(evidence))
+    if evidence.levels:
+        sections.append(training_section(evidence.levels))
     if evidence.prunings:
         sections.append(_layers(evidence.prunings))
     if evidence.replay:
@@ -69,7 +72,7 @@ def _measured_on(profile: Entry | None) -> list[str]:
     date = f"{machine['date']} " if machine.get("date") else ""
     return [
         f"Measured {date}on {machine['processor']}, {machine['cores']} cores, with onnxruntime "
-        f"{machine['onnxruntime']}, {', '.join(machine['providers'])}, {machine['threads']} thread(s)."
+        f"{machine['onnxruntime']}, {', '.join(machine['providers'])}, {show_number(machine['threads'], 'thread')}."
     ]
 
 

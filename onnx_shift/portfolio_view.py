@@ -41,7 +41,7 @@ def portfolio_table(portfolio: "Portfolio") -> Table:
             show_bytes(variant.weight_bytes),
             show_bytes(variant.deflated_bytes),
             "–" if variant.accuracy is None else show_share(variant.accuracy),
-            f"{ratio:g}" if isinstance(ratio, int | float) else "–",
+            f"{ratio:.3g}" if isinstance(ratio, int | float) else "–",
         )
     return table
 

@@ -54,8 +54,18 @@ def _table(layers: "list[LayerChange]") -> Table:
 
 
 def _totals(report: "PruneReport", out: Console, output: Path) -> None:
-    def line(title: str, before: float, after: float, scale: float = 1, digits: int = 0) -> None:
-        factor = f"{before / after:.2f}× fewer" if after and before / after >= 1.005 else "unchanged"
+    def line(
+        title: str, before: float, after: float, scale: float = 1, digits: int = 0, less: str = "fewer"
+    ) -> None:
+        factor = (
+            f"{before / after:.2f}× {less}"
+            if after and before / after >= 1.005
+            else f"{1 - after / before:.2%} {less}"
+        )
+        if before == after:
+            factor = "unchanged"
+        elif after > before:
+            factor = f"{after / before - 1:.2%} more"
         figures = f"{title:<22}{before / scale:>16,.{digits}f} → {after / scale:<14,.{digits}f} "
         out.print(Text.assemble(figures, (factor, "bold")), highlight=False)
 
@@ -63,7 +73,7 @@ def _totals(report: "PruneReport", out: Console, output: Path) -> None:
     line("parameters", report.parameters_before, report.parameters_after)
     if report.macs_before is not None and report.macs_after is not None:
         line("multiply–accumulates", report.macs_before, report.macs_after)
-    line("megabytes", report.bytes_before, report.bytes_after, 1e6, 2)
+    line("megabytes", report.bytes_before, report.bytes_after, 1e6, 2, "smaller")
     line("nodes", report.nodes_before, report.nodes_after)
     if report.align > 1 and report.parameters_after_align_1 < report.parameters_after:
         out.print(

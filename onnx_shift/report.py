@@ -1,5 +1,7 @@
 """Gather what a run's folder or a portfolio holds, for the report."""
 
+import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +12,7 @@ from typing import Any
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import read_bytes
+from onnx_shift.tables import show_number
 
 _PROFILE, _REPLAY = "profile.json", "replay.json"
 _ORIGIN = {"preset": "preset", "method": "method", "seed": "seed", "version": "onnx-shift"}
@@ -37,7 +40,8 @@ class Evidence:
     """What a report may show; what is absent leaves its section out, and `missing` says how to get it.
 
     `dropped` gives the reason for every variant that is not worth shipping; it is None where nothing was chosen,
-    for a `refusal` if one was tried. `origin` says where all this was read.
+    for a `refusal` if one was tried. `levels` are those of a training: ratio, weights kept, accuracy. `origin` says
+    where all this was read.
     """
 
     title: str
@@ -47,6 +51,7 @@ class Evidence:
     refusal: str = ""
     prunings: Mapping[str, Pruning] = field(default_factory=dict)
     replay: Mapping[str, Any] | None = None
+    levels: Sequence[Mapping[str, float]] = ()
     missing: Sequence[str] = ()
     origin: Sequence[str] = ()
 
@@ -59,8 +64,9 @@ def gather_evidence(source: Path) -> Evidence:
     """Return what there is to show of `source`, a folder with models and profile, or a portfolio.
 
     A folder and the folders in it are searched for one profile and one replay, first for those called profile.json
-    and replay.json in the folder itself, and for reports of `prune --report`. Raises OnnxShiftError naming the file
-    that is not what it should be, or where there is nothing to show.
+    and replay.json in the folder itself, for reports of `prune --report`, and for the levels.csv of a training. What is
+    not of the profile's variants is left out. Raises OnnxShiftError naming the file that is not what it should be, or
+    where there is nothing to show.
     """
     if source.is_dir():
         return _of_folder(source)
@@ -73,8 +79,11 @@ def _of_folder(folder: Path) -> Evidence:
         path for path in found if path == folder / _PROFILE or _has(found[path], "variants", "machine")
     ]
     replays = [path for path in found if path == folder / _REPLAY or _has(found[path], "trace", "runs")]
-    unused = [*profiles[1:], *replays[1:]]
     profile = _checked(profiles[0], found[profiles[0]], "profile", _PROFILE_SHAPE) if profiles else None
+    names = None if profile is None else set(profile["variants"])
+    strangers = [path for path in replays if not _is_of(names, found[path])]
+    replays = [path for path in replays if path not in strangers]
+    unused = [*profiles[1:], *replays[1:], *strangers]
     replay = None
     if replays:
         replay = _checked(replays[0], found[replays[0]], "replay", _replay_shape(found[replays[0]]))
@@ -85,15 +94,18 @@ def _of_folder(folder: Path) -> Evidence:
             continue
         report = _checked(path, content, "report of onnx-shift prune", _PRUNING_SHAPE)
         name = Path(report["source"]).stem
-        if name in prunings:
+        known = names is None or any(other == name or other.startswith(f"{name}.") for other in names)
+        if name in prunings or not known:
             unused.append(path)
         elif report["layers"]:
             prunings[name] = _pruning(report)
             reports.append(path)
         else:
             without.append(f"{path.relative_to(folder)} tells of no layer with weights")
-    if profile is None and not prunings and replay is None:
-        reason = without[0] if without else "holds no profile, pruning report or replay"
+    trained = next(iter((*folder.glob("levels.csv"), *sorted(folder.glob("*/levels.csv")))), None)
+    levels = _levels(trained) if trained is not None else []
+    if profile is None and not prunings and replay is None and not levels:
+        reason = without[0] if without else "holds no training, profile, pruning report or replay"
         raise OnnxShiftError(f"{folder}: {reason}; see onnx-shift profile --help")
 
     missing = [f"channels per layer: {reason}" for reason in without]
@@ -110,6 +122,7 @@ def _of_folder(folder: Path) -> Evidence:
         )
     if replay is None:
         missing.append(f"switching under load: onnx-shift replay PORTFOLIO.zip -o {folder}")
+    taken = [*profiles[:1], *replays[:1], *([trained] if trained is not None else [])]
     return Evidence(
         f"Variants of {folder.resolve().name}",
         profile,
@@ -118,9 +131,32 @@ def _of_folder(folder: Path) -> Evidence:
         refusal,
         prunings,
         replay,
+        levels,
         missing,
-        _read_from(folder, [*profiles[:1], *replays[:1]], reports, unused),
+        _read_from(folder, taken, reports, unused),
     )
+
+
+def _levels(path: Path) -> list[Mapping[str, float]]:
+    """What `train` wrote of its levels."""
+    rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode(errors="replace"))))
+    try:
+        keys = ("level", "ratio", "kept", "total", "accuracy")
+        levels: list[Mapping[str, float]] = [{key: float(row[key]) for key in keys} for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise OnnxShiftError(f"{path}: no list of levels, as train writes it ({error})") from error
+    if any(not (level["ratio"] >= 1 and 0 <= level["accuracy"] <= 1) for level in levels):
+        raise OnnxShiftError(
+            f"{path}: no list of levels, as train writes it (a ratio below 1, or no accuracy)"
+        )
+    return levels
+
+
+def _is_of(names: set[str] | None, replay: Mapping[str, Any] | None) -> bool:
+    """Whether a replay, where it tells its variants, is of the profile's."""
+    served = None if replay is None else replay.get("variants")
+    told = isinstance(served, list) and all(isinstance(name, str) for name in served)
+    return names is None or not told or names.issuperset(served or [])
 
 
 def _searched(folder: Path) -> list[Path]:
@@ -211,7 +247,7 @@ def _unmeasured(profile: Mapping[str, Any]) -> list[str]:
 def _pruning(report: Mapping[str, Any]) -> Pruning:
     layers = [_layer(layer) for layer in report["layers"]]
     kept = [
-        f"{entry['tensor']}: {len(entry['channels'])} channel(s), {entry['reason']}"
+        f"{entry['tensor']}: {show_number(len(entry['channels']), 'channel')}, {entry['reason']}"
         for entry in report["kept"]
     ]
     return Pruning(layers, [*kept, *report["notes"]])

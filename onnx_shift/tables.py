@@ -27,6 +27,11 @@ def show_count(count: float) -> str:
     return f"{count:.3g} G"
 
 
+def show_number(number: int, what: str) -> str:
+    """A number of things, in words that fit one and many."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def show_share(share: float) -> str:
     """A share, such as an accuracy, in percent."""
     return f"{share:.2%}"
@@ -114,7 +119,6 @@ def demo_table(figures: Entry) -> Table:
         ("accuracy", "accuracy", show_share),
         ("params", "parameters", show_count),
         ("file", "file_bytes", show_bytes),
-        ("deflated", "deflated_bytes", show_bytes),
         ("ms", "latency", str),
         ("speed-up", "faster", str),
         ("packed", "packed", str),
@@ -179,7 +183,7 @@ def profile_notes(profile: Entry) -> list[str]:
     machine, variants = profile["machine"], profile["variants"]
     notes = [
         f"{machine['processor']}, {machine['cores']} cores; onnxruntime {machine['onnxruntime']}, "
-        f"{', '.join(machine['providers'])}, {machine['threads']} thread(s); {machine['date']}",
+        f"{', '.join(machine['providers'])}, {show_number(machine['threads'], 'thread')}; {machine['date']}",
         f"speed-up: against {profile['baseline']['name']}, median of interleaved rounds, and from the lowest to the "
         "highest",
         "spread: between the quartiles of the rounds, over their median; images/s: at the best batch",

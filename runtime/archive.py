@@ -148,6 +148,11 @@ def _read(file: IO[bytes] | _Memory, total_bytes: int) -> dict[str, Member]:
     end = file.read(_END.size)
     _, _, _, _, count, directory_bytes, directory_offset, _ = _END.unpack(end)
     if end != _end(count, directory_bytes, directory_offset):
+        file.seek(0)
+        if file.read(2) != b"PK":
+            raise PortfolioError(
+                "no portfolio: it is no zip archive, which onnx-shift pack makes of ONNX models"
+            )
         raise PortfolioError("no archive, or cut short: its end record is missing")
     if (
         directory_offset + directory_bytes + _END.size != total_bytes

@@ -11,6 +11,7 @@ from onnx_shift.runtime.meter import Meter
 from onnx_shift.runtime.policy import Load, Policy
 from onnx_shift.runtime.portfolio import Portfolio, Variant
 
+_FIRST_LOOK_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -56,7 +57,7 @@ class Controller:
         self._waiting = waiting or (lambda: 0)
         self._clock = clock
         self._looked_s = clock()
-        self._were_waiting = 0
+        self._were_waiting = self._looks = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="onnx-shift-policy", daemon=True)
 
@@ -90,7 +91,9 @@ class Controller:
 
     def _loop(self) -> None:
         interval_s = self._policy.interval_s
-        while not self._stop.wait(interval_s):
+        first_s = min(interval_s, _FIRST_LOOK_S)  # one that looks once a minute is not to wait for a minute
+        while not self._stop.wait(first_s if self._looks == 0 else interval_s):
+            self._looks += 1
             switcher = self._switcher()
             if switcher is None:
                 return

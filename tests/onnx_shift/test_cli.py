@@ -223,4 +223,4 @@ def test_names_are_printed_as_they_are(bad_folder: Path, tmp_path: Path) -> None
     named = model.rename(tmp_path / "net[v2].onnx")
     packed = CliRunner().invoke(app, ["pack", str(named), "-o", f"{tmp_path}/p[red].zip"])
     assert packed.output.splitlines()[1].split()[0] == "net[v2]"
-    assert f"{tmp_path}/p[red].zip: 1 variants" in packed.output
+    assert f"{tmp_path}/p[red].zip: 1 variant" in packed.output

@@ -208,7 +208,7 @@ def test_data_that_do_not_fit_the_model_are_refused_beforehand(models: list[Path
         (["--mean", "0.5", "--std", "0"], "--std 0: must be above 0 and finite"),
         (["--mean", "nan", "--std", "1"], "--mean nan: must be finite"),
         (["--mean", "0.5,0.5", "--std", "1"], "--mean and --std belong together: 2 numbers and 1"),
-        (["--mean", "0.5,0.5,0.5", "--std", "1,1,1"], "have 3 numbers, the images of digits 1 channel(s)"),
+        (["--mean", "0.5,0.5,0.5", "--std", "1,1,1"], "have 3 numbers, the images of digits 1 channel"),
         (["--image-size", "16"], "digits: are built in, 8x8 pixels: --image-size"),
         (["--image-column", "x"], "digits: are built in, 8x8 pixels: --image-size"),
     ],

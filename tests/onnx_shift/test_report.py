@@ -290,13 +290,13 @@ def test_folder_is_searched_for_profile_and_pruning_reports(tmp_path: Path) -> N
         (7, 7),
         (5, 0),
     ]
-    assert found.prunings["half"].kept == ["t: 2 channel(s), tied to x"]
+    assert found.prunings["half"].kept == ["t: 2 channels, tied to x"]
     assert found.replay == REPLAY
     assert found.missing == []
 
 
 def test_nothing_to_show_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OnnxShiftError, match="holds no profile, pruning report or replay"):
+    with pytest.raises(OnnxShiftError, match="holds no training, profile, pruning report or replay"):
         gather_evidence(tmp_path)
     with pytest.raises(OnnxShiftError, match=r"no\.zip"):
         gather_evidence(tmp_path / "no.zip")
@@ -377,7 +377,7 @@ def test_file_that_is_not_what_it_should_be_is_refused(
 
 
 def test_pruning_report_without_layers_is_left_out_and_named(tmp_path: Path) -> None:
-    empty = {"source": "relu.onnx", "layers": [], "kept": [], "notes": [], "parameters_after_align_1": 0}
+    empty = {"source": "half.onnx", "layers": [], "kept": [], "notes": [], "parameters_after_align_1": 0}
     _write(tmp_path / "relu.json", empty)
     with pytest.raises(OnnxShiftError, match=r"relu\.json tells of no layer with weights"):
         gather_evidence(tmp_path)
@@ -385,6 +385,35 @@ def test_pruning_report_without_layers_is_left_out_and_named(tmp_path: Path) -> 
     found = gather_evidence(tmp_path)
     assert found.prunings == {}
     assert found.missing[0] == "channels per layer: relu.json tells of no layer with weights"
+
+
+def test_a_folder_of_a_training_shows_its_levels(tmp_path: Path) -> None:
+    header = "level,round,ratio,kept,total,accuracy,onnx\n"
+    rows = "0,0,1.0,800,800,0.91,0.onnx\n1,1,2.0,400,800,0.925,1.onnx\n2,2,4.0,200,800,0.9,2.onnx\n"
+    (tmp_path / "levels.csv").write_text(header + rows)
+    found = gather_evidence(tmp_path)
+    page = render_page(found)
+    assert "91.00% dense; best 92.50% at 2 times fewer weights; 90.00% at 4 times fewer." in page
+    assert [row[3] for row in Links(page).csv["levels.csv"][1:]] == ["0.91", "0.925", "0.9"]
+    assert page.count('class="moment"') == 3
+    assert found.origin == ["Read from levels.csv."]
+    (tmp_path / "levels.csv").write_text(header + "0,0,0.5,800,800,0.91,level-00.onnx\n")
+    with pytest.raises(
+        OnnxShiftError, match=r"levels\.csv: no list of levels, as train writes it .a ratio below 1"
+    ):
+        gather_evidence(tmp_path)
+    (tmp_path / "levels.csv").write_text("level,ratio\n0,1\n")
+    with pytest.raises(OnnxShiftError, match=r"levels\.csv: no list of levels, as train writes it .'kept'"):
+        gather_evidence(tmp_path)
+
+
+def test_what_is_of_other_variants_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "profile.json").write_text(json.dumps(PROFILE))
+    other = json.loads(json.dumps(REPLAY).replace('"half"', '"stranger"'))
+    (tmp_path / "replay.json").write_text(json.dumps(other))
+    found = gather_evidence(tmp_path)
+    assert found.replay is None
+    assert found.origin == ["Read from profile.json.", "Found as well and not used: replay.json."]
 
 
 def test_figures_that_are_null_count_as_not_stated() -> None:
