@@ -15,9 +15,8 @@ def training_section(levels: Sequence[Level]) -> str:
     best = max(levels, key=lambda level: level["accuracy"])
     sparsest = levels[-1]
     lead = (
-        f"{show_share(levels[0]['accuracy'])} dense; best {show_share(best['accuracy'])} at {best['ratio']:.3g} times "
-        f"fewer weights; {show_share(sparsest['accuracy'])} at {sparsest['ratio']:.3g} times fewer. "
-        "On the test images, as trained."
+        f"{show_share(levels[0]['accuracy'])} dense; best {show_share(best['accuracy'])} at ratio {best['ratio']:.3g}; "
+        f"{show_share(sparsest['accuracy'])} at ratio {sparsest['ratio']:.3g}. On the test images, as trained."
     )
     title = "Accuracy in per cent against the ratio: weights of the dense network over those left"
     ticks = [(ratio, f"{ratio:.3g}") for ratio, _ in points]

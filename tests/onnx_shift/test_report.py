@@ -393,7 +393,7 @@ def test_a_folder_of_a_training_shows_its_levels(tmp_path: Path) -> None:
     (tmp_path / "levels.csv").write_text(header + rows)
     found = gather_evidence(tmp_path)
     page = render_page(found)
-    assert "91.00% dense; best 92.50% at 2 times fewer weights; 90.00% at 4 times fewer." in page
+    assert "91.00% dense; best 92.50% at ratio 2; 90.00% at ratio 4." in page
     assert [row[3] for row in Links(page).csv["levels.csv"][1:]] == ["0.91", "0.925", "0.9"]
     assert page.count('class="moment"') == 3
     assert found.origin == ["Read from levels.csv."]
