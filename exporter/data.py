@@ -322,8 +322,12 @@ def _images(name: str, part: Any, column: str, image_size: int | None, limit_byt
         raise DataError(f"{name}: holds no images")
     cells = part.cast_column(column, datasets.Image(decode=False))[column]
     first = _open_image(cells[0], f"{name}: image 0")
+    some = [first]
     if image_size is not None:
-        some = [first, *(_open_image(cells[i], f"{name}: image {i}") for i in range(1, min(len(cells), 64)))]
+        some += [_open_image(cells[i], f"{name}: image {i}") for i in range(1, min(len(cells), 64))]
+    if deep := next((image.mode for image in some if image.mode.startswith(("I", "F"))), None):
+        raise DataError(f"{name}: images of mode {deep} have more than 8 bits a channel; convert them first")
+    if image_size is not None:
         mode = "L" if all(image.mode in ("L", "1") for image in some) else "RGB"
         size = (image_size, image_size)
     else:
@@ -349,7 +353,15 @@ def _open_image(cell: Any, where: str) -> Any:
         source = io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else cell["path"]
         image = Image.open(source)
         image.load()
-    except (OSError, UnidentifiedImageError, AttributeError, TypeError, KeyError) as error:
+    except (
+        OSError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        AttributeError,
+        TypeError,
+        KeyError,
+        ValueError,
+    ) as error:
         raise DataError(f"{where} cannot be decoded ({error})") from error
     return image
 

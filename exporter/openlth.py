@@ -82,9 +82,10 @@ def _network(path: Path, state: dict[str, Tensor], model: str | None) -> tuple[n
     classes, channels = weights[-1].shape[0], weights[0].shape[1]
     for name in [model] if model is not None else MODELS:
         for width in _widths(weights[0].shape[0]):
-            network = build(name, num_classes=classes, in_channels=channels, width=width)
-            own = network.state_dict()
+            with torch.device("meta"):  # a wrong guess may be of any size
+                own = build(name, num_classes=classes, in_channels=channels, width=width).state_dict()
             if own.keys() == state.keys() and all(own[key].shape == state[key].shape for key in own):
+                network = build(name, num_classes=classes, in_channels=channels, width=width)
                 network.load_state_dict(state)
                 return network, name
     if model is not None:

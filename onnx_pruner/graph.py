@@ -90,7 +90,7 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Source:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
         if content.startswith(b"PK"):
-            raise PruneError(f"{path}: a zip archive, perhaps a portfolio, and no ONNX model") from error
+            raise PruneError(f"{path}: not an ONNX model but a zip archive, perhaps a portfolio") from error
         raise PruneError(f"{path}: not an ONNX model, or a truncated one ({error})") from error
     if not model.graph.node and not model.graph.output:
         raise PruneError(f"{path}: not an ONNX model (its graph is empty)")

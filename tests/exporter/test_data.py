@@ -176,6 +176,17 @@ def test_normalisation_scales_pixels() -> None:
     assert np.allclose(scaled, [[[[-1, 1]], [[0, 2]]]], atol=1e-6)
 
 
+def test_images_of_sixteen_bits_are_refused_also_where_they_are_resized(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for index in range(5):
+            Image.fromarray(np.full((8, 8), 300 * index, np.uint16)).save(tmp_path / name / f"{index}.png")
+    with pytest.raises(
+        DataError, match=r"images of mode I;16 have more than 8 bits a channel; convert them first"
+    ):
+        open_dataset(str(tmp_path), image_size=8)
+
+
 def test_first_images_cuts_the_training_split_alone() -> None:
     data = first_images(open_dataset("digits"), 100)
     assert (len(data.train), len(data.test)) == (100, 359)

@@ -91,6 +91,10 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
             {"layers.0.conv.weight": torch.ones(2, 2, 3, 3)},
             "fit none of the known models; name one with --model",
         ),
+        (
+            {"embedding.weight": torch.ones(1_000_000, 2)},
+            "fit none of the known models; name one with --model",
+        ),
         ({"epoch": 3}, "holds no weights"),
         ({"gamma": torch.ones(3)}, "holds no convolution or linear weights"),
         ({"mask_conv": torch.ones(4, 3, 3, 3)}, "holds no convolution or linear weights"),
