@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner import prune
 from tests.zoo import classifiers, tasks, zeros
 from tests.zoo.export import export_module, randomise
@@ -35,6 +37,9 @@ Example = tuple[Tensor, ...]
 
 def measure(work: Path) -> dict[str, Any]:
     del work
+    for module in ("simplify", "torch_pruning", "onnxsim"):
+        if find_spec(module) is None:
+            raise OnnxShiftError(f"{module} is not installed: pip install -c constraints.txt -e '.[bench]'")
     outcomes: dict[str, list[tuple[bool, bool, float, float]]] = {name: [] for name in TOOLS}
     for build in {**classifiers.FAMILIES, **tasks.FAMILIES}.values():
         module, example = sparse_network(build)

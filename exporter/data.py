@@ -24,6 +24,7 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
 MEMORY_LIMIT_BYTES = 8 << 30  # sets that decode to more are decoded batch by batch
+_SPLITS = ("train", "test", "validation", "valid", "val")
 HELD_OUT_SHARE = 5  # a set without a test split: every fifth image, of a fixed shuffle, is held out
 
 
@@ -170,6 +171,8 @@ def open_dataset(
     for part, labels in parts:
         images = _images(name_or_path, part, image, image_size, memory_limit_bytes)
         decoded.append(Split(images, labels))
+    if image_size is not None:
+        decoded = _same_channels(decoded)
     if decoded[0].images.shape[1:] != decoded[1].images.shape[1:]:
         raise DataError(
             f"{name_or_path}: training images are {decoded[0].images.shape[1:]}, test images "
@@ -225,7 +228,12 @@ def _load(name: str) -> dict[str, Any]:
             if files:
                 loaded = datasets.load_dataset("parquet", data_files=_by_split(files, path))
             else:
-                loaded = datasets.load_dataset("imagefolder", data_dir=str(path))
+                splits = {f.name.lower(): f"{f}/**" for f in path.iterdir() if f.name.lower() in _SPLITS}
+                capitals = (
+                    "train" in splits and not (path / "train").exists()
+                )  # which `datasets` takes for a class
+                where = {"data_files": splits} if capitals else {"data_dir": str(path)}
+                loaded = datasets.load_dataset("imagefolder", **where)
         elif path.is_absolute() or name.count("/") > 1 or path.suffix == ".parquet":
             raise FileNotFoundError("no such file or folder")
         else:
@@ -249,7 +257,7 @@ def _by_split(files: Sequence[Path], below: Path) -> dict[str, list[str]]:
         known = [
             split
             for part in (file.name, *file.relative_to(below).parts[-2:-1])
-            for split in ("train", "test", "validation", "valid", "val")
+            for split in _SPLITS
             if part.lower().startswith(split)
         ]
         splits.setdefault(known[0] if known else "train", []).append(str(file))
@@ -344,6 +352,19 @@ def _images(name: str, part: Any, column: str, image_size: int | None, limit_byt
         images[start : start + 1024] = encoded[start : start + 1024]
     encoded.pool.shutdown()
     return images
+
+
+def _same_channels(splits: list[Split]) -> list[Split]:
+    """Grey images in colour where another split is."""
+    channels = max(split.images.shape[1] for split in splits)
+    return [
+        split if split.images.shape[1] == channels else Split(_coloured(split.images), split.labels)
+        for split in splits
+    ]
+
+
+def _coloured(grey: Uint8 | Encoded) -> Uint8 | Encoded:
+    return replace(grey, mode="RGB") if isinstance(grey, Encoded) else np.repeat(grey, 3, axis=1)
 
 
 def _open_image(cell: Any, where: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from onnx_shift.errors import OnnxShiftError
@@ -75,64 +76,70 @@ def join(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-class _SumOverProcesses(torch.autograd.Function):
-    """The sum of every process's tensor; the gradient is summed likewise."""
+class _NormaliseOverProcesses(torch.autograd.Function):
+    """BatchNorm by the statistics of the batch over all processes: (N, C, …) to the same shape, with mean and biased
+    variance (C,) and the number of values behind them. One exchange forward, one backward.
+    """
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        summed = tensor.clone()
-        dist.all_reduce(summed)
-        return summed
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
+        count = x.new_tensor([x.numel() // x.shape[1]], dtype=weight.dtype)
+        mean, variance = x.new_zeros((2, x.shape[1]), dtype=weight.dtype)  # of no image: nothing
+        if len(x):
+            mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
+        of_all = mean.new_zeros(dist.get_world_size(), 1 + 2 * len(mean))  # a row of each process
+        of_all[dist.get_rank()] = torch.cat([count, mean, variance])
+        dist.all_reduce(of_all)
+        counts, means, variances = of_all.split([1, len(mean), len(mean)], dim=1)
+        total = counts.sum()
+        mean = (counts * means).sum(0) / total
+        variance = (counts * (variances + (means - mean).square())).sum(0) / total
+        ctx.save_for_backward(x, weight, mean, variance, total)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance, total)
+        return _normalise(x, weight, bias, mean, variance, eps), mean, variance, total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        summed = gradients[0].contiguous().clone()
-        dist.all_reduce(summed)
-        return summed
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, variance, total = ctx.saved_tensors
+        # As if mean and variance were constants; then what went through them is taken away.
+        through, of_weight, of_bias = x, *torch.zeros_like(weight).expand(2, -1)
+        if len(x):
+            through, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+                gradients[0], x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+            )
+        sums = torch.cat([of_weight, of_bias])
+        dist.all_reduce(sums)
+        slope, offset = weight * torch.rsqrt(variance + ctx.eps) * sums.view(2, -1) / total
+        through = through - _normalise(x, slope, offset, mean, variance, ctx.eps)
+        return through, of_weight, of_bias, None
 
 
-def _sum_over_processes(tensor: Tensor) -> Tensor:
-    summed: Tensor = _SumOverProcesses.apply(tensor)  # type: ignore[no-untyped-call]
-    return summed
+def _normalise(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+    return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps) if len(x) else x.clone()
 
 
-class LocalBatchNorm(nn.BatchNorm2d):
-    """BatchNorm of one process, of any number of dimensions."""
+class GlobalBatchNorm(nn.BatchNorm2d):
+    """BatchNorm whose statistics in training are those of the batch over all processes, on any device and of any
+    number of dimensions.
+    """
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
-
-
-class GlobalBatchNorm(LocalBatchNorm):
-    """BatchNorm whose statistics in training are those of the batch over all processes, on any device."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
-        x = input.float()
-        dims, per_channel = (0, *range(2, x.dim())), (1, -1, *[1] * (x.dim() - 2))
-        count = torch.tensor([x.numel() // x.shape[1]], dtype=x.dtype, device=x.device)
-        sums = _sum_over_processes(torch.cat([x.sum(dims), count]))
-        total = sums[-1].detach()
-        mean = sums[:-1] / total
-        centred = x - mean.view(per_channel)
-        variance = _sum_over_processes(centred.square().sum(dims)) / total
+        out, mean, variance, total = _NormaliseOverProcesses.apply(  # type: ignore[no-untyped-call]
+            input.float(), self.weight, self.bias, self.eps
+        )
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * total / (total - 1), self.momentum)
             self.num_batches_tracked.add_(1)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale.view(per_channel) + self.bias.view(per_channel)).to(input.dtype)
-
-
-def local_batchnorm(model: nn.Module) -> nn.Module:
-    """Make BatchNorm of `model` use the statistics of this process alone, in place; returns it."""
-    for module in model.modules():
-        if isinstance(module, GlobalBatchNorm | nn.SyncBatchNorm):
-            module.__class__ = LocalBatchNorm  # type: ignore[assignment]
-    return model
+        return out.to(input.dtype)  # type: ignore[no-any-return]
 
 
 def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:

@@ -291,6 +291,12 @@ def check(recipe: Recipe) -> Recipe:
         value = getattr(recipe, field)
         if value not in choices:
             raise RecipeError(f"--{_option(field)} {value}: choose one of {', '.join(choices)}")
+    for field, value in vars(recipe).items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise RecipeError(f"--{_option(field)} {value}: must be finite")
+    if recipe.std is not None and not all(number > 0 for number in recipe.std):
+        raise RecipeError(f"--set std={recipe.std}: must be above 0")
     for field in ("epochs", "batch_size", "learning_rate", "width", "refill_widen", "refill_multiple"):
         if not getattr(recipe, field) > 0:
             raise RecipeError(f"--{_option(field)} {getattr(recipe, field)}: must be above 0")

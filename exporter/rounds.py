@@ -5,7 +5,6 @@ A run is a sequence of epochs, each of which depends only on the recipe and on t
 That is what makes a killed run end with the same weights as an undisturbed one.
 """
 
-import copy
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from onnx_shift.exporter.augmentation import Draws
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from onnx_shift.exporter.data import Dataset, Normalisation, first_images, open_dataset
-from onnx_shift.exporter.distributed import World, join, local_batchnorm
+from onnx_shift.exporter.distributed import World, join
 from onnx_shift.exporter.export import export_checkpoint, to_onnx
 from onnx_shift.exporter.masks import (
     Mask,
@@ -157,12 +156,7 @@ class _Session:
             )
         self.normalisation = stated if fits else data.measure()
         torch.manual_seed(derive_seed(recipe.seed, "initial"))
-        model = build(
-            recipe.model,
-            num_classes=len(data.class_names),
-            in_channels=channels,
-            width=recipe.width,
-        )
+        model = self._build()
         check_output(model, data.image_shape, len(data.class_names))
         self._initialise(model)
         to_onnx(model, shape=data.image_shape)  # what cannot be exported is refused before hours of training
@@ -183,6 +177,10 @@ class _Session:
         self.history: list[dict[str, Any]] = []
         self.ratio = 1.0
         self.clock = Clock(self._steps_until(last, self.total_steps))
+
+    def _build(self) -> nn.Module:
+        channels, classes = self.data.image_shape[0], len(self.data.class_names)
+        return build(self.recipe.model, num_classes=classes, in_channels=channels, width=self.recipe.width)
 
     def _initialise(self, model: nn.Module) -> None:
         if self.recipe.initialisation != "own":
@@ -304,7 +302,7 @@ class _Session:
         before.
         """
         target = self.recipe.min_accuracy
-        if target is None or len(levels) < 2 or levels[-1].accuracy >= target:
+        if target is None or not 1 < len(levels) < len(self.level_rounds) or levels[-1].accuracy >= target:
             return ""
         if levels[-1].accuracy > levels[-2].accuracy:
             return ""
@@ -323,7 +321,9 @@ class _Session:
         }[self.method.source]
 
     def _prune(self, round_: int, mask: Mask) -> Mask:
-        model = local_batchnorm(copy.deepcopy(self.trainer.model))
+        model = self._build().to(
+            self.trainer.device
+        )  # a copy of the trained one may hold tensors of its last batch
         model.load_state_dict(self._load(self._source(round_))["model"])
         share = self.recipe.prune_share if self.method.iterative else 0.5
         keep = count_all(mask)

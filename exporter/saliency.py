@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from onnx_shift.exporter.masks import Scores
 from onnx_shift.exporter.scoring import Scoring
@@ -30,7 +31,8 @@ def grasp(scoring: Scoring) -> Scores:
     gradients = _gradients(scoring, temperature=GRASP_TEMPERATURE)
     flow = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for images, labels in scoring.batches(SCORING_BATCHES):
-        loss = F.cross_entropy(scoring.model(images) / GRASP_TEMPERATURE, labels)
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+            loss = F.cross_entropy(scoring.model(images) / GRASP_TEMPERATURE, labels)
         with_graph = _grad(loss, weights.values(), create_graph=True)
         product = torch.stack(
             [(g * gradients[name]).sum() for name, g in zip(weights, with_graph, strict=True)]

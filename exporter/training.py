@@ -1,6 +1,7 @@
 """One model, its optimiser and the images on one device: training an epoch, measuring the accuracy."""
 
 import hashlib
+import random
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -78,12 +79,29 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def _seed_all(seed: int) -> None:
+    """Seed every generator that a forward of anybody's may draw from."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where training stands within a round: steps count the batches of the round, epochs follow from them."""
 
     round: int
     step: int
+
+
+def _leaves_unused(model: nn.Module, images: Tensor) -> bool:
+    """Whether some trainable parameter has no part in the model's output for `images`."""
+    model.eval()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with sound_convolutions(model, images.device):
+        gradients = torch.autograd.grad(model(images).sum(), parameters, allow_unused=True)
+    model.train()
+    return any(gradient is None for gradient in gradients)
 
 
 class Images:
@@ -169,7 +187,10 @@ class Trainer:
         if world.size > 1:
             synchronise_batchnorm(self.model, device)
             devices = [device] if device.type == "cuda" else None
-            self.runner = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
+            images, _ = train.take(torch.arange(2, device=device), Draws())
+            self.runner = nn.parallel.DistributedDataParallel(
+                self.model, device_ids=devices, find_unused_parameters=_leaves_unused(self.model, images)
+            )
         if recipe.compile:
             self.runner = torch.compile(self.runner)
         # A last batch of a single image is left out: it has no variance for BatchNorm to divide by.
@@ -223,7 +244,7 @@ class Trainer:
         """
         epoch, first_batch = divmod(place.step, self.steps_per_epoch)
         order, draws = self._draw_epoch(place.round, epoch)
-        torch.manual_seed(derive_seed(self.recipe.seed, "noise", place.round, epoch, self.world.rank))
+        _seed_all(derive_seed(self.recipe.seed, "noise", place.round, epoch, self.world.rank))
         self.runner.train()
         loss_sum = torch.zeros((), device=self.device)
         size = self.recipe.batch_size

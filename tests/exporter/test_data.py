@@ -86,8 +86,9 @@ def test_plain_bytes_and_text_labels_serve_too(tmp_path: Path) -> None:
     assert data.image_shape == (1, 8, 8)
 
 
-def test_a_folder_of_images_serves(tmp_path: Path) -> None:
-    for split, count in (("train", 3), ("test", 2)):
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "TEST")])
+def test_a_folder_of_images_serves(names: tuple[str, str], tmp_path: Path) -> None:
+    for split, count in zip(names, (3, 2), strict=True):
         for name in ("left", "right"):
             folder = tmp_path / split / name
             folder.mkdir(parents=True)
@@ -104,6 +105,11 @@ def test_mixed_images_are_refused_or_brought_to_one_size(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"image [0-4] is L 10x6, image 0 RGB 8x8; --image-size"):
         open_dataset(path)
     assert open_dataset(path, image_size=6).image_shape == (3, 6, 6)
+    grey = _columns(4) | {"picture": [_png(50 + value, mode="L") for value in range(4)]}
+    _write(tmp_path / "test.parquet", grey, FEATURES)
+    for limit in (0, 1 << 20):  # decoded batch by batch, and in memory
+        test = open_dataset(str(tmp_path), image_size=6, memory_limit_bytes=limit).test
+        assert test.images[1:2][0, :, 0, 0].tolist() == [51] * 3
     columns["picture"][0], columns["picture"][3] = columns["picture"][3], columns["picture"][0]
     path = str(_write(tmp_path / "grey-first" / "train.parquet", columns, FEATURES))
     assert open_dataset(path, image_size=6).image_shape == (3, 6, 6)

@@ -114,6 +114,24 @@ def test_grasp_predicts_the_change_of_the_gradients_norm() -> None:
     assert torch.allclose(change, 2 * score[2, 5], rtol=1e-3)
 
 
+class _Attention(nn.Module):
+    """Each row of an image attends to the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(8, 24), nn.Linear(64, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.into(x).split(8, dim=-1)
+        return self.out(F.scaled_dot_product_attention(query, key, value).flatten(1))
+
+
+def test_grasp_derives_attention_twice() -> None:
+    torch.manual_seed(0)
+    scores = grasp(_scoring(_Attention(), (1, 8, 8)))
+    assert all(float(scores[name].abs().max()) > 0 for name in ("into.weight", "out.weight"))
+
+
 def test_synflow_conserves_its_sum_from_layer_to_layer() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, 5, bias=False), nn.ReLU(), nn.Linear(5, 3, bias=False))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import resource
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter import metrics
@@ -201,6 +204,32 @@ def test_a_run_stopped_anywhere_ends_bit_identical(
         assert (tmp_path / "whole/level-01.onnx").read_bytes() == (
             tmp_path / f"stopped-{batch}/level-01.onnx"
         ).read_bytes()
+
+
+class _Foreign(nn.Module):
+    """Draws from every generator, and keeps a tensor of its last batch, as losses beside the class scores do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
+        self.beside: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            x = x * random.random() + np.random.random() + torch.rand(())
+        self.beside = self.layers(x)
+        return self.beside
+
+
+def test_whatever_a_foreign_forward_draws_and_keeps_a_stopped_run_ends_bit_identical(
+    tiny_recipe: Recipe, run: Start, tmp_path: Path
+) -> None:
+    recipe = override(tiny_recipe, levels=1, model=f"{__name__}:_Foreign", exclude=())
+    run(recipe, "whole")
+    with pytest.raises(_StoppedError):
+        run(recipe, "stopped", progress=_stop_at(9))
+    run(recipe, "stopped")
+    assert _same(_weights(tmp_path / "whole", 1), _weights(tmp_path / "stopped", 1))
 
 
 def test_a_last_batch_of_one_image_is_left_out(tiny_recipe: Recipe, run: Start) -> None:
@@ -400,6 +429,9 @@ def test_it_stops_when_the_accuracy_cannot_be_reached(
         0.8,
     ]  # the dense model alone proves nothing
     assert result.stopped == "level 2 reached 80.00%, below --min-accuracy 85.00%, and accuracy falls"
+    measured = iter([0.9, 0.8])
+    recipe = override(tiny_recipe, levels=1, min_accuracy=0.85, evaluate_every=0)
+    assert run(recipe, "whole").stopped == ""  # at its last level there is nothing to stop
 
 
 def test_seeds_make_runs_differ_and_nothing_else_does(
