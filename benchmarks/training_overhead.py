@@ -1,13 +1,15 @@
 """What the trainer adds to the bare arithmetic: an epoch of ours against forward, backward and update alone.
 
-Both train quarter-width VGG-16 on the same number of batches of 128 images, in one process, epoch by epoch in turn.
-The bare epoch finds its batches as finished float tensors in memory. Ours draws and augments them, keeps removed
+Both train quarter-width VGG-16 on the same number of batches of 128 images, in one process, batch by batch in turn.
+The bare one finds them as finished float tensors in memory. Ours draws and augments them, keeps removed
 weights at zero, follows the schedule, reports progress and writes a checkpoint and the CSV at its end.
 """
 
 import statistics
 import time
+from collections import defaultdict
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +23,7 @@ EPOCHS = 3
 
 
 def measure(work: Path) -> dict[str, Any]:
-    """Train two rounds, dense and at ratio 2, with a bare epoch after each epoch of ours."""
+    """Train two rounds, dense and at ratio 2, with a bare batch after each batch of ours."""
     from onnx_shift.exporter import Progress, override, preset, train
     from onnx_shift.exporter.data import Dataset, Split
 
@@ -38,36 +40,40 @@ def measure(work: Path) -> dict[str, Any]:
         learning_rate=0.01,
         evaluate_every=EPOCHS + 1,
     )
-    bare = _BareEpoch(recipe)
-    bare.run()  # warm up
-    rows: list[dict[str, Any]] = []
-    began: tuple[int, _Moment] | None = None
+    bare = _Bare(recipe)
+    bare.step()  # warm up
+    ours: defaultdict[tuple[int, int], _Time] = defaultdict(_Time)  # by round and epoch
+    alone: defaultdict[tuple[int, int], _Time] = defaultdict(_Time)
+    before: tuple[tuple[int, int], _Time] | None = None
 
-    def between_epochs(progress: Progress) -> None:
-        """At each epoch's first batch: the one before is over, checkpoint and all; then a bare one."""
-        nonlocal began
-        place = progress.round * EPOCHS + progress.epoch
-        if began is not None and place == began[0]:
-            return
-        if (
-            began is not None and progress.epoch > 1
-        ):  # a round's last epoch also measures and exports: left out
-            ours, start = _Moment.now().since(began[1]), _Moment.now()
-            bare.run()
-            alone = _Moment.now().since(start)
-            rows.append(
-                {
-                    "round": "dense" if progress.round == 0 else "ratio 2",
-                    "epoch, s": round(ours.wall, 2),
-                    "bare epoch, s": round(alone.wall, 2),
-                    "ratio": round(ours.wall / alone.wall, 3),
-                    "ratio of processor time": round(ours.processor / alone.processor, 3),
-                }
-            )
-        began = (place, _Moment.now())
+    def between_batches(progress: Progress) -> None:
+        """Our last batch is over, with all that followed it, a checkpoint, too; then a bare one."""
+        nonlocal before
+        reached = _Time.now()
+        if before is not None:
+            epoch, start = before
+            ours[epoch] += reached - start
+        epoch = (progress.round, progress.epoch)
+        bare.step()
+        done = _Time.now()
+        alone[epoch] += done - reached
+        before = epoch, done
 
     with TemporaryDirectory(dir=work) as folder:
-        train(recipe, Path(folder) / "run", device="cpu", dataset=data, progress=between_epochs)
+        train(recipe, Path(folder) / "run", device="cpu", dataset=data, progress=between_batches)
+    rows = [
+        {
+            "round": "dense" if round_ == 0 else "ratio 2",
+            "epoch, s": round(ours[round_, epoch].wall, 2),
+            "bare epoch, s": round(alone[round_, epoch].wall, 2),
+            "ratio": round(ours[round_, epoch].wall / alone[round_, epoch].wall, 3),
+            "ratio of processor time": round(
+                ours[round_, epoch].processor / alone[round_, epoch].processor, 3
+            ),
+        }
+        for round_, epoch in ours
+        if epoch < EPOCHS  # a round's last epoch also measures and exports
+    ]
     ratios = [row["ratio"] for row in rows]
     return {
         "rows": rows,
@@ -84,21 +90,24 @@ def measure(work: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Moment:
+class _Time:
     """Seconds on the clock on the wall, and of all processors spent by this process."""
 
-    wall: float
-    processor: float
+    wall: float = 0.0
+    processor: float = 0.0
 
     @staticmethod
-    def now() -> "_Moment":
-        return _Moment(time.perf_counter(), time.process_time())
+    def now() -> "_Time":
+        return _Time(time.perf_counter(), time.process_time())
 
-    def since(self, start: "_Moment") -> "_Moment":
-        return _Moment(self.wall - start.wall, self.processor - start.processor)
+    def __add__(self, other: "_Time") -> "_Time":
+        return _Time(self.wall + other.wall, self.processor + other.processor)
+
+    def __sub__(self, other: "_Time") -> "_Time":
+        return _Time(self.wall - other.wall, self.processor - other.processor)
 
 
-class _BareEpoch:
+class _Bare:
     """Forward, backward and update of batches that lie ready."""
 
     def __init__(self, recipe: Any) -> None:
@@ -110,22 +119,22 @@ class _BareEpoch:
         self.model = build(recipe.model, num_classes=10, in_channels=3, width=recipe.width)
         initialise(self.model, uniform_batchnorm=False)
         self.model = self.model.to(memory_format=torch.channels_last).train()
-        self.batches = [
+        self.batches = cycle(
             (
                 torch.randn(recipe.batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last),
                 torch.randint(0, 10, (recipe.batch_size,)),
             )
             for _ in range(BATCHES)
-        ]
+        )
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=recipe.weight_decay, fused=True
         )
 
-    def run(self) -> None:
+    def step(self) -> None:
         from torch.nn.functional import cross_entropy
 
-        for images, labels in self.batches:
-            loss = cross_entropy(self.model(images), labels)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+        images, labels = next(self.batches)
+        loss = cross_entropy(self.model(images), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
