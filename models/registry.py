@@ -2,6 +2,7 @@
 `package.module:factory`.
 """
 
+import copy
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -92,18 +93,30 @@ def initialise(model: nn.Module, *, uniform_batchnorm: bool) -> None:
 
 
 def check_output(model: nn.Module, shape: tuple[int, int, int], num_classes: int) -> None:
-    """Raise ModelError unless the model maps a batch of (C, H, W) images to (N, num_classes) scores."""
+    """Raise ModelError unless the model can be copied and maps a batch of (C, H, W) images to (N, num_classes)
+    scores, in evaluation and in training.
+    """
     was_training = model.training
-    model.eval()
+    _check_scores(model.eval(), shape, num_classes)  # by itself: lazy layers take their sizes
+    model.train(was_training)
     try:
-        with torch.no_grad():
+        copied = copy.deepcopy(model)
+    except Exception as error:  # of the user's code
+        raise ModelError(f"the model cannot be copied ({_what(error)})") from error
+    _check_scores(copied.train(), shape, num_classes)
+
+
+def _check_scores(model: nn.Module, shape: tuple[int, int, int], num_classes: int) -> None:
+    mode = "training" if model.training else "evaluation"
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
             scores = model(torch.zeros(2, *shape))
     except Exception as error:  # of the user's code
-        raise ModelError(f"the model cannot take images of shape {shape} ({_what(error)})") from error
-    finally:
-        model.train(was_training)
+        raise ModelError(
+            f"the model cannot take images of shape {shape} in {mode} ({_what(error)})"
+        ) from error
     if not isinstance(scores, torch.Tensor) or scores.shape != (2, num_classes):
         found = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise ModelError(
-            f"the model's output is {found} for two images, but the data has {num_classes} classes"
+            f"the model's output in {mode} is {found} for two images, but the data has {num_classes} classes"
         )

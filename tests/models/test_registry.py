@@ -94,13 +94,43 @@ def test_a_foreign_factory_gets_the_arguments_it_takes(monkeypatch: pytest.Monke
     ]:
         with pytest.raises(OnnxShiftError, match=message):
             build(name, num_classes=4, in_channels=2)
-    with pytest.raises(ModelError, match=r"cannot take images of shape \(2, 8, 8\) \(AssertionError\)"):
+    with pytest.raises(ModelError, match=r"of shape \(2, 8, 8\) in evaluation \(AssertionError\)"):
         check_output(build("their_models:small", num_classes=4, in_channels=2), (2, 8, 8), 4)
 
 
 def test_a_head_of_another_size_than_the_data_is_refused() -> None:
     model = build("vgg-digits", num_classes=10, in_channels=1)
-    with pytest.raises(ModelError, match=r"output is \(2, 10\) for two images, but the data has 12 classes"):
+    with pytest.raises(ModelError, match=r"evaluation is \(2, 10\) for two images, but the data has 12 c"):
         check_output(model, (1, 8, 8), 12)
     with pytest.raises(ModelError, match="cannot take images of shape"):
         check_output(model, (3, 8, 8), 10)
+
+
+class _BesideInTraining(torch.nn.Linear):
+    """Scores beside the scores, in training alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        scores = super().forward(x.flatten(1))
+        return (scores, scores) if self.training else scores
+
+
+def test_what_training_would_fail_on_is_refused_before_it() -> None:
+    with pytest.raises(ModelError, match="output in training is tuple for two images"):
+        check_output(_BesideInTraining(4, 3), (1, 2, 2), 3)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    model.kept = model[1].weight * 2
+    with pytest.raises(ModelError, match=r"cannot be copied .RuntimeError: Only Tensors created explicitly"):
+        check_output(model, (1, 2, 2), 3)
+
+
+def test_the_check_draws_nothing_and_changes_nothing() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.BatchNorm2d(1), torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(4, 3)
+    )
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    check_output(model, (1, 2, 2), 3)
+    assert torch.rand(1) == expected
+    assert model.training
+    assert model[0].num_batches_tracked == 0
