@@ -51,9 +51,18 @@ class Analysis:
         return slice(start, start + self.channels[tensor].count)
 
 
-def analyse(network: Network, constants: Constants, fused: Fused, *, sever: bool = True) -> Analysis:
-    """Work out the facts of every channel; nothing is edited. `sever`: let constants stand for constant branches."""
-    ops, effects, channels = _forward(network, constants, fused, sever)
+def analyse(
+    network: Network,
+    constants: Constants,
+    fused: Fused,
+    *,
+    sever: bool = True,
+    whole: frozenset[str] = frozenset(),
+) -> Analysis:
+    """Work out the facts of every channel; nothing is edited. `sever`: let constants stand for constant branches;
+    `whole`: constants that nothing may be cut out of.
+    """
+    ops, effects, channels = _forward(network, constants, fused, sever, whole)
     first, total = {}, 0
     for tensor, facts in channels.items():
         first[tensor] = total
@@ -78,7 +87,7 @@ def analyse(network: Network, constants: Constants, fused: Fused, *, sever: bool
 
 
 def _forward(
-    network: Network, constants: Constants, fused: Fused, sever: bool
+    network: Network, constants: Constants, fused: Fused, sever: bool, whole: frozenset[str]
 ) -> tuple[list[Op], list[Effect], dict[str, Channels]]:
     known: dict[str, Channels | None] = {}
     ops, effects = [], []
@@ -93,7 +102,9 @@ def _forward(
             fused.batch_norms.get(node.outputs[0].name if node.outputs else ""),
             sever,
         )
-        effect = _of_named_outputs(effect_of(op), node)
+        uncut = not whole.isdisjoint(constants.root(name) for name in op.input_names)
+        effect = pin_all(op, "a constant that a smaller one would only join") if uncut else effect_of(op)
+        effect = _of_named_outputs(effect, node)
         for tensor, facts in zip(node.outputs, effect.outputs, strict=False):
             if facts is not None:
                 known[tensor.name] = facts

@@ -15,6 +15,8 @@ LARGEST_ELEMENTS = 1 << 28  # a constant expression may grow this large, not mor
 UNSTABLE = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
                       "Bernoulli", "If", "Loop", "Scan"})  # fmt: skip
 
+ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
+
 
 class Constants:
     """Lazily evaluated constants of a network, by tensor name.
@@ -57,12 +59,18 @@ class Constants:
         array = self.get(name)
         return () if array is None else array.shape
 
-    def is_dequantised(self, name: str) -> bool:
-        """Whether a constant comes out of a DequantizeLinear, directly or through nodes that only move it."""
-        node = self.producers.get(name)
-        while node is not None and node.op in ("Identity", "Transpose"):
-            node = self.producers.get(node.inputs[0].name)
-        return node is not None and node.op == "DequantizeLinear"
+    def is_widened(self, name: str) -> bool:
+        """Whether a constant is stored in a narrower type: it comes out of a DequantizeLinear or a Cast, directly or
+        through nodes that move it or that do arithmetic with it.
+        """
+        node = self.producers.get(name) if self.is_constant(name) else None
+        while node is not None and node.op in ("Identity", "Transpose", *ARITHMETIC):
+            largest = max(node.inputs, key=lambda tensor: prod(self.shape(tensor.name)))
+            node = self.producers.get(largest.name)
+        if node is None or node.op != "Cast":
+            return node is not None and node.op == "DequantizeLinear"
+        stored, value = self.get(node.inputs[0].name), self.get(node.outputs[0].name)
+        return stored is not None and value is not None and stored.itemsize < value.itemsize
 
     def root(self, name: str) -> str:
         """The constant that a name stands for, Identity nodes left out: exporters share equal weights that way."""

@@ -90,7 +90,7 @@ def _fold(
         return False
     if not all(np.isfinite(part).all() for part in affine) or len(affine[0]) != _outputs(layer, weight):
         return False
-    quantised = any(constants.is_dequantised(n) for n in (layer.inputs[1].name, bias))
+    quantised = any(constants.is_widened(n) for n in (layer.inputs[1].name, bias))
     if quantised or not _representable(layer, weight, affine[0]):
         return False
     if layer.op == "MatMul" and len(network.shapes.get(name, ())) != 2:

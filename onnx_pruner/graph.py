@@ -135,7 +135,7 @@ def open_network(source: Source) -> Network:
         for node in model.graph.node
         if (value := _constant_value(node)) is not None and payload_bytes(value) >= LARGE_BYTES
     }
-    skeleton = _without_large_weights(model, constants)
+    skeleton = _with_output_shapes(_without_large_weights(model, constants))
     initializers |= constants
     try:
         onnx.checker.check_model(skeleton)
@@ -186,6 +186,20 @@ def _in_order(model: onnx.ModelProto) -> onnx.ModelProto:
     del sorted_model.graph.node[:]
     sorted_model.graph.node.extend(nodes[index] for index in order)
     return sorted_model
+
+
+def _with_output_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the shapes of outputs that it leaves out, as runtimes let it, where they can be inferred."""
+    tensors = [one.type.tensor_type for one in model.graph.output if one.type.HasField("tensor_type")]
+    if all(tensor.HasField("shape") for tensor in tensors):
+        return model
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph.output
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return model  # the checker says what is wrong
+    for output, known in zip(model.graph.output, inferred, strict=True):
+        output.CopyFrom(known)
+    return model
 
 
 def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:

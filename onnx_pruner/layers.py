@@ -15,7 +15,7 @@ import onnx.numpy_helper
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.channels import Channels, Linear, Mask, Op
-from onnx_shift.onnx_pruner.constants import Constants
+from onnx_shift.onnx_pruner.constants import ARITHMETIC, Constants
 from onnx_shift.onnx_pruner.graph import Array
 from onnx_shift.onnx_pruner.plan import Plan
 from onnx_shift.onnx_pruner.rewriter import Rewriter, Size, Weights
@@ -39,10 +39,10 @@ class Surgery:
         return self.users[name] == 1
 
     def value(self, name: str) -> Array | None:
-        """A constant as it is now; None for what comes out of a DequantizeLinear, which must stay that."""
+        """A constant as it is now; None for what is stored in a narrower type, and must stay so."""
         if name in self.weights.written:
             return onnx.numpy_helper.to_array(self.weights.written[name])
-        known = self.constants.is_constant(name) and not self.constants.is_dequantised(name)
+        known = self.constants.is_constant(name) and not self.constants.is_widened(name)
         return self.constants.get(name) if known else None
 
     def own(self, name: str, array: Array, alone: bool = True) -> gs.Tensor:
@@ -50,12 +50,14 @@ class Surgery:
         if alone and self.constants.is_initializer(name) and self.has_one_reader(name):
             self.weights.replace(name, array)
             return gs.Variable(name)
+        self.weights.copied.add(name)
         return self.weights.add(name, array)
 
     def slice(self, tensor: gs.Tensor, masks: Mapping[int, Mask], alone: bool = True) -> gs.Tensor:
         """A constant with the entries of `masks` (by axis) that stay.
 
-        What a DequantizeLinear puts out is sliced before it, with scales and zero points, so that it stays quantised.
+        What is stored in a narrower type is sliced before it is widened, with scales and zero points, so that it stays
+        narrow.
         """
         masks = {axis: mask for axis, mask in masks.items() if not mask.all()}
         if not masks:
@@ -64,7 +66,7 @@ class Surgery:
         key = (tensor.name, *((axis, mask.tobytes()) for axis, mask in sorted(masks.items())))
         if key not in self.sliced:
             node = self.constants.producers.get(tensor.name)
-            if node is not None and self.constants.is_dequantised(tensor.name):
+            if node is not None and self.constants.is_widened(tensor.name):
                 self.sliced[key] = self._slice_before(node, masks, alone and self.has_one_reader(tensor.name))
             else:
                 array = self.constants.get(tensor.name)
@@ -82,14 +84,20 @@ class Surgery:
 
     def _slice_before(self, node: gs.Node, masks: Mapping[int, Mask], alone: bool) -> gs.Tensor:
         inputs = list(node.inputs)
+        rank = len(self.constants.shape(node.outputs[0].name))
         if node.op == "Transpose":
-            rank = len(self.constants.shape(node.outputs[0].name))
             perm = node.attrs.get("perm") or list(range(rank))[::-1]
             inputs[0] = self.slice(inputs[0], {perm[axis]: mask for axis, mask in masks.items()}, alone)
+        elif node.op in ARITHMETIC:
+            for k, tensor in enumerate(inputs):
+                shape = self.constants.shape(tensor.name)
+                own = {axis - rank + len(shape): mask for axis, mask in masks.items()}
+                own = {axis: mask for axis, mask in own.items() if axis >= 0 and shape[axis] == len(mask)}
+                inputs[k] = self.slice(tensor, own, alone)
         else:
             inputs[0] = self.slice(inputs[0], masks, alone)
         if node.op == "DequantizeLinear":
-            axis = node.attrs.get("axis", 1) % len(self.constants.shape(node.outputs[0].name))
+            axis = node.attrs.get("axis", 1) % rank
             for k in range(1, len(inputs)):
                 if axis in masks and self.constants.shape(inputs[k].name) == (len(masks[axis]),):
                     inputs[k] = self.slice(inputs[k], {0: masks[axis]}, alone)

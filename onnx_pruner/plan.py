@@ -72,16 +72,21 @@ def _representatives(analysis: Analysis, level: NDArray[np.uint8]) -> tuple[dict
             order = np.argsort(-size[good], kind="stable")
             open_tensors[name] = good[order], classes[good[order]]
     standing: list[int] = []
+    voters: dict[int, list[str]] = {}  # the open tensors that each class could stand for
+    for name, (_, classes) in open_tensors.items():
+        for number in np.unique(classes).tolist():
+            voters.setdefault(number, []).append(name)
+    votes = np.zeros(len(level), np.int64)
+    votes[list(voters)] = [len(names) for names in voters.values()]
     while open_tensors:
-        votes = np.bincount(np.concatenate([np.unique(classes) for _, classes in open_tensors.values()]))
-        name = next(iter(open_tensors))
-        classes = open_tensors[name][1]
+        classes = next(iter(open_tensors.values()))[1]
         best = int(classes[np.argmax(votes[classes])])
         standing.append(best)
-        for other, (channels, members) in list(open_tensors.items()):
-            if best in members:
-                chosen[other] = int(channels[np.argmax(members == best)])
-                del open_tensors[other]
+        for name in voters[best]:
+            if name in open_tensors:
+                channels, members = open_tensors.pop(name)
+                chosen[name] = int(channels[np.argmax(members == best)])
+                votes[np.unique(members)] -= 1
     return chosen, standing
 
 

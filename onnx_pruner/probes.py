@@ -24,8 +24,9 @@ from onnx_shift.onnx_pruner.runtimes import (
     graph_inputs,
 )
 
-#: Sizes tried for free dimensions, and exclusive upper bounds tried for integers.
-FREE_SIZES = (64, 224, 32, 256, 128, 320, 96, 192, 160, 240, 288, 299, 384, 416, 512, 640, 28, 16, 8, 4, 1)
+#: Sizes tried for free dimensions, and exclusive upper bounds tried for integers. Small ones before large: what attends
+#: from every pixel to every other takes gigabytes before it fails on a large one.
+FREE_SIZES = (64, 32, 28, 16, 8, 4, 1, 224, 96, 128, 160, 192, 240, 256, 288, 299, 320, 384, 416, 512, 640)
 #: Larger inputs are not tried: a size that a model was not made for must not take the machine's memory.
 MOST_ELEMENTS = 1 << 24
 INTEGERS_BELOW = (100, 10, 2, 1)

@@ -47,9 +47,11 @@ def prune(
     with clock("read"):
         source = read_model(model)
     try:
-        result = _prune(source, align, clock, sever=True)
-        if result.report.parameters_after > result.report.parameters_before:
-            result = _prune(source, align, clock, sever=False)
+        result, copied = _prune(source, align, clock, sever=True)
+        if _has_grown(result.report):
+            result, copied = _prune(source, align, clock, sever=False)
+        if _has_grown(result.report):
+            result, _ = _prune(source, align, clock, sever=False, whole=copied)
         if verify:
             with clock("verify"):
                 result = replace(result, report=_verified(source, result))
@@ -64,10 +66,18 @@ def prune(
 
 
 def _prune(
-    source: Source, align: int, clock: "_Clock", *, sever: bool, leave: frozenset[str] = frozenset()
-) -> PruneResult:
-    """One run from the model as read to the new one; `sever`: replace constant branches by their values; `leave`:
-    outputs of BatchNormalizations that stay.
+    source: Source,
+    align: int,
+    clock: "_Clock",
+    *,
+    sever: bool,
+    leave: frozenset[str] = frozenset(),
+    whole: frozenset[str] = frozenset(),
+) -> tuple[PruneResult, frozenset[str]]:
+    """One run from the model as read to the new one, and constants that stay beside what was cut out of them.
+
+    `sever`: replace constant branches by their values; `leave`: outputs of BatchNormalizations that stay; `whole`:
+    constants that nothing is cut out of.
     """
     with clock("open"):
         network = open_network(source)
@@ -76,9 +86,9 @@ def _prune(
     with clock("fold"):
         fused = fuse(network, constants, leave)
     with clock("analyse"):
-        analysis = analyse(network, constants, fused, sever=sever)
+        analysis = analyse(network, constants, fused, sever=sever, whole=whole)
     if lost := lost_folds(analysis, fused):
-        return _prune(source, align, clock, sever=sever, leave=leave | lost)
+        return _prune(source, align, clock, sever=sever, leave=leave | lost, whole=whole)
     with clock("plan"):
         analysis, plan = _best_plan(analysis, align)
         smallest = plan if align == 1 else _best_plan(analysis, 1)[1]
@@ -123,7 +133,13 @@ def _prune(
         )
         if not unchanged:
             _record(pruned, source, report)
-    return PruneResult(pruned, report)
+    return PruneResult(pruned, report), frozenset(weights.copied)
+
+
+def _has_grown(report: PruneReport) -> bool:
+    """Whether a model has more weights than before, or larger ones; what the pruner notes in it does not count."""
+    more = report.parameters_after > report.parameters_before
+    return more or report.bytes_after > 1.02 * report.bytes_before + 4096
 
 
 def _best_plan(analysis: Analysis, align: int) -> tuple[Analysis, Plan]:

@@ -21,6 +21,9 @@ class Weights:
     taken: set[str]
     model: onnx.ModelProto = field(default_factory=onnx.ModelProto)
     written: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    copied: set[str] = field(
+        default_factory=set
+    )  # constants that stay beside what was cut out of them, or are computed
 
     def name(self, stem: str) -> str:
         """A name that nothing in the graph has yet."""

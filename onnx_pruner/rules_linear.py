@@ -118,11 +118,11 @@ def _kernel(op: Op, index: int, groups: int, input_first: bool) -> Mask | None:
 
 
 def _plain(op: Op, weight: int, bias: int | None = None) -> tuple[bool, bool]:
-    """Whether weight and bias may be rewritten: what comes out of a DequantizeLinear is only sliced."""
-    quantised = op.constants.is_dequantised(op.name(weight))
+    """Whether weight and bias may be rewritten: what is stored in a narrower type is only sliced."""
+    quantised = op.constants.is_widened(op.name(weight))
     if bias is None or not op.has(bias):
         return not quantised, not quantised
-    return not quantised, not op.constants.is_dequantised(op.name(bias))
+    return not quantised, not op.constants.is_widened(op.name(bias))
 
 
 def _is_padded(op: Op) -> bool:

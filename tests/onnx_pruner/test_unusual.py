@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_shift.onnx_pruner import PruneError, prune
+from onnx_shift.onnx_pruner import PruneError, prune, runtimes
+from onnx_shift.onnx_pruner.probes import find_domain
 from tests.onnx_pruner.conftest import Array, bias, build, ints, weight
 
 Exact = Callable[..., Any]
@@ -59,14 +60,14 @@ def test_a_norm_stays_behind_a_foreign_operator() -> None:
 @pytest.mark.parametrize("reader", ["w2 = Identity(w)", ""], ids=["copied", "itself"])
 def test_a_weight_that_is_an_output_stays_whole(exact: Exact, reader: str) -> None:
     name = "w2" if reader else "w"
-    text = f"""g (float[N,3,6,6] x) => (float[N,4,6,6] y, float[4,8,1,1] {name}) {{
+    text = f"""g (float[N,3,6,6] x) => (float[N,4,2,2] y, float[4,8,1,1] {name}) {{
         c = Conv(x, w1, b1)
         r = Relu(c)
         y = Conv(r, w)
         {reader}
     }}"""
-    weights = {"w1": weight(8, 3, 1, 1, dead=(1, 2)), "b1": -bias(8), "w": weight(4, 8, 1, 1)}
-    assert exact(text, weights).weight("c") == (6, 3, 1, 1)
+    weights = {"w1": weight(8, 3, 5, 5, dead=(1, 2)), "b1": -bias(8), "w": weight(4, 8, 1, 1)}
+    assert exact(text, weights).weight("c") == (6, 3, 5, 5)
 
 
 def test_the_number_of_elements_is_that_of_the_whole(exact: Exact) -> None:
@@ -243,3 +244,109 @@ def test_a_free_axis_is_verified_at_the_size_that_its_weights_ask(
     output = inputs.replace(" x", " y").replace("F", "G").replace("T", "U")
     model = build(f"g ({inputs}) => ({output}) {{ {layer} y = Relu(c) }}", {"w": weight(*shape)}, 17)
     assert prune(model).report.verified
+
+
+@pytest.mark.parametrize(("kind", "arithmetic"), [(np.float16, False), (np.int8, True)])
+def test_weights_stored_in_a_narrower_type_stay_narrow(exact: Exact, kind: type, arithmetic: bool) -> None:
+    first, second = ((weight(*shape) * 20).astype(kind) for shape in ((32, 3, 3, 3), (16, 32, 3, 3)))
+    first[:4] = 0
+    wide = "k = Mul(c, s)" if arithmetic else "k = Identity(c)"
+    text = f"""g (float[N,3,8,8] x) => (float[N,16,4,4] y) {{
+        c = Cast<to=1>(a) {wide}
+        h = Conv(x, k)
+        r = Relu(h)
+        u = Cast<to=1>(b) v = Transpose<perm=[1,0,2,3]>(u)
+        y = Conv(r, v)
+    }}"""
+    scale = {"s": weight(32, 1, 1, 1)} if arithmetic else {}
+    pruned = exact(text, {"a": first, "b": np.ascontiguousarray(second.swapaxes(0, 1)), **scale})
+    left = {tensor.data_type: 0 for tensor in pruned.model.graph.initializer}
+    for tensor in pruned.model.graph.initializer:
+        left[tensor.data_type] += int(np.prod(tensor.dims))
+    stored = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    assert left[stored] == 28 * 3 * 9 + 16 * 28 * 9
+    assert left.get(onnx.TensorProto.FLOAT, 0) == (28 if arithmetic else 0)
+
+
+def test_a_table_that_is_also_a_weight_is_not_copied(exact: Exact) -> None:
+    text = """g (int64[N,4] ids, float[N,3,6,6] x) => (float[N,4,50] scores, float[N,5,6,6] y) {
+        e = Gather(E, ids)
+        m = MatMul(e, L)
+        h = Relu(m)
+        t = Transpose<perm=[1,0]>(E)
+        scores = MatMul(h, t)
+        c = Conv(x, a)
+        r = Relu(c)
+        y = Conv(r, b)
+    }"""
+    middle = weight(16, 16)
+    middle[:, ::2] = 0
+    convolutions = {"a": weight(8, 3, 1, 1, dead=(1, 2)), "b": weight(5, 8, 1, 1)}
+    pruned = exact(text, {"E": weight(50, 16), "L": middle, **convolutions})
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in pruned.model.graph.initializer}
+    assert sum(sizes.values()) == 50 * 16 + 16 * 16 + 6 * 3 + 5 * 6  # elsewhere it is pruned all the same
+
+
+def test_an_output_without_a_shape_is_given_the_one_that_follows() -> None:
+    model = build(
+        "g (float[N,3,4,4] x) => (float[N,5,4,4] y) { c = Conv(x, a) r = Relu(c) y = Conv(r, b) }",
+        {"a": weight(8, 3, 1, 1, dead=(1, 2)), "b": weight(5, 8, 1, 1)},
+        17,
+    )
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    pruned = prune(model, align=1)
+    assert pruned.report.verified
+    assert pruned.report.parameters_after == 6 * 3 + 5 * 6
+
+
+def test_a_free_size_is_found_before_attention_fills_the_memory() -> None:
+    model = build(
+        """g (float[N,4,H,W] x) => (float[N,4,256] y) {
+            f = Reshape(x, flat)
+            t = Transpose<perm=[0,2,1]>(f)
+            p = MatMul(t, f)
+            q = Add(p, place)
+            s = Softmax<axis=-1>(q)
+            y = MatMul(f, s)
+        }""",
+        {"flat": ints(0, 4, -1), "place": weight(256, 256)},
+        17,
+    )
+    asked: list[int] = []
+
+    def run(feeds: Mapping[str, Array]) -> list[Array]:
+        asked.append(feeds["x"].shape[-1])
+        if asked[-1] != 16:
+            raise runtimes.CannotRunError("place")
+        return []
+
+    find_domain(run, runtimes.Source("attention", model, None), "onnxruntime", 0)
+    assert max(asked) == 64  # 4,096 squared; 224 would take ten gigabytes
+
+
+def test_constants_in_many_padded_layers_stand_for_each_other_once(exact: Exact) -> None:
+    count = 40
+    nodes, weights = ["t0 = Conv(x, w0, b0)"], {"w0": weight(8, 3, 1, 1, dead=(1, 2, 3)), "b0": bias(8)}
+    weights["b0"][[1, 2, 3]] = 1.0, 2.0, 3.0
+    for k in range(1, count):
+        nodes.append(f"t{k} = Conv<pads=[1,1,1,1]>(t{k - 1}, w{k}, b{k})")
+        weights |= {f"w{k}": weight(8, 8, 3, 3, dead=(1, 2, 3)) * 0.1, f"b{k}": bias(8)}
+        weights[f"b{k}"][[1, 2, 3]] = 1.0, 2.0, 3.0
+    nodes.append(f"y = Conv<pads=[1,1,1,1]>(t{count - 1}, w, b)")
+    weights |= {"w": weight(4, 8, 3, 3), "b": bias(4)}
+    pruned = exact(f"g (float[N,3,4,4] x) => (float[N,4,4,4] y) {{ {' '.join(nodes)} }}", weights)
+    assert [pruned.weight(f"t{k}")[0] for k in range(count)] == [6] * count  # one of three constants stands
+
+
+def test_groups_of_a_large_map_are_told_apart_without_its_size(exact: Exact) -> None:
+    text = """g (float[1,3,256,256] x) => (float[1,4,256,256] y) {
+        c = Conv(x, a)
+        f = Reshape(c, groups)
+        n = Relu(f)
+        r = Reshape(n, maps)
+        y = Conv(r, b)
+    }"""
+    dead = tuple(range(8))  # two groups of four
+    weights = {"a": weight(32, 3, 1, 1, dead=dead), "b": weight(4, 32, 1, 1)}
+    shapes = {"groups": ints(0, 8, -1), "maps": ints(1, 32, 256, 256)}
+    assert exact(text, weights | shapes).weight("c") == (24, 3, 1, 1)
