@@ -34,7 +34,9 @@ def apply(network: Network, constants: Constants, analysis: Analysis, plan: Plan
 
 def _edit(surgery: Surgery, analysis: Analysis, number: int, fused: Fused) -> list[gs.Node]:
     op, effect = analysis.ops[number], analysis.effects[number]
-    node, keep = op.node, surgery.plan.keep
+    node, keep, vanishing = op.node, surgery.plan.keep, surgery.plan.vanishing
+    if vanishing and all(t.name in vanishing for t in node.outputs if t.name):
+        return []
     cut = any(not keep[t.name].all() for t in (*node.inputs, *node.outputs) if t.name in keep)
     if node.op == "ChannelShuffle":
         return _shuffle(surgery, op, fused.shuffles[node.outputs[0].name], cut)
@@ -45,6 +47,12 @@ def _edit(surgery: Surgery, analysis: Analysis, number: int, fused: Fused) -> li
         _slice_operand(surgery, op, operand, keep[op.output_names[operand.output]])
     if cut and effect.rewrite is not None:
         effect.rewrite(rewriter)
+    if effect.joins and vanishing:
+        left = [t for t in node.inputs if t.name not in vanishing]
+        node.inputs.clear()
+        node.inputs.extend(left)
+        if len(left) == 1:
+            node.op, node.attrs = "Identity", {}
     if any(operand.array is not None for operand in effect.operands):
         _skip_neutral(surgery, op)
     made, surgery.made = surgery.made, []

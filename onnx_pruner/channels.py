@@ -135,6 +135,7 @@ class Effect:
     operands: tuple[Operand, ...] = ()
     pins: Mapping[int, str] = field(default_factory=dict)
     held: tuple[Mask, str] | None = None  # channels of output 0 that must stay, and why
+    joins: bool = False  # does without an input that has no channels left
     rewrite: "Callable[[Rewriter], None] | None" = None
 
 

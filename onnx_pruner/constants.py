@@ -98,9 +98,21 @@ class Constants:
 
     def get(self, name: str) -> Array | None:
         """The value, or None when the tensor is no constant. The array is shared: never write into it."""
-        if name not in self._values:
-            self._values[name] = self._evaluate(name)
+        waiting = [name]  # and what it is computed from, by hand: chains may be longer than Python calls deep
+        while waiting:
+            top = waiting[-1]
+            unknown = [] if top in self._values else [t for t in self._inputs(top) if t not in self._values]
+            if not unknown and top not in self._values:
+                self._values[top] = self._evaluate(top)
+            waiting += unknown
+            if not unknown:
+                waiting.pop()
         return self._values[name]
+
+    def _inputs(self, name: str) -> list[str]:
+        """What a constant is computed from."""
+        node = self.producers.get(name) if self.is_constant(name) and name not in self._initializers else None
+        return [] if node is None or node.op == "Shape" else [t.name for t in node.inputs if t.name]
 
     def _evaluate(self, name: str) -> Array | None:
         if name in self._initializers:

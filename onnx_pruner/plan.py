@@ -2,7 +2,8 @@
 
 A class of tied channels may go when nothing needs any of its members. Constant channels that a padded layer reads
 (they cannot move into its bias) go when one other constant channel of the tensor stands for them. Then channels are
-kept back, never taken away, until every constraint holds: no empty tensor, equal groups, aligned counts.
+kept back, never taken away, until every constraint holds: no empty tensor but before a Concat, equal groups, aligned
+counts.
 """
 
 import math
@@ -30,6 +31,7 @@ class Plan:
     keep: Mapping[str, Mask]
     representative: Mapping[str, int]
     held_back: Mapping[int, str]  # class → why it stays although nothing needs it
+    vanishing: frozenset[str]  # tensors of which nothing stays, nor of what only they are made of
 
     @property
     def cuts_anything(self) -> bool:
@@ -49,7 +51,7 @@ def make_plan(analysis: Analysis, align: int) -> Plan:
     )
     planner.settle(align)
     keep = {name: ~planner.cut[classes] for name, classes in planner.members.items()}
-    return Plan(keep, representative, planner.held_back)
+    return Plan(keep, representative, planner.held_back, planner.vanishing())
 
 
 def _representatives(analysis: Analysis, level: NDArray[np.uint8]) -> tuple[dict[str, int], list[int]]:
@@ -104,7 +106,8 @@ class _Planner:
         units, worthwhile = ({}, {}) if align == 1 else (self._units(align), self._worthwhile())
         while True:
             before = int(self.cut.sum())
-            for name in self.members:
+            vanishing = self.vanishing()
+            for name in self.members.keys() - vanishing if vanishing else self.members:
                 self._reach(name, 1, "the last channel of its tensor")
             for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
                 linear = effect.linear
@@ -119,6 +122,20 @@ class _Planner:
                     self._reach(name, count, f"keeps the count a multiple of {unit}")
             if int(self.cut.sum()) == before:
                 return
+
+    def vanishing(self) -> frozenset[str]:
+        """Tensors that lose every channel and that a Concat goes on without, and all that only they are made of."""
+        found: set[str] = set()
+        read: set[str] = set()  # by who stays and cannot do without
+        for op, effect in zip(reversed(self.analysis.ops), reversed(self.analysis.effects), strict=True):
+            outputs = [name for name in op.output_names if name]
+            if outputs and all(
+                name in self.members and name not in read and not self._kept(name) for name in outputs
+            ):
+                found.update(outputs)
+            elif not effect.joins:
+                read.update(op.input_names)
+        return frozenset(found)
 
     def _units(self, align: int) -> dict[str, int]:
         """What the channel count of each tensor at a convolution must be a multiple of."""

@@ -171,7 +171,8 @@ def _join(op: Op, axis: int) -> Effect:
     out = Channels.of(axis, np.concatenate([f[0] for f in facts]), np.concatenate([f[1] for f in facts]))
     whole = _segments(op, axis, [-1 - k for k in blocks])
     return Effect((out,), tuple(ties), operands=tuple(operands), pins={k: v for k, v in pins.items() if k >= 0},
-                  held=(whole, "channels joined from a tensor whose channels cannot be told apart"))  # fmt: skip
+                  held=(whole, "channels joined from a tensor whose channels cannot be told apart"),
+                  joins=True)  # fmt: skip
 
 
 def _segments(op: Op, axis: int, inputs: list[int]) -> Mask:

@@ -350,3 +350,49 @@ def test_groups_of_a_large_map_are_told_apart_without_its_size(exact: Exact) -> 
     weights = {"a": weight(32, 3, 1, 1, dead=dead), "b": weight(4, 32, 1, 1)}
     shapes = {"groups": ints(0, 8, -1), "maps": ints(1, 32, 256, 256)}
     assert exact(text, weights | shapes).weight("c") == (24, 3, 1, 1)
+
+
+@pytest.mark.parametrize("align", [1, 4])
+@pytest.mark.parametrize("unread", [False, True])
+def test_a_branch_of_which_nothing_stays_leaves_a_concat(exact: Exact, align: int, unread: bool) -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        s = Conv(x, a)
+        r = Relu(s)
+        k = Conv<pads=[1,1,1,1]>(r, b)
+        l = Relu(k)
+        m = Conv<pads=[1,1,1,1]>(l, c)
+        q = Concat<axis=1>(r, m)
+        y = Conv(q, d)
+    }"""
+    last, branch = weight(4, 32, 1, 1), weight(16, 8, 3, 3, seed=2)
+    if unread:
+        last[:, 16:] = 0
+    else:
+        branch[:] = 0
+    weights = {"a": weight(16, 3, 1, 1), "b": weight(8, 16, 3, 3), "c": branch, "d": last}
+    pruned = exact(text, weights, align=align)
+    assert pruned.operators() == ["Conv", "Relu", "Identity", "Conv"]
+    assert pruned.weight("y") == (4, 16, 1, 1)
+
+
+def test_of_branches_of_which_nothing_stays_one_stays_for_the_shape(exact: Exact) -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        k = Conv(x, a)
+        l = Conv(x, b)
+        q = Concat<axis=1>(k, l)
+        y = Conv(q, d, e)
+    }"""
+    weights = {
+        "a": weight(8, 3, 1, 1) * 0,
+        "b": weight(8, 3, 1, 1) * 0,
+        "d": weight(4, 16, 1, 1),
+        "e": bias(4),
+    }
+    assert exact(text, weights).report.parameters_after == 3 + 4 + 4
+
+
+def test_constants_behind_a_thousand_nodes_are_known(exact: Exact) -> None:
+    chain = " ".join(f"k{k + 1} = Add(k{k}, zero)" for k in range(1000))
+    text = f"g (float[N,3,4,4] x) => (float[N,4,4,4] y) {{ {chain} c = Conv(x, k1000) y = Conv(c, b) }}"
+    weights = {"k0": weight(8, 3, 1, 1, dead=(1, 2)), "zero": np.float32(0), "b": weight(4, 8, 1, 1)}
+    assert exact(text, weights).weight("c") == (6, 3, 1, 1)
