@@ -229,9 +229,8 @@ def _load(name: str) -> dict[str, Any]:
                 loaded = datasets.load_dataset("parquet", data_files=_by_split(files, path))
             else:
                 splits = {f.name.lower(): f"{f}/**" for f in path.iterdir() if f.name.lower() in _SPLITS}
-                capitals = (
-                    "train" in splits and not (path / "train").exists()
-                )  # which `datasets` takes for a class
+                # "Train" it would take for a class.
+                capitals = "train" in splits and not (path / "train").exists()
                 where = {"data_files": splits} if capitals else {"data_dir": str(path)}
                 loaded = datasets.load_dataset("imagefolder", **where)
         elif path.is_absolute() or name.count("/") > 1 or path.suffix == ".parquet":

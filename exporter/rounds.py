@@ -302,7 +302,9 @@ class _Session:
         before.
         """
         target = self.recipe.min_accuracy
-        if target is None or not 1 < len(levels) < len(self.level_rounds) or levels[-1].accuracy >= target:
+        if target is None or len(levels) < 2 or levels[-1].accuracy >= target:
+            return ""
+        if levels[-1].round == self.rounds[-1]:  # nothing is left to stop
             return ""
         if levels[-1].accuracy > levels[-2].accuracy:
             return ""
@@ -321,9 +323,8 @@ class _Session:
         }[self.method.source]
 
     def _prune(self, round_: int, mask: Mask) -> Mask:
-        model = self._build().to(
-            self.trainer.device
-        )  # a copy of the trained one may hold tensors of its last batch
+        # Not a copy of the trained one, which may hold tensors of its last batch.
+        model = self._build().to(self.trainer.device)
         model.load_state_dict(self._load(self._source(round_))["model"])
         share = self.recipe.prune_share if self.method.iterative else 0.5
         keep = count_all(mask)

@@ -48,11 +48,7 @@ def _edit(surgery: Surgery, analysis: Analysis, number: int, fused: Fused) -> li
     if cut and effect.rewrite is not None:
         effect.rewrite(rewriter)
     if effect.joins and vanishing:
-        left = [t for t in node.inputs if t.name not in vanishing]
-        node.inputs.clear()
-        node.inputs.extend(left)
-        if len(left) == 1:
-            node.op, node.attrs = "Identity", {}
+        _read_only(node, [t for t in node.inputs if t.name not in vanishing])
     if any(operand.array is not None for operand in effect.operands):
         _skip_neutral(surgery, op)
     made, surgery.made = surgery.made, []
@@ -102,11 +98,16 @@ def _skip_neutral(surgery: Surgery, op: Op) -> None:
         name = node.inputs[k].name
         constant = surgery.value(name) if name in surgery.weights.written else None
         if constant is not None and (constant == value).all():
-            other = node.inputs[1 - k]
-            node.op, node.attrs = "Identity", {}
-            node.inputs.clear()
-            node.inputs.append(other)
+            _read_only(node, [node.inputs[1 - k]])
             return
+
+
+def _read_only(node: gs.Node, inputs: list[gs.Tensor]) -> None:
+    """Leave a node some of its inputs; where that is one, what it puts out."""
+    if len(inputs) == 1:
+        node.op, node.attrs = "Identity", {}
+    node.inputs.clear()
+    node.inputs.extend(inputs)
 
 
 def _join_biases(network: Network, surgery: Surgery) -> None:

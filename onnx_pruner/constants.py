@@ -99,14 +99,11 @@ class Constants:
     def get(self, name: str) -> Array | None:
         """The value, or None when the tensor is no constant. The array is shared: never write into it."""
         waiting = [name]  # and what it is computed from, by hand: chains may be longer than Python calls deep
-        while waiting:
-            top = waiting[-1]
-            unknown = [] if top in self._values else [t for t in self._inputs(top) if t not in self._values]
-            if not unknown and top not in self._values:
-                self._values[top] = self._evaluate(top)
+        while name not in self._values:
+            unknown = [t for t in self._inputs(waiting[-1]) if t not in self._values]
             waiting += unknown
-            if not unknown:
-                waiting.pop()
+            if not unknown and (top := waiting.pop()) not in self._values:
+                self._values[top] = self._evaluate(top)
         return self._values[name]
 
     def _inputs(self, name: str) -> list[str]:

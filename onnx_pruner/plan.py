@@ -49,9 +49,9 @@ def make_plan(analysis: Analysis, align: int) -> Plan:
     planner = _Planner(
         analysis, cut, dict.fromkeys(standing, "stands for the constant channels merged into it")
     )
-    planner.settle(align)
+    vanishing = planner.settle(align)
     keep = {name: ~planner.cut[classes] for name, classes in planner.members.items()}
-    return Plan(keep, representative, planner.held_back, planner.vanishing())
+    return Plan(keep, representative, planner.held_back, vanishing)
 
 
 def _representatives(analysis: Analysis, level: NDArray[np.uint8]) -> tuple[dict[str, int], list[int]]:
@@ -75,11 +75,11 @@ def _representatives(analysis: Analysis, level: NDArray[np.uint8]) -> tuple[dict
             open_tensors[name] = good[order], classes[good[order]]
     standing: list[int] = []
     voters: dict[int, list[str]] = {}  # the open tensors that each class could stand for
-    for name, (_, classes) in open_tensors.items():
-        for number in np.unique(classes).tolist():
-            voters.setdefault(number, []).append(name)
     votes = np.zeros(len(level), np.int64)
-    votes[list(voters)] = [len(names) for names in voters.values()]
+    for name, (_, classes) in open_tensors.items():
+        for number in np.unique(classes):
+            voters.setdefault(int(number), []).append(name)
+            votes[number] += 1
     while open_tensors:
         classes = next(iter(open_tensors.values()))[1]
         best = int(classes[np.argmax(votes[classes])])
@@ -102,13 +102,15 @@ class _Planner:
         self.members = {name: analysis.classes[analysis.numbers(name)] for name in analysis.channels}
         self.sizes = np.bincount(analysis.classes, minlength=len(cut))  # how many channels each class has
 
-    def settle(self, align: int) -> None:
+    def settle(self, align: int) -> frozenset[str]:
+        """Hold every constraint; returns the tensors that vanish."""
         units, worthwhile = ({}, {}) if align == 1 else (self._units(align), self._worthwhile())
         while True:
             before = int(self.cut.sum())
-            vanishing = self.vanishing()
-            for name in self.members.keys() - vanishing if vanishing else self.members:
-                self._reach(name, 1, "the last channel of its tensor")
+            vanishing = self._vanishing()
+            for name in self.members:
+                if name not in vanishing:
+                    self._reach(name, 1, "the last channel of its tensor")
             for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
                 linear = effect.linear
                 if linear is not None and linear.groups > 1 and not effect.ties:
@@ -121,9 +123,9 @@ class _Planner:
                 else:
                     self._reach(name, count, f"keeps the count a multiple of {unit}")
             if int(self.cut.sum()) == before:
-                return
+                return vanishing
 
-    def vanishing(self) -> frozenset[str]:
+    def _vanishing(self) -> frozenset[str]:
         """Tensors that lose every channel and that a Concat goes on without, and all that only they are made of."""
         found: set[str] = set()
         read: set[str] = set()  # by who stays and cannot do without

@@ -21,9 +21,8 @@ class Weights:
     taken: set[str]
     model: onnx.ModelProto = field(default_factory=onnx.ModelProto)
     written: dict[str, onnx.TensorProto] = field(default_factory=dict)
-    copied: set[str] = field(
-        default_factory=set
-    )  # constants that stay beside what was cut out of them, or are computed
+    #: Constants that stay beside what was cut out of them, or are computed.
+    copied: set[str] = field(default_factory=set)
 
     def name(self, stem: str) -> str:
         """A name that nothing in the graph has yet."""

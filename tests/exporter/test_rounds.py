@@ -432,6 +432,9 @@ def test_it_stops_when_the_accuracy_cannot_be_reached(
     measured = iter([0.9, 0.8])
     recipe = override(tiny_recipe, levels=1, min_accuracy=0.85, evaluate_every=0)
     assert run(recipe, "whole").stopped == ""  # at its last level there is nothing to stop
+    measured = iter([0.9, 0.8])
+    recipe = override(recipe, method="one-shot", levels=3, first_level=3)
+    assert run(recipe, "skipping").stopped == ""
 
 
 def test_seeds_make_runs_differ_and_nothing_else_does(

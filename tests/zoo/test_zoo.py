@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import onnx
 import pytest
 
@@ -52,6 +53,31 @@ def test_pruned_is_equal_and_smaller(name: str, injection: str) -> None:
     aligned = prune(sparse, verify=False).model
     assert judge(sparse, aligned, tolerance).error <= 1
     assert zeros.parameters(smallest) <= zeros.parameters(aligned) <= zeros.parameters(sparse)
+
+
+def _renamed(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    graph = found.graph
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name and prefix + name for name in names]
+    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        value.name = prefix + value.name
+    return found
+
+
+def test_what_stays_does_not_hang_on_names() -> None:
+    sparse = zeros.inject(model_of("dual_path"), 1)
+    weights, layers = zeros.tensors(sparse), list(zeros.layers(sparse))
+    for layer in layers[:-1:3]:  # whole layers, so that tensors are held back from vanishing
+        weight = weights[layer.weight]
+        zeros.clear(weight, layer.out_axis, np.arange(weight.dims[layer.out_axis]))
+    outcomes = set()
+    for number in range(8):
+        pruned = prune(_renamed(sparse, f"n{number}_"), align=1, verify=False).model
+        outcomes.add(tuple(tensor.raw_data for tensor in pruned.graph.initializer))
+    assert len(outcomes) == 1
 
 
 def test_the_topologies_are_distinct() -> None:
