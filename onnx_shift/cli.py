@@ -4,6 +4,7 @@ Heavy packages are imported inside the commands, so that `onnx-shift --help` sta
 needs no torch.
 """
 
+import io
 import json
 import os
 import sys
@@ -683,12 +684,23 @@ def replay(
 
 def main() -> NoReturn:
     """Run the command line. Exit status: 0 done, 1 an expected refusal, 2 wrong usage, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without → is shown ?
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except OnnxShiftError as error:
         _fail(str(error))
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left there is not to fail once more at the end
+        _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except ModuleNotFoundError as error:
         extra = "report" if error.name == "matplotlib" else "train"
         _fail(

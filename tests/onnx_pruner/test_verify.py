@@ -303,3 +303,11 @@ def test_free_sizes_are_tried_up_to_a_limit_of_memory() -> None:
     sizes = [domain.sizes["H"] for domain in probes._domains(model.graph) if not domain.batch]
     assert 160 in sizes
     assert max(3 * size**3 for size in sizes) <= probes.MOST_ELEMENTS
+
+
+def test_a_sequence_may_have_more_elements_for_another_batch() -> None:
+    model = parsed("(float[N,2] x) => (seq(float[1,2]) rows)", "rows = SplitToSequence(x)")
+    result = compare(model, onnx.ModelProto.FromString(model.SerializeToString()))
+    assert (result.equal, result.largest_difference, result.weak) == (True, 0.0, False)
+    other = parsed("(float[N,2] x) => (seq(float[1,2]) rows)", "y = Mul(x, x) rows = SplitToSequence(y)")
+    assert "output 'rows' differs" in compare(model, other).reason

@@ -1,5 +1,6 @@
 """The command group: every command has help and documentation, and wrong use is told in one line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -224,3 +225,25 @@ def test_names_are_printed_as_they_are(bad_folder: Path, tmp_path: Path) -> None
     packed = CliRunner().invoke(app, ["pack", str(named), "-o", f"{tmp_path}/p[red].zip"])
     assert packed.output.splitlines()[1].split()[0] == "net[v2]"
     assert f"{tmp_path}/p[red].zip: 1 variant" in packed.output
+
+
+def test_a_terminal_that_lacks_a_character_is_shown_another(bad_folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "onnx_shift", "inspect", str(bad_folder / "model.onnx")],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?" in done.stdout and done.stdout.isascii()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [["--version"], ["inspect", "model.onnx"], ["inspect", "--json", "model.onnx"]])
+def test_a_full_disk_behind_stdout_is_told_in_one_line(arguments: list[str], bad_folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "onnx_shift", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=bad_folder, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
