@@ -58,6 +58,9 @@ class Builder:
         self._cache_folder = cache_folder
         self._clock = clock
         self._keys: dict[str, str | None] = {}  # cache key by variant; None: it cannot be optimised ahead
+        self._contents: dict[
+            str, Content
+        ] = {}  # what was found or made so far, whatever the portfolio lets go
         self._checked: set[str] = set()  # variants whose CRC-32 was compared once
         self._take_from_cache()
 
@@ -101,30 +104,39 @@ class Builder:
                 self._keys[variant.name] = None
                 continue
             key = self._keys[variant.name] = device_cache.cache_key(variant.sha256, options, self._providers)
-            if self._cache_folder is not None and self._portfolio.prepared(variant.name, key) is None:
+            content = self._portfolio.prepared(variant.name, key)
+            if content is None and self._cache_folder is not None:
                 content = device_cache.load(self._cache_folder, key)
                 if content is not None:
                     self._portfolio.keep_prepared(variant.name, key, content)
+            if content is not None:
+                self._contents[variant.name] = content
 
     def _content(self, variant: Variant, threads: int) -> tuple[Content, bool]:
         """Return what the variant's session is built from, and whether its graph is optimised already."""
-        key = self._keys[variant.name]
-        if key is None:
-            return self._portfolio.content(variant.name), False
-        content = self._portfolio.prepared(variant.name, key)
-        if content is None:
-            original = self._portfolio.content(variant.name)
-            model, arrays = original.inflate(threads, check=True)
-            from onnx_shift.runtime.optimise import optimise
+        if variant.name not in self._contents:
+            self._contents[variant.name] = self._find_content(variant, threads)
+        return self._contents[variant.name], self._keys[variant.name] is not None
 
-            content = optimise(model, arrays, self._options.fresh, self._providers, self._portfolio.inputs)
-            if content is None:
-                self._keys[variant.name] = None
-                return original, False
-            if self._cache_folder is not None:
-                device_cache.store(self._cache_folder, key, content)
-            self._portfolio.keep_prepared(variant.name, key, content)
-        return content, True
+    def _find_content(self, variant: Variant, threads: int) -> Content:
+        key = self._keys[variant.name]
+        prepared = None if key is None else self._portfolio.prepared(variant.name, key)
+        if prepared is not None:
+            return prepared
+        original = self._portfolio.content(variant.name)
+        if key is None:
+            return original
+        model, arrays = original.inflate(threads, check=True)
+        from onnx_shift.runtime.optimise import optimise
+
+        content = optimise(model, arrays, self._options.fresh, self._providers, self._portfolio.inputs)
+        if content is None:
+            self._keys[variant.name] = None
+            return original
+        if self._cache_folder is not None:
+            device_cache.store(self._cache_folder, key, content)
+        self._portfolio.keep_prepared(variant.name, key, content)
+        return content
 
     def _refuse_other_signature(self, session: ort.InferenceSession) -> None:
         for kind, stated, found in (

@@ -23,11 +23,15 @@ class Switchable(Protocol):
     @property
     def active(self) -> Variant: ...
 
-    def switch(self, target: str) -> object: ...
+    def switch(self, target: str | Variant) -> object: ...
 
 
-def check_policy(policy: Policy) -> None:
-    """Raise SwitchError for what is no policy."""
+def check_policy(policy: Policy, waiting: Callable[[], int] | None = None) -> None:
+    """Raise SwitchError for what is no policy, or no function that counts what waits."""
+    if isinstance(policy, type):
+        raise SwitchError(
+            f"policy {policy.__name__}: is a class; give one of its objects, {policy.__name__}(…)"
+        )
     interval_s = getattr(policy, "interval_s", None)
     if (
         not isinstance(interval_s, int | float)
@@ -38,10 +42,14 @@ def check_policy(policy: Policy) -> None:
             f"policy {policy!r}: a policy has interval_s, seconds above 0, and decide(load); "
             f"here interval_s is {interval_s!r}"
         )
+    if waiting is not None and not callable(waiting):
+        raise SwitchError(f"waiting={waiting!r}: give a function that returns how many requests wait")
 
 
 class Controller:
-    """Asks `policy` at its interval, on a thread of its own, and switches as it answers; what fails is logged."""
+    """Asks `policy` at its interval, on a thread of its own, and switches as it answers; what fails is logged, once
+    for as long as it goes on failing in the same way.
+    """
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class Controller:
         self._clock = clock
         self._looked_s = clock()
         self._were_waiting = self._looks = 0
+        self._told = ""  # how it failed last
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="onnx-shift-policy", daemon=True)
 
@@ -102,10 +111,18 @@ class Controller:
                 target = self._policy.decide(self.look(switcher))
                 if target is not None:
                     switcher.switch(target)
+                self._told = ""
             except ClosedError:
                 return
-            except SwitchError as error:
-                _log.warning("the policy's switch failed, the variant before still serves: %s", error)
-            except Exception:  # noqa: BLE001  a policy is anybody's code, and its next look may go well
-                _log.exception("the policy failed, the active variant stays")
+            except Exception as error:  # noqa: BLE001  a policy is anybody's code, and its next look may go well
+                self._tell(error)
             del switcher
+
+    def _tell(self, error: Exception) -> None:
+        told, self._told = self._told, f"{type(error).__name__} {error}"
+        if told == self._told:
+            return
+        if isinstance(error, SwitchError):
+            _log.warning("the policy's switch failed, the variant before still serves: %s", error)
+        else:
+            _log.error("the policy failed, the active variant stays", exc_info=error)

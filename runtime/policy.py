@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from onnx_shift.runtime.capacity import Capacities
+from onnx_shift.runtime.errors import SwitchError
 from onnx_shift.runtime.memory import free_memory_bytes
 from onnx_shift.runtime.portfolio import Variant, stated_accuracies
 
@@ -47,13 +48,13 @@ _LONGEST_WINDOW_S = 20.0
 class Policy(Protocol):
     """Anything with these two: `decide` is called every `interval_s` seconds, from one thread.
 
-    It returns "smaller", "larger", a variant's name, or None to stay.
+    It returns "smaller", "larger", a variant or its name, or None to stay.
     """
 
     @property
     def interval_s(self) -> float: ...
 
-    def decide(self, load: Load) -> str | None: ...
+    def decide(self, load: Load) -> str | Variant | None: ...
 
 
 @dataclass(kw_only=True)
@@ -79,9 +80,7 @@ class QueriesPerSecond:
     _no_rise_before_s: float = field(default=float("-inf"), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("interval_s", "window_s", "window_requests", "high", "patience"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be above 0")
+        _check_numbers(self, "interval_s", "window_s", "window_requests", "high", "patience")
 
     def decide(self, load: Load) -> str | None:
         """Return where to go, or None; see the class."""
@@ -156,8 +155,7 @@ class LatencyObjective(QueriesPerSecond):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.p95_ms > 0:
-            raise ValueError(f"p95_ms={self.p95_ms}: a latency to keep must be above 0")
+        _check_numbers(self, "p95_ms")
 
     def decide(self, load: Load) -> str | None:
         """Return where to go, or None; see the class."""
@@ -225,6 +223,10 @@ class MemoryBudget:
     interval_s: float = 1.0
     free_bytes: Callable[[], int] = free_memory_bytes
 
+    def __post_init__(self) -> None:
+        _check_numbers(self, "interval_s")
+        _check_numbers(self, "keep_free_bytes", zero=True)
+
     def decide(self, load: Load) -> str | None:
         """Return "smaller", "larger" or None; see the class."""
         free = self.free_bytes()
@@ -257,9 +259,22 @@ class Together:
         return None if target is load.active else target.name
 
 
-def _wanted(answer: str | None, load: Load) -> int:
+def _wanted(answer: str | Variant | None, load: Load) -> int:
     """Return the place in the portfolio that a policy's answer asks for."""
-    step = {None: 0, "smaller": -1, "larger": 1}.get(answer)
+    name = answer.name if isinstance(answer, Variant) else answer
+    step = {None: 0, "smaller": -1, "larger": 1}.get(name)
     if step is not None:
         return load.variants.index(load.active) + step
-    return [variant.name for variant in load.variants].index(str(answer))
+    names = [variant.name for variant in load.variants]
+    if name not in names:
+        raise SwitchError(f"no variant {name!r}; there are: {', '.join(names)}")
+    return names.index(name)
+
+
+def _check_numbers(policy: object, *names: str, zero: bool = False) -> None:
+    """Raise ValueError where one of these fields is no number above 0 (`zero`: no less than 0)."""
+    for name in names:
+        value = getattr(policy, name)
+        if not isinstance(value, int | float) or not (value > 0 or (zero and value == 0)):
+            wanted = "from 0 on" if zero else "above 0"
+            raise ValueError(f"{type(policy).__name__}: {name}={value!r}, where a number {wanted} is needed")

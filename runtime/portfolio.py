@@ -165,7 +165,7 @@ class Portfolio:
         self.outputs = tuple(outputs)
         self._by_name = {variant.name: variant for variant in variants}
         self._contents = dict(contents)
-        self._prepared: dict[tuple[str, str], Content] = {}
+        self._prepared: dict[str, tuple[str, Content]] = {}  # by name: the cache key, and what it stands for
         self._limit_bytes = limit_bytes
         self._source = Path(source).absolute() if source is not None else None
         self._lock = threading.Lock()
@@ -237,11 +237,10 @@ class Portfolio:
 
     @property
     def stored_bytes(self) -> int:
-        """The deflated bytes held in memory now."""
+        """The deflated bytes that it holds in memory now."""
         with self._lock:
-            return sum(
-                content.deflated_bytes for content in (*self._contents.values(), *self._prepared.values())
-            )
+            prepared = [content for _, content in self._prepared.values()]
+            return sum(content.deflated_bytes for content in (*self._contents.values(), *prepared))
 
     def content(self, name: str) -> Content:
         """Return the variant's content as the file holds it, read again where `keep_prepared` let it go.
@@ -259,15 +258,16 @@ class Portfolio:
         return again.content(name)
 
     def prepared(self, name: str, key: str) -> Content | None:
-        """Return the variant's device-optimised content under the cache key `key`, if it is in memory."""
-        return self._prepared.get((name, key))
+        """Return the variant's device-optimised content under the cache key `key`, if that is what it holds."""
+        held, content = self._prepared.get(name, (None, None))
+        return content if held == key else None
 
     def keep_prepared(self, name: str, key: str, content: Content) -> None:
-        """Hold `content` as the variant's one copy under `key`; what can be read again from the path is let
-        go.
+        """Hold `content` as the variant's one copy, under `key`, in place of one under another key and of what can be
+        read again from the path.
         """
         with self._lock:
-            self._prepared[name, key] = content
+            self._prepared[name] = key, content
             if self._source is not None:
                 self._contents.pop(name, None)
 

@@ -129,7 +129,7 @@ class ModelSwitcher:
         from onnx_shift.runtime.controller import Controller, check_policy
         from onnx_shift.runtime.meter import Meter
 
-        check_policy(policy)
+        check_policy(policy, waiting)
         self._meter = Meter(self._clock)
         self._controller = Controller(self, policy, self._meter, waiting, self._clock)
         # An unclosed switcher's thread must end before the interpreter does: inside onnxruntime it would abort.
@@ -167,7 +167,9 @@ class ModelSwitcher:
             return outputs
 
     def io_binding(self) -> Binding:
-        """Return a binding for `run_with_iobinding` that stays good when the model is switched."""
+        """Return a binding for `run_with_iobinding` that stays good when the model is switched. Until it runs again it
+        holds the memory of the session that it ran on last, for that session's outputs.
+        """
         with self._lease(request=False) as session:
             return Binding(session)
 

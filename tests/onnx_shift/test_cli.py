@@ -239,7 +239,9 @@ def test_a_terminal_that_lacks_a_character_is_shown_another(bad_folder: Path) ->
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("arguments", [["--version"], ["inspect", "model.onnx"], ["inspect", "--json", "model.onnx"]])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["inspect", "model.onnx"], ["inspect", "--json", "model.onnx"]]
+)
 def test_a_full_disk_behind_stdout_is_told_in_one_line(arguments: list[str], bad_folder: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

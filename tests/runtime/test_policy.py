@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from onnx_shift.runtime.capacity import Capacities
+from onnx_shift.runtime.errors import SwitchError
 from onnx_shift.runtime.load import SHAPES, builtin_trace
 from onnx_shift.runtime.memory import free_memory_bytes
 from onnx_shift.runtime.policy import LatencyObjective, Load, MemoryBudget, Policy, QueriesPerSecond, Together
@@ -139,10 +141,10 @@ def test_a_memory_budget(free: int, step: str | None) -> None:
 class Says:
     interval_s = 0.5
 
-    def __init__(self, step: str | None) -> None:
+    def __init__(self, step: str | Variant | None) -> None:
         self.step = step
 
-    def decide(self, load: Load) -> str | None:
+    def decide(self, load: Load) -> str | Variant | None:
         return self.step
 
 
@@ -179,9 +181,26 @@ def test_no_time_between_two_looks_is_no_division_by_nothing() -> None:
     assert QueriesPerSecond().decide(standing) is None
 
 
-def test_a_latency_to_keep_is_above_nothing() -> None:
-    with pytest.raises(ValueError, match="p95_ms=0: a latency to keep must be above 0"):
-        LatencyObjective(p95_ms=0)
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: LatencyObjective(p95_ms=0), "LatencyObjective: p95_ms=0, where a number above 0 is needed"),
+        (lambda: LatencyObjective(p95_ms="50"), "LatencyObjective: p95_ms='50', where a number above 0"),
+        (lambda: QueriesPerSecond(high=float("nan")), "QueriesPerSecond: high=nan, where a number above 0"),
+        (lambda: MemoryBudget("64MB"), "MemoryBudget: keep_free_bytes='64MB', where a number from 0 on"),
+        (lambda: MemoryBudget(-1), "MemoryBudget: keep_free_bytes=-1, where a number from 0 on"),
+        (lambda: MemoryBudget(0, interval_s=0), "MemoryBudget: interval_s=0, where a number above 0"),
+    ],
+)
+def test_a_field_that_is_no_number_it_could_be_is_named(make: Callable[[], Policy], words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
+        make()
+
+
+def test_together_hears_variants_and_refuses_what_is_none() -> None:
+    assert Together([Says(VARIANTS[0]), Says(None)]).decide(load(0.0)) == "small"
+    with pytest.raises(SwitchError, match="no variant 'huge'; there are: small, medium, large"):
+        Together([Says("huge")]).decide(load(0.0))
 
 
 DEVICES = {
