@@ -164,9 +164,10 @@ def _values(profile: Mapping[str, Any], name: str, metrics: Sequence[str]) -> Va
             raise SelectionError(f"metric {metric}: unknown; choose from {', '.join(METRICS)}")
         value = METRICS[metric].read(entry)
         if value is None:
-            hint = "profile with --data, " if metric in ("accuracy", "top5") else ""
+            hint = "profile with --data, or " if metric in ("accuracy", "top5") else ""
             raise NotMeasuredError(
-                f"{name}: the profile holds no {metric}; {hint}choose by other metrics or --keep-all"
+                f"{name}: the profile holds no {metric}; {hint}choose by what it holds, such as --metric latency "
+                "--metric size, or --keep-all"
             )
         found[metric] = -value if METRICS[metric].larger_is_better else value
     return found

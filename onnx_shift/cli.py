@@ -34,6 +34,7 @@ app = typer.Typer(
 # Names of files and tensors are printed as they are: [v2] is no markup, :o: no emoji.
 out = Console(soft_wrap=True, markup=False, emoji=False)  # results
 log = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)  # progress and remarks
+_LEAST_COLUMNS = 80  # a narrower terminal breaks a table's lines, rather than that figures are cut
 
 
 def print_json(value: Any) -> None:
@@ -54,7 +55,7 @@ def _root(
         typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    pass
+    out.width = max(out.width, _LEAST_COLUMNS)
 
 
 # --- train and export ------------------------------------------------------------------------------------------
@@ -327,7 +328,7 @@ def profile(
         list[str] | None,
         typer.Option(help="onnxruntime execution provider (default CPUExecutionProvider). May be repeated."),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads that one inference may use.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads that one inference may use.", min=1, max=1024)] = 1,
     seconds: Annotated[
         float, typer.Option(help="Seconds to time each model at each batch size.", min=0.01)
     ] = 2.0,
@@ -637,7 +638,7 @@ def replay(
     provider: Annotated[
         list[str] | None, typer.Option(help="onnxruntime execution provider. May be repeated.")
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads that one inference may use.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads that one inference may use.", min=1, max=1024)] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the arrival times.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the time line as JSON.")] = False,
 ) -> None:

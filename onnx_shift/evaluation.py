@@ -88,6 +88,7 @@ def check_models(
     from onnx_shift.onnx_pruner.packing import check_name
     from onnx_shift.onnx_pruner.profiling import check_providers
     from onnx_shift.onnx_pruner.sessions import SessionError, open_session, random_inputs
+    from onnx_shift.runtime.session import ORT_ERRORS
 
     check_providers([provider])
     for model in models:
@@ -98,10 +99,16 @@ def check_models(
         _metadata(model)  # names what is no model
         session = open_session(model, [provider], 1)
         try:
-            random_inputs(session, 1, 0, input_shapes)
+            feed = random_inputs(session, 1, 0, input_shapes)
+            session.run(None, feed)
         except SessionError as error:
             hint = "; see --shape" if "shape" in str(error) else ""
             raise OnnxShiftError(f"{model}: {error}{hint}") from error
+        except ORT_ERRORS as error:
+            shapes = ", ".join(f"{name} of shape {value.shape}" for name, value in feed.items())
+            raise OnnxShiftError(
+                f"{model}: onnxruntime does not run it on {shapes} ({error}); see --shape"
+            ) from error
 
 
 def _given_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> "Normalisation | None":

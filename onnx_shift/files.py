@@ -21,7 +21,9 @@ def check_output(target: Path, *others: Path) -> None:
     if target.is_dir():
         raise OnnxShiftError(f"{target}: is a folder, not a file to write")
     if not target.parent.is_dir():
-        raise OnnxShiftError(f"{target}: cannot be written (there is no folder {target.parent})")
+        folder = target.parent
+        why = f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}"
+        raise OnnxShiftError(f"{target}: cannot be written ({why})")
     if not os.access(target.parent, os.W_OK):
         raise OnnxShiftError(f"{target}: cannot be written (the folder {target.parent} is read-only)")
     if any(_same_file(target, other) for other in others):

@@ -47,9 +47,15 @@ def optimise(
 
     None where it cannot be taken apart, or where the options make it another model than all would have of it.
     """
+
+    def options() -> ort.SessionOptions:
+        chosen = fresh_options()
+        chosen.enable_profiling = False  # nobody asked for a profile of this
+        return chosen
+
     try:
         with tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
-            skeleton, raw = _write_optimised(model, arrays, fresh_options(), providers, Path(folder))
+            skeleton, raw = _write_optimised(model, arrays, options(), providers, Path(folder))
         tensors = external_tensors(skeleton)
         if any(tensor.type not in NUMPY_TYPES for tensor in tensors):
             return None
@@ -60,7 +66,7 @@ def optimise(
             for tensor in tensors
         }
         prepack = not _copies_a_classifier(nodes(skeleton), tensors)
-        session = build_optimised_session(skeleton, views, fresh_options(), providers, prepack=prepack)
+        session = build_optimised_session(skeleton, views, options(), providers, prepack=prepack)
     except BUILD_ERRORS as error:
         _log.warning("the graph cannot be optimised ahead (%s)", error)
         return None

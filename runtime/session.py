@@ -91,14 +91,22 @@ def choose_providers(
 def _with_options(
     providers: Sequence[Provider], provider_options: Sequence[Mapping[str, Any]] | None
 ) -> dict[str, dict[str, str]]:
+    if isinstance(providers, str):
+        raise ProviderError(f"providers={providers!r}: give a list of names, such as [{providers!r}]")
     extra = provider_options or [{}] * len(providers)
     if len(extra) != len(providers):
         raise ProviderError(f"{len(providers)} providers, but {len(extra)} provider_options")
-    asked = {}
-    for provider, more in zip(providers, extra, strict=True):
+    return dict(_named(provider, more) for provider, more in zip(providers, extra, strict=True))
+
+
+def _named(provider: Provider, more: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    try:
         name, options = (provider, {}) if isinstance(provider, str) else provider
-        asked[name] = {key: str(value) for key, value in {**options, **more}.items()}
-    return asked
+        return name, {key: str(value) for key, value in {**options, **more}.items()}
+    except (TypeError, ValueError) as error:
+        raise ProviderError(
+            f"provider {provider!r} with options {more!r}: give a name, or a pair of name and options"
+        ) from error
 
 
 class OptionsSource:

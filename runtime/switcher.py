@@ -136,6 +136,10 @@ class ModelSwitcher:
         weakref.finalize(self, self._controller.stop)
         self._controller.start()
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"serving {self._active.name}"
+        return f"<ModelSwitcher {state} of {self.portfolio!r}>"
+
     # --- the interface of InferenceSession ------------------------------------------------------------------
 
     def run(

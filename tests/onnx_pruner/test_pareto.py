@@ -55,7 +55,8 @@ def test_keep_all_needs_no_metric_that_was_not_measured() -> None:
     found = select(profile, ["detector"], keep_all=True)
     assert found.kept == ("detector",) and found.optimal == ()
     message = (
-        "detector: the profile holds no accuracy; profile with --data, choose by other metrics or --keep-all"
+        "detector: the profile holds no accuracy; profile with --data, or choose by what it holds, such as "
+        "--metric latency --metric size, or --keep-all"
     )
     with pytest.raises(SelectionError, match=message):
         select(profile, ["detector"])

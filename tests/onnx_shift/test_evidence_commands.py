@@ -97,6 +97,15 @@ def test_inspect_tells_zeros_and_channels_of_a_model(models: list[Path]) -> None
     assert "input float[N, 1, 8, 8] -> logits float[N, 10]" in text
 
 
+def test_a_narrow_terminal_breaks_lines_and_cuts_no_figure(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = shift("inspect", models[0]).stdout
+    monkeypatch.setenv("COLUMNS", "30")
+    assert shift("inspect", models[0]).stdout == wide
+    assert "64×1×3×3     576  50.00%  32 of 64" in wide
+
+
 def test_report_of_a_folder(models: list[Path], tmp_path: Path) -> None:
     assert shift("profile", *models, "--seconds", "0.01", "-o", tmp_path / "profile.json").returncode == 0
     done = shift("report", tmp_path, "-o", tmp_path / "report.html")
@@ -180,6 +189,20 @@ def test_what_profile_would_stumble_over_is_refused_beforehand(models: list[Path
     free = _free(tmp_path / "free.onnx")
     assert refusal("profile", free).startswith(f"{free}: input a: axis 1 of (N,C) is free")
     assert refusal("profile", free).endswith("--shape")
+
+
+def test_a_model_that_does_not_run_is_refused_beforehand(tmp_path: Path) -> None:
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,H,H] x) => (float[N,12] y)'
+        " <int64[2] to = {-1, 12}> { y = Reshape(x, to) }"
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "fits.onnx")
+    done = shift("profile", tmp_path / "fits.onnx", "--shape", "x=1,3,5,5")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        f"error: {tmp_path / 'fits.onnx'}: onnxruntime does not run it on x of shape (1, 3, 5, 5)"
+    )
+    assert done.stderr.endswith("; see --shape\n")
 
 
 def test_data_that_do_not_fit_the_model_are_refused_beforehand(models: list[Path], tmp_path: Path) -> None:

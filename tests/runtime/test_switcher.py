@@ -169,6 +169,17 @@ def test_unknown_variants_and_providers_are_named(make_switcher: Make, portfolio
         make_switcher(providers=["TensorrtExecutionProvider"])
     with pytest.raises(ProviderError, match="2 providers, but 1 provider_options"):
         make_switcher(providers=["CPUExecutionProvider", "CUDAExecutionProvider"], provider_options=[{}])
+    with pytest.raises(ProviderError, match=r"give a list of names, such as \['CPUExecutionProvider'\]"):
+        make_switcher(providers="CPUExecutionProvider")
+    with pytest.raises(ProviderError, match=r"provider 3 with options \{\}: give a name, or a pair of name and"):
+        make_switcher(providers=[3])
+
+
+def test_a_switcher_shows_what_serves(make_switcher: Make) -> None:
+    model = make_switcher()
+    assert repr(model) == "<ModelSwitcher serving medium of Portfolio(small, medium, large)>"
+    model.close()
+    assert repr(model) == "<ModelSwitcher closed of Portfolio(small, medium, large)>"
 
 
 def test_a_named_fallback_is_taken(make_switcher: Make) -> None:
@@ -464,6 +475,7 @@ def test_files_that_options_ask_for_are_not_written_by_copies(
     assert list(tmp_path.iterdir()) == []
     ModelSwitcher(portfolio_path, given, ["CPUExecutionProvider"], cache=False).close()
     assert not (tmp_path / "mine.onnx").exists()
+    assert len(list(tmp_path.glob("onnxruntime_profile*"))) <= 1  # of the session that serves
 
 
 def test_a_dropped_switcher_with_a_policy_is_collected(make_switcher: Make, portfolio_path: Path) -> None:
