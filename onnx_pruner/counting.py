@@ -16,14 +16,16 @@ Shape = tuple[int, ...]
 def count_macs(model: ModelProto, input_shapes: Mapping[str, Sequence[int]] | None = None) -> int | None:
     """Return the multiply–accumulates of one inference, or None where a shape cannot be inferred.
 
-    Counted are Conv, ConvTranspose, Gemm and MatMul; taps that fall on padding count, as is usual.
+    Counted are Conv, ConvTranspose, Gemm and MatMul, Conv and MatMul in integers, too; taps that fall on padding
+    count, as is usual.
     `input_shapes` fixes free axes of the inputs; a first axis that is not named there becomes a batch of 1.
     """
     shapes = _shapes(model, input_shapes or {})
     total = 0
     for node in model.graph.node:
         if node.op_type in _MACS and node.domain in ("", "ai.onnx"):
-            read = [shapes.get(name) for name in node.input[:2]]
+            weight = 3 if node.op_type.startswith("QLinear") else 1
+            read = [shapes.get(node.input[index]) for index in (0, weight)]
             written = shapes.get(node.output[0])
             if written is None or any(shape is None for shape in read):
                 return None
@@ -49,10 +51,10 @@ def _matmul(node: NodeProto, read: Sequence[Shape], written: Shape) -> int:
 
 
 _MACS: Mapping[str, Callable[[NodeProto, Sequence[Shape], Shape], int]] = {
-    "Conv": _convolution,
+    **dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), _convolution),
     "ConvTranspose": _transposed_convolution,
     "Gemm": _gemm,
-    "MatMul": _matmul,
+    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
 }
 
 

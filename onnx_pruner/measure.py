@@ -17,8 +17,20 @@ FLOATS = frozenset(
 )
 
 
+#: Types of quantised weights; scales and zero points have one axis at most.
+NARROW = frozenset(
+    getattr(onnx.TensorProto, name)
+    for name in ("INT8", "UINT8", "INT4", "UINT4", "FLOAT8E4M3FN", "FLOAT8E5M2")
+)
+
+
+def is_parameter(tensor: onnx.TensorProto) -> bool:
+    """Whether a constant is one of the model's parameters: floating-point, or a quantised weight."""
+    return tensor.data_type in FLOATS or (tensor.data_type in NARROW and len(tensor.dims) > 1)
+
+
 def parameter_count(model: onnx.ModelProto) -> int:
-    """Elements of all float constants: initializers, Constant nodes, and ConstantOfShape of a constant shape."""
+    """Elements of all parameters: initializers, Constant nodes, and ConstantOfShape of a constant shape."""
     tensors = list(model.graph.initializer)
     shapes = {t.name: t for t in tensors if t.data_type == onnx.TensorProto.INT64 and prod(t.dims) < 16}
     total = 0
@@ -32,7 +44,7 @@ def parameter_count(model: onnx.ModelProto) -> int:
         filled = node.op_type == "ConstantOfShape" and node.input[0] in shapes
         if filled and (value is None or value.data_type in FLOATS):
             total += int(np.prod(onnx.numpy_helper.to_array(shapes[node.input[0]])))
-    return total + sum(int(prod(t.dims)) for t in tensors if t.data_type in FLOATS)
+    return total + sum(int(prod(t.dims)) for t in tensors if is_parameter(t))
 
 
 def _kept(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:

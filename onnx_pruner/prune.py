@@ -172,14 +172,24 @@ def _layer_outputs(analysis: Analysis, plan: Plan) -> list[Mask]:
     return [plan.keep[op.output] for op, effect in pairs if effect.linear is not None]
 
 
+_IN_INTEGERS = frozenset({"QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"})
+
+
 def _notes(source: Source, pruned: onnx.ModelProto) -> tuple[str, ...]:
+    notes = []
     weights = {t.name for t in source.model.graph.initializer}
     left = {info.name for info in source.model.graph.input} - {info.name for info in pruned.graph.input}
-    moved = sorted(left & weights)
-    if not moved:
-        return ()
-    names = ", ".join(moved[:3]) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")
-    return (f"weights that were also listed as graph inputs and changed are no longer inputs: {names}",)
+    if moved := sorted(left & weights):
+        names = ", ".join(moved[:3]) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")
+        notes.append(
+            f"weights that were also listed as graph inputs and changed are no longer inputs: {names}"
+        )
+    if kinds := sorted({node.op_type for node in source.model.graph.node} & _IN_INTEGERS):
+        notes.append(
+            f"layers that compute in integers ({', '.join(kinds)}) stay as they are: only quantised models in the "
+            "QuantizeLinear–DequantizeLinear form are pruned"
+        )
+    return tuple(notes)
 
 
 def _record(pruned: onnx.ModelProto, source: Source, report: PruneReport) -> None:

@@ -9,6 +9,10 @@ from rich.table import Table
 
 from onnx_shift.tables import plain_table, show_bytes, show_count, show_share
 
+#: Which input of a layer is its weight.
+_WEIGHT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "QLinearConv": 3, "QLinearMatMul": 3}
+_WIDENS = ("Cast", "DequantizeLinear")  # a weight that is stored in fewer bits than it is used in
+
 
 def model_summary(file: Path) -> dict[str, Any]:
     """Return what `inspect --json` prints of a model: inputs, outputs, counts, zeros per layer, metadata."""
@@ -19,11 +23,13 @@ def model_summary(file: Path) -> dict[str, Any]:
     source = read_model(file)
     graph = source.model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    layers = [
-        _layer(node, weights[node.input[1]])
-        for node in graph.node
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and node.input[1] in weights
-    ]
+    stored = {node.output[0]: node.input[0] for node in graph.node if node.op_type in _WIDENS}
+    layers = []
+    for node in graph.node:
+        name = node.input[_WEIGHT[node.op_type]] if node.op_type in _WEIGHT else ""
+        weight = weights.get(stored.get(name, name))
+        if weight is not None:
+            layers.append(_layer(node, weight))
     return {
         "file": str(file),
         "file_bytes": source.file_bytes,
@@ -76,7 +82,7 @@ def model_lines(summary: dict[str, Any]) -> list[str]:
 def _layer(node: onnx.NodeProto, weight: onnx.TensorProto) -> dict[str, Any]:
     values = onnx.numpy_helper.to_array(weight)
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    outputs_first = node.op_type == "Conv" or (node.op_type == "Gemm" and transposed)
+    outputs_first = node.op_type in ("Conv", "QLinearConv") or (node.op_type == "Gemm" and transposed)
     channels = (
         values if outputs_first else np.moveaxis(values, 1 if node.op_type == "ConvTranspose" else -1, 0)
     )

@@ -4,7 +4,9 @@ import onnx
 import onnx.parser
 import pytest
 
+from onnx_shift.onnx_pruner import prune
 from onnx_shift.onnx_pruner.counting import count_macs
+from onnx_shift.onnx_pruner.measure import parameter_count
 
 
 def _model(body: str, inputs: str, outputs: str, **weights: tuple[int, ...]) -> onnx.ModelProto:
@@ -41,3 +43,22 @@ def test_macs_ignore_stale_shapes_and_follow_given_ones() -> None:
     model.graph.value_info.append(onnx.helper.make_tensor_value_info("y", 1, [1, 99, 99, 99]))
     assert count_macs(model) is None
     assert count_macs(model, {"x": (1, 1, 5, 6)}) == 2 * 3 * 4 * 9
+
+
+QUANTISED = """
+<ir_version: 8, opset_import: ["" : 13]> g (uint8[N,4,8,8] x) => (uint8[N,6,8,8] y)
+<float s = {0.5}, uint8 z = {0}, int8 v = {0}>
+{ y = QLinearConv<pads = [1,1,1,1]>(x, s, z, w, s, v, s, z) }
+"""
+
+
+def test_quantised_weights_count_as_parameters_and_are_said_to_stay() -> None:
+    model = onnx.parser.parse_model(QUANTISED)
+    kernel = onnx.helper.make_tensor("w", onnx.TensorProto.INT8, (6, 4, 3, 3), [0] * 216)
+    model.graph.initializer.append(kernel)
+    assert parameter_count(model) == 6 * 4 * 9 + 1  # and the scale
+    assert count_macs(model) == 6 * 8 * 8 * 4 * 9
+    assert prune(model, verify=False).report.notes == (
+        "layers that compute in integers (QLinearConv) stay as they are: only quantised models in the "
+        "QuantizeLinear–DequantizeLinear form are pruned",
+    )

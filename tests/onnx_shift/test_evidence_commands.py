@@ -97,6 +97,21 @@ def test_inspect_tells_zeros_and_channels_of_a_model(models: list[Path]) -> None
     assert "input float[N, 1, 8, 8] -> logits float[N, 10]" in text
 
 
+def test_inspect_shows_weights_that_are_stored_in_integers(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> g (float[N,2,8,8] x) => (float[N,4,6,6] y) '
+        "<float s = {0.5}> { wide = DequantizeLinear(w, s) y = Conv(x, wide) }"
+    )
+    values = np.ones((4, 2, 3, 3), np.int8)
+    values[1] = 0
+    model.graph.initializer.append(onnx.numpy_helper.from_array(values, "w"))
+    onnx.save(model, tmp_path / "quantised.onnx")
+    found = json.loads(shift("inspect", tmp_path / "quantised.onnx", "--json").stdout)
+    (layer,) = found["layers"]
+    assert (layer["parameters"], layer["zeros"], layer["zero_channels"]) == (72, 0.25, 1)
+    assert found["parameters"] == 73
+
+
 def test_a_narrow_terminal_breaks_lines_and_cuts_no_figure(
     models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,7 +171,9 @@ def test_unknown_variants_and_providers_are_named(make_switcher: Make, portfolio
         make_switcher(providers=["CPUExecutionProvider", "CUDAExecutionProvider"], provider_options=[{}])
     with pytest.raises(ProviderError, match=r"give a list of names, such as \['CPUExecutionProvider'\]"):
         make_switcher(providers="CPUExecutionProvider")
-    with pytest.raises(ProviderError, match=r"provider 3 with options \{\}: give a name, or a pair of name and"):
+    with pytest.raises(
+        ProviderError, match=r"provider 3 with options \{\}: give a name, or a pair of name and"
+    ):
         make_switcher(providers=[3])
 
 
