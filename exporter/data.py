@@ -68,8 +68,11 @@ class Encoded:
 
     def __getitem__(self, index: slice | npt.NDArray[np.int64]) -> Uint8:
         indices = list(range(*index.indices(len(self)))) if isinstance(index, slice) else index.tolist()
-        with self.lock:
-            cells = [self.column[i] for i in indices]
+        with self.lock:  # many at once: one by one takes longer than to decode them
+            if isinstance(index, slice) or not isinstance(self.column, list):
+                cells = self.column[index if isinstance(index, slice) else indices]
+            else:
+                cells = [self.column[i] for i in indices]
         decoded = list(self.pool.map(self._decode, zip(indices, cells, strict=True)))
         stacked = np.stack(decoded)
         return np.ascontiguousarray(stacked[:, None] if self.mode == "L" else stacked.transpose(0, 3, 1, 2))
@@ -129,19 +132,24 @@ def open_dataset(
     image_column: str | None = None,
     label_column: str | None = None,
     image_size: int | None = None,
+    train_images: int | None = None,
+    decode_train: bool = True,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
 ) -> Dataset:
     """Open a data set by name or path; see the module's text.
 
     Columns are found by type unless named. Images must be of one size and mode unless `image_size` brings
-    them there (shorter side resized, centre cropped). Raises DataError with one line that names the set.
+    them there (shorter side resized, centre cropped). `train_images` are the first so many, or as many of a fixed
+    shuffle where the first are not of all classes. A split is decoded at once where that takes no more than
+    `memory_limit_bytes`, the training images not without `decode_train`; else when it is indexed. Raises DataError
+    with one line that names the set.
     """
     if name_or_path == "digits":
         if image_size is not None or image_column is not None or label_column is not None:
             raise DataError(
                 "digits: are built in, 8x8 pixels: --image-size, --image-column and --label-column do not apply"
             )
-        return _digits()
+        return _digits(train_images)
     splits = _load(name_or_path)
     train_key = next((key for key in ("train", "training") if key in splits), next(iter(splits)))
     train = splits[train_key]
@@ -167,9 +175,13 @@ def open_dataset(
     else:
         test_labels, _ = _labels(name_or_path, splits[test_key], label, class_names)
         parts = [(train, train_labels), (splits[test_key], test_labels)]
+    if train_images is not None:
+        some = _some(train_labels := parts[0][1], train_images)
+        parts[0] = (parts[0][0].select(some), train_labels[some])
+    limits = (memory_limit_bytes if decode_train else 0, memory_limit_bytes)
     decoded: list[Split] = []
-    for part, labels in parts:
-        images = _images(name_or_path, part, image, image_size, memory_limit_bytes)
+    for (part, labels), limit_bytes in zip(parts, limits, strict=True):
+        images = _images(name_or_path, part, image, image_size, limit_bytes)
         decoded.append(Split(images, labels))
     if image_size is not None:
         decoded = _same_channels(decoded)
@@ -182,14 +194,15 @@ def open_dataset(
     return Dataset(name_or_path, decoded[0], decoded[1], class_names, only_split)
 
 
-def first_images(dataset: Dataset, count: int) -> Dataset:
-    """The data set with only the first `count` training images."""
-    if count >= len(dataset.train):
-        return dataset
-    return replace(dataset, train=Split(dataset.train.images[:count], dataset.train.labels[:count]))
+def _some(labels: Int64, count: int) -> Int64:
+    """Indices of the first `count` labels, or of as many of a fixed shuffle where these are not of all classes."""
+    first = np.arange(min(count, len(labels)))
+    if len(np.unique(labels[first])) == len(np.unique(labels)):
+        return first
+    return np.sort(np.random.default_rng(0).permutation(len(labels))[:count])
 
 
-def _digits() -> Dataset:
+def _digits(train_images: int | None) -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -198,7 +211,7 @@ def _digits() -> Dataset:
     images = (bunch.images * 15).astype(np.uint8)[:, None]  # pixels are 0..16
     labels = bunch.target.astype(np.int64)
     order = np.random.default_rng(0).permutation(len(labels))
-    test, train = order[: len(order) // 5], order[len(order) // 5 :]
+    test, train = order[: len(order) // 5], order[len(order) // 5 :][:train_images]
     return Dataset(
         "digits",
         Split(images[train], labels[train]),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from onnx_shift.exporter.augmentation import Draws
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from onnx_shift.exporter.data import Dataset, Normalisation, first_images, open_dataset
+from onnx_shift.exporter.data import Dataset, Normalisation, open_dataset
 from onnx_shift.exporter.distributed import World, join
 from onnx_shift.exporter.export import export_checkpoint, to_onnx
 from onnx_shift.exporter.masks import (
@@ -99,7 +99,7 @@ def train(
 ) -> Run:
     """Train `recipe` into `run_folder`, going on from what is there; returns the finished levels.
 
-    `dataset` replaces opening the recipe's. Raises OnnxShiftError kinds; the folder stays resumable
+    `dataset` replaces opening the recipe's, and is taken whole. Raises OnnxShiftError kinds; the folder stays resumable
     whatever happens.
     """
     check(recipe)
@@ -115,9 +115,8 @@ def train(
             image_column=recipe.image_column,
             label_column=recipe.label_column,
             image_size=recipe.image_size,
+            train_images=recipe.train_images,
         )
-        if recipe.train_images is not None:
-            data = first_images(data, recipe.train_images)
         session = _Session(recipe, folder, data, chosen_device, world, progress, level_done)
         sound = sound_convolutions(session.trainer.model, chosen_device)
         with sound, folder.claim(recipe) if world.leads else nullcontext():

@@ -100,7 +100,9 @@ def train(
     image_column: Annotated[str | None, typer.Option(help="Column of the images (default: by type).")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the labels (default: by type).")] = None,
     image_size: Annotated[int | None, typer.Option(help="Resize and crop all images to this size.")] = None,
-    train_images: Annotated[int | None, typer.Option(help="Train on the first so many images.")] = None,
+    train_images: Annotated[
+        int | None, typer.Option(help="Train on so many images: the first, if these are of all classes.")
+    ] = None,
     augmentation: Annotated[str | None, typer.Option(help="none, shift, flip-crop or resized-crop.")] = None,
     prune_share: Annotated[
         float | None,

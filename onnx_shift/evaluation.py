@@ -60,7 +60,9 @@ def evaluation(
             f"{data}: test images need the extra onnx-shift[train] ({error.name})"
         ) from error
 
-    dataset = open_dataset(data, image_size=image_size, image_column=image_column, label_column=label_column)
+    dataset = open_dataset(
+        data, image_size=image_size, image_column=image_column, label_column=label_column, decode_train=False
+    )
     stated = {model: _metadata(model) for model in models}
     trained = any("recipe_hash" in entries for entries in stated.values())
     parts, note = _test_images(dataset, trained)

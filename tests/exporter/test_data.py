@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnx_shift.exporter.data import DataError, Normalisation, first_images, open_dataset
+from onnx_shift.exporter.data import DataError, Encoded, Normalisation, open_dataset
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -193,9 +193,24 @@ def test_images_of_sixteen_bits_are_refused_also_where_they_are_resized(tmp_path
         open_dataset(str(tmp_path), image_size=8)
 
 
-def test_first_images_cuts_the_training_split_alone() -> None:
-    data = first_images(open_dataset("digits"), 100)
+def test_train_images_cut_the_training_split_alone() -> None:
+    data, all_of_it = open_dataset("digits", train_images=100), open_dataset("digits")
     assert (len(data.train), len(data.test)) == (100, 359)
+    assert np.array_equal(data.train.images, all_of_it.train.images[:100])
+
+
+@pytest.mark.parametrize("in_order_of_class", [False, True])
+def test_train_images_are_of_all_classes(tmp_path: Path, in_order_of_class: bool) -> None:
+    kinds = [value // 20 if in_order_of_class else value % 2 for value in range(40)]
+    _write(tmp_path / "train.parquet", _columns(40) | {"kind": kinds}, FEATURES)
+    _write(tmp_path / "test.parquet", _columns(4), FEATURES)
+    few = open_dataset(str(tmp_path), train_images=12).train
+    assert len(few) == 12 and set(few.labels.tolist()) == {0, 1}
+    values = few.images[:, 0, 0, 0].tolist()
+    assert [kinds[value] for value in values] == few.labels.tolist()
+    assert (values == list(range(12))) is not in_order_of_class
+    again = open_dataset(str(tmp_path), train_images=12, decode_train=False).train
+    assert isinstance(again.images, Encoded) and np.array_equal(again.images[:], few.images)
 
 
 @pytest.mark.skipif(
