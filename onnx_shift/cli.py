@@ -163,6 +163,9 @@ def train(
     The same command on an unfinished RUN goes on where it stopped. Several processes or machines share the work
     under torchrun: `torchrun --nproc-per-node 2 -m onnx_shift train …`.
     """
+    # Read when torch is loaded. Threads that wait by spinning take the time of whatever else runs: on two cores, beside
+    # a busy process, a training took six times as long; alone, as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from onnx_shift.exporter.command import train_command
 
     options = ("preset", "output", "replicates", "device", "tensorboard", "as_json")

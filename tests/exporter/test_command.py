@@ -127,3 +127,22 @@ def test_interrupting_says_how_to_go_on(tmp_path: Path) -> None:
         f"interrupted; the same command goes on from the last finished epoch in {tmp_path}"
     )
     assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["round"] == 0
+
+
+@pytest.mark.parametrize(("given", "taken"), [(None, "passive"), ("active", "active")])
+def test_threads_wait_without_spinning_unless_told_otherwise(given: str | None, taken: str) -> None:
+    code = """
+import os, sys, types
+command = types.ModuleType("onnx_shift.exporter.command")
+command.train_command = lambda *_, **__: print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
+sys.modules[command.__name__] = command
+from onnx_shift.cli import main
+main()
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "digits"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [taken, "False"]  # before torch, which reads it once
