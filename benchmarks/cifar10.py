@@ -33,7 +33,7 @@ _PUBLISHED = [
 
 
 def measure(work: Path) -> dict[str, Any]:
-    runs = {name: trainings.run_of(name) for name in SHIPPED}
+    runs = {name: trainings.run_of(training) for name, training in SHIPPED.items()}
     models = [variant.path for variant in pruned_variants(work / "pruned", collapsed=True)]
     found = profile(
         models,
@@ -93,7 +93,7 @@ def results_of(found: Mapping[str, Any], runs: Mapping[str, Run]) -> dict[str, A
         "spread": {key: (speedup["low"], speedup["high"]) for key, speedup in ours.items()},
         "notes": [
             f"Ours: quarter-width VGG-16, {recipe.epochs} epochs per level on all 50,000 images, one replicate, days "
-            "of one core of a CPU, another training beside it. Published: the full network on a GPU. So days show "
+            "of two cores of a CPU. Published: the full network on a GPU. So days show "
             "what each search takes, not which is faster. Optimal in accuracy and deflated size, which is what the "
             "published counts of non-zero parameters come to, among the variants of that search; one no better than "
             "guessing, or that another replaces within the tolerances, is not counted. In accuracy, latency and file "

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from benchmarks import trainings
-from benchmarks.variants import answers, labels_of, pruned_levels, pruned_variants, test_images
+from benchmarks.variants import SHIPPED, answers, labels_of, pruned_levels, pruned_variants, test_images
 from onnx_shift.exporter.checkpoint import load_checkpoint
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.models.registry import build
@@ -62,7 +62,7 @@ def measure(work: Path) -> dict[str, Any]:
     figures = {"dense": dense["accuracy"]}
     for key in ("deflated", "parameters"):
         figures[f"points_ahead_{key}"] = _points_ahead(details, key)
-    epochs = trainings.recipe_of("imp").epochs
+    epochs = trainings.recipe_of(SHIPPED["imp"]).epochs
     return {
         "rows": [_row(entry, dense["accuracy"]) for entry in details],
         "figures": {key: value for key, value in figures.items() if value is not None},
@@ -126,12 +126,12 @@ def _slimmed(criterion: str, part: int) -> nn.Module:
     """Return the dense network with the same share of every layer's filters gone, 1/`part` of its parameters left."""
     import torch_pruning as tp
 
-    folder = RunFolder(trainings.FOLDER / "imp")
+    folder = RunFolder(trainings.FOLDER / SHIPPED["imp"])
     if not folder.round(0).exists():
-        trainings.run_of("imp")
+        trainings.run_of(SHIPPED["imp"])
     checkpoint = load_checkpoint(folder.round(0))
     channels, height, width = checkpoint["shape"]
-    recipe = trainings.recipe_of("imp")
+    recipe = trainings.recipe_of(SHIPPED["imp"])
     classes = len(checkpoint["class_names"])
     network = build(recipe.model, num_classes=classes, in_channels=channels, width=recipe.width)
     network.load_state_dict(checkpoint["model"])

@@ -9,6 +9,7 @@ The data set is named by ONNX_SHIFT_CIFAR10 (a parquet folder or a hub name; def
 
 import csv
 import os
+import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -40,8 +41,17 @@ class Training:
 
 
 _PRESET = "vgg16-quarter-cifar10"
-#: Weights go back to an early step, and layers may starve, as published.
-_REWOUND = {"rewind": "weights", "least_density": 0.0}
+#: For comparing methods: weights go back to an early step and layers may starve, as published; epochs enough for that.
+_REWOUND = {
+    "rewind": "weights",
+    "rewind_steps": 586,
+    "least_density": 0.0,
+    "epochs": 12,
+    "learning_rate": 0.2,
+    "nesterov": False,
+    "crop_padding": 4,
+    "evaluate_every": 6,
+}
 #: Methods that need no level before the one they make: only a ratio that tells them apart, 64.
 _HIGH = {**_REWOUND, "levels": 6, "first_level": 6}
 #: A tenth of the work of the chain's: a fifth of the images, half of the epochs, one of them before the rewind.
@@ -58,14 +68,13 @@ _RESIDUAL = {
 _RESIDUAL_HIGH = {**_RESIDUAL, "levels": 5, "first_level": 5}
 #: Whole blocks of channels at level 2: few levels, the last much faster. Strong decay empties unneeded channels.
 _FAST = {
-    **_REWOUND,
+    "least_density": 0.0,
     "method": "refill",
     "levels": 2,
     "rank": "cost",
     "refill_from": 2,
     "refill_widen": 1.15,
     "refill_multiple": 16,
-    "rewind": "learning-rate",
     "weight_decay": 5e-4,
 }
 _FURTHER = ("snip", "grasp", "ntk-sap")
@@ -86,7 +95,7 @@ TRAININGS: dict[str, Training] = {
     **{
         f"peer-{peer}-{part}": Training(
             4,
-            {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0, **_REWOUND},
+            {"model": f"benchmarks.structured_peers:{peer}_{part}", "levels": 0},
             extra=part != 7,
         )
         for part in (7, 16, 4)
@@ -158,10 +167,13 @@ def _level(row: Mapping[str, str], folder: RunFolder) -> Level:
 
 
 def training_hours(run: Run) -> float:
-    """Return how long all epochs of a run took, one after the other, up to its last level."""
+    """Return how long all epochs of a run take, one after the other, up to its last level, by the median epoch: so
+    that neither a pause nor what else the machine did meanwhile counts.
+    """
     last = run.levels[-1].round
     with (run.folder / "metrics.csv").open(newline="") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file) if int(row["round"]) <= last) / 3600
+        seconds = [float(row["seconds"]) for row in csv.DictReader(file) if int(row["round"]) <= last]
+    return statistics.median(seconds) * len(seconds) / 3600
 
 
 def main(names: list[str]) -> int:

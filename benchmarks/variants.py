@@ -17,8 +17,8 @@ from onnx_shift.onnx_pruner.profiling import Settings, profile
 from onnx_shift.onnx_pruner.save import save
 from onnx_shift.onnx_pruner.sessions import open_session
 
-#: The trainings whose levels make one portfolio.
-SHIPPED = ("imp", "fast")
+#: The trainings whose levels make one portfolio, by what their variants are called.
+SHIPPED = {"imp": "imp-preset", "fast": "fast"}
 COLLAPSED = 0.2  # accuracy; guessing among ten classes gives 0.1
 CPU = "CPUExecutionProvider"
 #: No layer has as many channels: BatchNorm is fused and every channel stays.
@@ -39,8 +39,8 @@ def pruned_variants(folder: Path, *, collapsed: bool = False) -> list[Pruned]:
     Levels that hardly do better than guessing are left out unless `collapsed`: small and useless proves nothing.
     """
     found = []
-    for name in SHIPPED:
-        run = trainings.run_of(name)
+    for name, training in SHIPPED.items():
+        run = trainings.run_of(training)
         for path, level in zip(pruned_levels(run, folder / name), run.levels, strict=True):
             if level.accuracy < COLLAPSED and not collapsed:
                 continue
