@@ -704,10 +704,8 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), 1
-            )  # what is left there is not to fail once more at the end
+        if error.filename is None:  # what is left in the buffer is not to fail once more at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except ModuleNotFoundError as error:
         extra = "report" if error.name == "matplotlib" else "train"

@@ -58,9 +58,7 @@ class Builder:
         self._cache_folder = cache_folder
         self._clock = clock
         self._keys: dict[str, str | None] = {}  # cache key by variant; None: it cannot be optimised ahead
-        self._contents: dict[
-            str, Content
-        ] = {}  # what was found or made so far, whatever the portfolio lets go
+        self._contents: dict[str, Content] = {}  # what was found or made, whatever the portfolio lets go
         self._checked: set[str] = set()  # variants whose CRC-32 was compared once
         self._take_from_cache()
 

@@ -6,6 +6,7 @@ A policy of one's own is any object with `interval_s` and `decide`; see `Policy`
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
@@ -275,6 +276,6 @@ def _check_numbers(policy: object, *names: str, zero: bool = False) -> None:
     """Raise ValueError where one of these fields is no number above 0 (`zero`: no less than 0)."""
     for name in names:
         value = getattr(policy, name)
-        if not isinstance(value, int | float) or not (value > 0 or (zero and value == 0)):
+        if not isinstance(value, Real) or not (float(value) > 0 or (zero and value == 0)):
             wanted = "from 0 on" if zero else "above 0"
             raise ValueError(f"{type(policy).__name__}: {name}={value!r}, where a number {wanted} is needed")

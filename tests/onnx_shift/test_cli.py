@@ -183,7 +183,7 @@ def test_no_command_writes_over_what_it_reads(arguments: list[str], bad_folder: 
             ["prune", "MODEL", "--report", "none/x.json"],
             "none/x.json: cannot be written (there is no folder none)",
         ),
-        (["prune", "MODEL", "-o", "cut.zip/x.onnx"], "cannot be written (cut.zip is no folder)"),
+        (["prune", "cut.zip", "-o", "MODEL/x.onnx"], "cannot be written (MODEL is no folder)"),
         (["profile", "MODEL", "-o", "FOLDER"], "is a folder, not a file to write"),
         (
             ["report", "FOLDER", "-o", "none/x.html"],

@@ -197,6 +197,10 @@ def test_a_field_that_is_no_number_it_could_be_is_named(make: Callable[[], Polic
         make()
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert MemoryBudget(np.int64(1000), interval_s=np.float32(2)).keep_free_bytes == 1000
+
+
 def test_together_hears_variants_and_refuses_what_is_none() -> None:
     assert Together([Says(VARIANTS[0]), Says(None)]).decide(load(0.0)) == "small"
     with pytest.raises(SwitchError, match="no variant 'huge'; there are: small, medium, large"):
