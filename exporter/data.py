@@ -69,10 +69,10 @@ class Encoded:
     def __getitem__(self, index: slice | npt.NDArray[np.int64]) -> Uint8:
         indices = list(range(*index.indices(len(self)))) if isinstance(index, slice) else index.tolist()
         with self.lock:  # many at once: one by one takes longer than to decode them
-            if isinstance(index, slice) or not isinstance(self.column, list):
-                cells = self.column[index if isinstance(index, slice) else indices]
-            else:
+            if isinstance(self.column, list):
                 cells = [self.column[i] for i in indices]
+            else:
+                cells = self.column[index if isinstance(index, slice) else indices]
         decoded = list(self.pool.map(self._decode, zip(indices, cells, strict=True)))
         stacked = np.stack(decoded)
         return np.ascontiguousarray(stacked[:, None] if self.mode == "L" else stacked.transpose(0, 3, 1, 2))
@@ -176,8 +176,9 @@ def open_dataset(
         test_labels, _ = _labels(name_or_path, splits[test_key], label, class_names)
         parts = [(train, train_labels), (splits[test_key], test_labels)]
     if train_images is not None:
-        some = _some(train_labels := parts[0][1], train_images)
-        parts[0] = (parts[0][0].select(some), train_labels[some])
+        part, labels = parts[0]
+        some = _some(labels, train_images)
+        parts[0] = (part.select(some), labels[some])
     limits = (memory_limit_bytes if decode_train else 0, memory_limit_bytes)
     decoded: list[Split] = []
     for (part, labels), limit_bytes in zip(parts, limits, strict=True):

@@ -24,7 +24,7 @@ NARROW = frozenset(
 )
 
 
-def is_parameter(tensor: onnx.TensorProto) -> bool:
+def _is_parameter(tensor: onnx.TensorProto) -> bool:
     """Whether a constant is one of the model's parameters: floating-point, or a quantised weight."""
     return tensor.data_type in FLOATS or (tensor.data_type in NARROW and len(tensor.dims) > 1)
 
@@ -44,7 +44,7 @@ def parameter_count(model: onnx.ModelProto) -> int:
         filled = node.op_type == "ConstantOfShape" and node.input[0] in shapes
         if filled and (value is None or value.data_type in FLOATS):
             total += int(np.prod(onnx.numpy_helper.to_array(shapes[node.input[0]])))
-    return total + sum(int(prod(t.dims)) for t in tensors if is_parameter(t))
+    return total + sum(int(prod(t.dims)) for t in tensors if _is_parameter(t))
 
 
 def _kept(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:

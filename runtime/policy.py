@@ -14,7 +14,7 @@ import numpy as np
 from onnx_shift.runtime.capacity import Capacities
 from onnx_shift.runtime.errors import SwitchError
 from onnx_shift.runtime.memory import free_memory_bytes
-from onnx_shift.runtime.portfolio import Variant, stated_accuracies
+from onnx_shift.runtime.portfolio import Variant, no_variant, stated_accuracies
 
 
 @dataclass(frozen=True)
@@ -255,20 +255,23 @@ class Together:
 
     def decide(self, load: Load) -> str | None:
         """Return a variant's name or None; see the class."""
-        wanted = min(_wanted(policy.decide(load), load) for policy in self.policies)
+        wanted = min(place_of(policy.decide(load), load) for policy in self.policies)
         target = load.variants[min(max(wanted, 0), len(load.variants) - 1)]
         return None if target is load.active else target.name
 
 
-def _wanted(answer: str | Variant | None, load: Load) -> int:
-    """Return the place in the portfolio that a policy's answer asks for."""
+def place_of(answer: str | Variant | None, load: Load) -> int:
+    """Return the place in the portfolio that a policy's answer asks for, beyond its ends where it does.
+
+    Raises SwitchError, with the names there are, for a name that no variant has.
+    """
     name = answer.name if isinstance(answer, Variant) else answer
     step = {None: 0, "smaller": -1, "larger": 1}.get(name)
     if step is not None:
         return load.variants.index(load.active) + step
     names = [variant.name for variant in load.variants]
     if name not in names:
-        raise SwitchError(f"no variant {name!r}; there are: {', '.join(names)}")
+        raise SwitchError(no_variant(name, load.variants))
     return names.index(name)
 
 

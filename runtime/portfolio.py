@@ -128,6 +128,11 @@ class Variant:
         return float(stated) if isinstance(stated, int | float) else None
 
 
+def no_variant(name: object, variants: Iterable[Variant]) -> str:
+    """Say that none of `variants` has that name, and which names there are."""
+    return f"no variant {name!r}; there are: {', '.join(variant.name for variant in variants)}"
+
+
 def stated_accuracies(variants: Iterable[Variant]) -> tuple[float, ...] | None:
     """Return the accuracy of each variant, None where not all state theirs."""
     stated = [variant.accuracy for variant in variants]
@@ -226,8 +231,7 @@ class Portfolio:
         try:
             return self._by_name[name]
         except KeyError:
-            known = ", ".join(self._by_name)
-            raise KeyError(f"no variant {name!r}; there are: {known}") from None
+            raise KeyError(no_variant(name, self.variants)) from None
 
     def __contains__(self, item: object) -> bool:
         return item in self._by_name or item in self.variants

@@ -17,8 +17,8 @@ from onnx_shift.runtime.builder import smallest_shapes
 from onnx_shift.runtime.controller import check_policy
 from onnx_shift.runtime.errors import RunError, SwitchError
 from onnx_shift.runtime.load import Trace, TraceError
-from onnx_shift.runtime.policy import LatencyObjective, Load, Policy
-from onnx_shift.runtime.portfolio import Portfolio, stated_accuracies
+from onnx_shift.runtime.policy import LatencyObjective, Load, Policy, place_of
+from onnx_shift.runtime.portfolio import Portfolio, Variant, stated_accuracies
 from onnx_shift.runtime.queueing import Floats, Run, clairvoyant
 from onnx_shift.runtime.session import Options, Provider
 from onnx_shift.runtime.switcher import ModelSwitcher
@@ -200,12 +200,10 @@ class _Watched:
     def interval_s(self) -> float:
         return self._policy.interval_s
 
-    def decide(self, load: Load) -> str | None:
+    def decide(self, load: Load) -> str | Variant | None:
         try:
             target = self._policy.decide(load)
-            names = ("smaller", "larger", *(variant.name for variant in load.variants))
-            if target is not None and target not in names:
-                raise SwitchError(f"no variant {target!r}; there are: {', '.join(names[2:])}")
+            place_of(target, load)  # refuses what no variant is called
         except Exception as error:
             self.failure = error
             raise

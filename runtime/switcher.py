@@ -17,7 +17,7 @@ from onnx_shift.runtime.binding import Binding
 from onnx_shift.runtime.builder import Builder, Shape, choose_cache_folder, one_line
 from onnx_shift.runtime.errors import ClosedError, RunError, SwitchError
 from onnx_shift.runtime.inflate import Buffer
-from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant
+from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant, no_variant
 from onnx_shift.runtime.session import RUN_ERRORS, Options, OptionsSource, Provider, choose_providers
 
 if TYPE_CHECKING:  # only a switcher with a policy needs them: importing the runtime stays quick
@@ -293,7 +293,7 @@ class ModelSwitcher:
     def _named(self, target: str | Variant) -> Variant:
         name = target.name if isinstance(target, Variant) else target
         if name not in self.portfolio:
-            raise SwitchError(f"no variant {name!r}; there are: {', '.join(v.name for v in self.portfolio)}")
+            raise SwitchError(no_variant(name, self.portfolio))
         return self.portfolio[name]
 
     def _ready(self, variant: Variant) -> tuple[_Serving, SwitchRecord]:

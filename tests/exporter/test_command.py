@@ -115,7 +115,10 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
 def test_interrupting_says_how_to_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "onnx_shift", "train", "digits", "-o", str(tmp_path), "--no-tensorboard"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored below `nohup`
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints/last.pt").exists():
         assert time.monotonic() < deadline

@@ -14,22 +14,23 @@ from onnx_shift.runtime.controller import Controller
 from onnx_shift.runtime.load import Trace, TraceError
 from onnx_shift.runtime.meter import Meter
 from onnx_shift.runtime.policy import Load
+from onnx_shift.runtime.portfolio import Variant
 from onnx_shift.runtime.replay import Moment, Timeline, replay
 
 Make = Callable[..., ModelSwitcher]
 
 
 class Alternate:
-    """Small and large in turn."""
+    """Small and large in turn, the largest asked for as the variant itself."""
 
     interval_s = 0.02
 
     def __init__(self) -> None:
         self.seen: list[Load] = []
 
-    def decide(self, load: Load) -> str | None:
+    def decide(self, load: Load) -> str | Variant | None:
         self.seen.append(load)
-        return "smaller" if len(self.seen) // 2 % 2 else "larger"
+        return "smaller" if len(self.seen) // 2 % 2 else load.variants[-1]
 
 
 def test_a_policy_switches_while_requests_run(make_switcher: Make, images: np.ndarray) -> None:

@@ -323,6 +323,7 @@ options = ort.SessionOptions()
 options.intra_op_num_threads = 1
 model = ModelSwitcher(sys.argv[1], options, ["CPUExecutionProvider"], cache=False, overlap=False)
 feed = {"input": np.zeros((1, 3, 8, 8), np.float32)}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell that runs this may ignore it
 stop = threading.Event()
 def interrupt():
     while not stop.wait(0.002):
