@@ -35,10 +35,12 @@ class Analysis:
 
     Channel c of tensor t has the number `first[t] + c`; `classes`, `need` and `reader` are indexed by it. `reader`
     is the index of the node that needs the channel, -1 for none, -2 for a graph output, -3 for the body of an If.
+    `dead` nodes go with the constant branches that they compute: they need and tie nothing.
     """
 
     ops: tuple[Op, ...]
     effects: tuple[Effect, ...]
+    dead: frozenset[int]
     channels: Mapping[str, Channels]
     first: Mapping[str, int]
     classes: Index
@@ -74,16 +76,18 @@ def analyse(
         if tensor in channels:
             part = slice(first[tensor], first[tensor] + channels[tensor].count)
             need[part], reader[part] = NEEDED, code
-    for number in range(len(ops) - 1, -1, -1):
+    dead = _dead(network, ops, effects)
+    alive = [number for number in range(len(ops)) if number not in dead]
+    for number in reversed(alive):
         for name, level in _needs(ops[number], effects[number], need, first, channels):
             part = slice(first[name], first[name] + channels[name].count)
             reader[part] = np.where(level > need[part], number, reader[part])
             need[part] = np.maximum(need[part], level)
         for index, reason in effects[number].pins.items():
             reasons[number, ops[number].name(index)] = reason
-    left, right = _tied_pairs(ops, effects, first)
+    left, right = _tied_pairs([ops[k] for k in alive], [effects[k] for k in alive], first)
     classes = components(left, right, total)
-    return Analysis(tuple(ops), tuple(effects), channels, first, classes, need, reader, reasons)
+    return Analysis(tuple(ops), tuple(effects), dead, channels, first, classes, need, reader, reasons)
 
 
 def _forward(
@@ -111,6 +115,20 @@ def _forward(
         ops.append(op)
         effects.append(effect)
     return ops, effects, {name: facts for name, facts in known.items() if facts is not None}
+
+
+def _dead(network: Network, ops: list[Op], effects: list[Effect]) -> frozenset[int]:
+    """Indices of the nodes that nothing reads once constants stand for constant branches."""
+    severed = {
+        id(op.node): {operand.index for operand in effect.operands if operand.array is not None}
+        for op, effect in zip(ops, effects, strict=True)
+    }
+    wanted = {*network.outputs, *network.captured}
+    for node in reversed(network.graph.nodes):
+        if any(tensor.name in wanted for tensor in node.outputs):
+            gone = severed.get(id(node), ())
+            wanted.update(t.name for k, t in enumerate(node.inputs) if t.name and k not in gone)
+    return frozenset(number for number, op in enumerate(ops) if wanted.isdisjoint(op.output_names))
 
 
 def _of_named_outputs(effect: Effect, node: gs.Node) -> Effect:

@@ -20,6 +20,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from onnx_shift.onnx_pruner.graph import Array, Dimension, Network, Shape
+from onnx_shift.onnx_pruner.vectors import Entry
 
 if TYPE_CHECKING:
     from onnx_shift.onnx_pruner.constants import Constants
@@ -227,6 +228,13 @@ class Op:
             return [int(v) for v in (value if isinstance(value, Sequence) else [value])]
         array = self.constant(index)
         return None if array is None else [int(v) for v in array.reshape(-1)]
+
+    def entries(self, index: int, attribute: str | None = None) -> list[Entry] | None:
+        """The like of `ints` where some entries are worked out at run time: symbols, or None."""
+        found = self.ints(index, attribute)
+        if found is None and self.has(index) and self.name(index) in self.network.vectors:
+            return list(self.network.vectors[self.name(index)].entries)
+        return None if found is None else list(found)
 
 
 def pin_all(op: Op, reason: str) -> Effect:

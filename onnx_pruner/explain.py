@@ -18,9 +18,9 @@ def kept_although_free(analysis: Analysis, plan: Plan) -> tuple[Kept, ...]:
     tensors = np.searchsorted(starts, witness, side="right") - 1
     readers = analysis.reader[witness]
     found = []
-    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+    for number, (op, effect) in enumerate(zip(analysis.ops, analysis.effects, strict=True)):
         name = op.output
-        if effect.linear is None or name not in analysis.channels:
+        if effect.linear is None or name not in analysis.channels or number in analysis.dead:
             continue
         numbers = analysis.numbers(name)
         free = analysis.channels[name].constant | (analysis.need[numbers] == FREE)

@@ -5,6 +5,7 @@ sizes until the model runs. Values are normal noise at several scales, a uniform
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ from onnx_shift.onnx_pruner.runtimes import (
 FREE_SIZES = (64, 32, 28, 16, 8, 4, 1, 224, 96, 128, 160, 192, 240, 256, 288, 299, 320, 384, 416, 512, 640)
 #: Larger inputs are not tried: a size that a model was not made for must not take the machine's memory.
 MOST_ELEMENTS = 1 << 24
+#: A model that takes longer is tried on few inputs: on a large image all eight take minutes.
+SLOW_SECONDS = 1.0
 INTEGERS_BELOW = (100, 10, 2, 1)
 
 
@@ -109,16 +112,20 @@ def cases(run: Run, domain: Domain, seed: int, *, few: bool = False) -> Iterator
     """Yield inputs with the outputs of `run`; a batch or size that the model was not made for is left out.
 
     `few`: three inputs in place of eight, for an evaluator that needs seconds where onnxruntime needs
-    milliseconds.
+    milliseconds; so, too, where one run takes longer than `SLOW_SECONDS`.
     """
-    for index, probe in enumerate(_FEW_PROBES if few else _PROBES):
+    for index, probe in enumerate(_PROBES):
+        if few and probe not in _FEW_PROBES:
+            continue
         other = domain.other_sizes() if probe.other_size else {}
         for sizes in (other, {}) if other else ({},):
             feeds = domain.draw(probe, seed + index, sizes)
+            began = time.perf_counter()
             try:
                 outputs = run(feeds)
             except CannotRunError:
                 continue
+            few = few or time.perf_counter() - began > SLOW_SECONDS
             yield feeds, outputs
             break
 

@@ -176,7 +176,7 @@ def matmul(op: Op) -> Effect:
     data, weight = (1, 0) if left else (0, 1)
     rank, channels = op.rank(data), op.channels(data)
     if left == right or rank is None or rank < 2 or len(op.shape(weight) or ()) != 2:
-        return pin_all(op, "a product of two activations")
+        return _product(op)
     contracted = rank - (2 if left else 1)
     if channels is not None and channels.axis != contracted:
         if channels.axis >= rank - 2 and left:
@@ -189,6 +189,19 @@ def matmul(op: Op) -> Effect:
     scale, shift = op.batch_norm or (None, None)
     linear = Linear(data, weight, None, kernel, not left, False, *_plain(op, weight), scale, shift)
     return _linear(op, linear, contracted)
+
+
+def _product(op: Op) -> Effect:
+    """A product without a plain matrix: rows of the left operand pass through, or columns of the right one."""
+    ranks = [op.rank(i) or 0 for i in (0, 1)]
+    free = [(c.count, i, c) for i in (0, 1) if (c := op.channels(i)) and c.axis == ranks[i] - 2 + i]
+    if not free or min(ranks) < 2:
+        return pin_all(op, "a product of two activations")
+    count, data, channels = max(free, key=lambda one: one[0])
+    zero = channels.constant & (channels.value == 0)
+    out = Channels.of(max(ranks) - 2 + data, zero, channels.value)
+    pins = {1 - data: "a product of two activations"} if op.channels(1 - data) is not None else {}
+    return Effect((out,), (Tie.same(data, count),), pins=pins)
 
 
 def batch_normalization(op: Op) -> Effect:

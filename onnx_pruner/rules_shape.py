@@ -150,11 +150,15 @@ def concat(op: Op) -> Effect:
 def _join(op: Op, axis: int) -> Effect:
     start, ties, operands, pins = 0, [], [], {}
     facts: list[tuple[Mask, Values]] = []
+    held: list[Mask] = []
     for i in op.inputs:
         channels, size, array = op.channels(i), op.size(i, axis), op.constant(i)
+        joined = channels is not None and channels.axis == axis
+        if channels is not None and joined:
+            size = channels.count
         if not isinstance(size, int):
             return pin_all(op, "unknown number of channels")
-        if channels is not None and channels.axis == axis:
+        if channels is not None and joined:
             every = np.arange(size)
             ties.append(Tie(i, every, start + every))
             facts.append((channels.constant, channels.value))
@@ -164,20 +168,13 @@ def _join(op: Op, axis: int) -> Effect:
         else:
             if channels is not None:
                 pins[i] = "joined along another axis than its channels"
-            pins[-1 - i] = f"from {op.name(i)!r}, whose channels cannot be told apart"
             facts.append((np.zeros(size, np.bool_), np.zeros(size)))
+        held.append(np.full(size, not joined and array is None))
         start += size
-    blocks = {start_of: reason for start_of, reason in pins.items() if start_of < 0}
     out = Channels.of(axis, np.concatenate([f[0] for f in facts]), np.concatenate([f[1] for f in facts]))
-    whole = _segments(op, axis, [-1 - k for k in blocks])
-    return Effect((out,), tuple(ties), operands=tuple(operands), pins={k: v for k, v in pins.items() if k >= 0},
-                  held=(whole, "channels joined from a tensor whose channels cannot be told apart"),
+    reason = "channels joined from a tensor whose channels cannot be told apart"
+    return Effect((out,), tuple(ties), operands=tuple(operands), pins=pins, held=(np.concatenate(held), reason),
                   joins=True)  # fmt: skip
-
-
-def _segments(op: Op, axis: int, inputs: list[int]) -> Mask:
-    sizes = [cast(int, op.size(i, axis)) for i in op.inputs]
-    return np.repeat([i in inputs for i in op.inputs], sizes)
 
 
 def split(op: Op) -> Effect:
@@ -283,22 +280,27 @@ def pad(op: Op) -> Effect:
     channels, rank = op.channels(0), op.rank(0)
     if channels is None or rank is None:
         return Effect((None,))
-    pads = op.ints(1, "pads")
+    pads = op.entries(1, "pads")
     axes = [a % rank for a in (op.ints(3) or [])] if op.has(3) else list(range(rank))
     fill = op.constant(2) if op.has(2) else np.asarray(op.attr("value", 0.0))
     mode = op.attr("mode", "constant")
-    if pads is None or len(pads) != 2 * len(axes) or (op.has(3) and op.ints(3) is None):
-        return (
-            carry(op, lets=NONE)
-            if op.has(3) and channels.axis not in axes
-            else pin_all(op, "computed padding")
-        )
+    if op.has(3) and op.ints(3) is None:
+        return pin_all(op, "padding along computed axes")
     at = axes.index(channels.axis) if channels.axis in axes else None
-    before, after = (0, 0) if at is None else (pads[at], pads[at + len(axes)])
+    if at is not None and (pads is None or len(pads) != 2 * len(axes)):
+        return pin_all(op, "computed padding")
+    before, after = (0, 0) if at is None or pads is None else (pads[at], pads[at + len(axes)])
+    if not isinstance(before, int) or not isinstance(after, int):
+        return pin_all(op, "computed padding of the channels")
+    sizes = [size for size in pads or () if isinstance(size, int)]
+    if before + after and len(sizes) < len(pads or ()):
+        return pin_all(op, "padding the channels, and computed padding of others")
     if min(before, after) < 0 or (mode != "constant" and before + after > 0):
         return pin_all(op, f"padding the channels by {mode!r}, or cropping them")
     value = float(np.asarray(fill).reshape(-1)[0]) if fill is not None and np.asarray(fill).size else 0.0
-    spatial = any(pads[k] for k, _ in enumerate(pads) if at is None or k not in (at, at + len(axes)))
+    spatial = pads is None or any(
+        pads[k] != 0 for k in range(len(pads)) if at is None or k not in (at, at + len(axes))
+    )
     constant = channels.constant
     if mode == "constant" and spatial:
         constant = constant & (channels.value == value) & (fill is not None)
@@ -308,9 +310,8 @@ def pad(op: Op) -> Effect:
                       np.concatenate([np.full(before, value), channels.value, np.full(after, value)]))  # fmt: skip
 
     def rewrite(r: Rewriter) -> None:
-        if at is not None:
-            keep = r.keep_out(0)
-            new = list(pads)
+        if at is not None and before + after:
+            keep, new = r.keep_out(0), list(sizes)
             new[at] = int(keep[:before].sum())
             new[at + len(axes)] = int(keep[len(keep) - after :].sum())
             r.set_ints(1, "pads" if "pads" in op.node.attrs else None, new)

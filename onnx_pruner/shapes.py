@@ -12,12 +12,11 @@ import onnx
 import onnx.shape_inference
 
 from onnx_shift.onnx_pruner.vectors import (
-    LONGEST_VECTOR,
-    VECTORS,
     Dimension,
     Inferred,
     Node,
     Shape,
+    follow,
     python_slice,
     vector_of,
 )
@@ -83,14 +82,9 @@ def _complete(graph: onnx.GraphProto, found: Inferred) -> list[str]:
         if proto.domain not in ("", "ai.onnx") or not proto.output:
             continue
         node, name = Node(proto, found), proto.output[0]
-        evaluate = VECTORS.get(proto.op_type)
-        if (
-            evaluate is not None
-            and (vector := evaluate(node)) is not None
-            and len(vector.entries) <= LONGEST_VECTOR
-        ):
+        if (vector := follow(node)) is not None:
             found.vectors[name] = vector
-            found.shapes.setdefault(name, () if vector.scalar else (len(vector.entries),))
+            found.shapes.setdefault(name, vector.shape)
         known = found.shapes.get(name)
         if known is not None and None not in known and not any(_invented(size) for size in known):
             continue
@@ -269,6 +263,22 @@ def _resize(node: Node) -> Shape | None:
     return tuple(size if scale == 1 else None for size, scale in zip(shape, kept, strict=True))
 
 
+def _padded(node: Node) -> Shape | None:
+    shape, axes = node.shape(0), node.ints(3, "axes")
+    pads = node.attr("pads") or (None if (vector := node.vector(1)) is None else vector.entries)
+    if shape is None or (axes is None and node.name(3)):
+        return None
+    axes = list(range(len(shape))) if axes is None else axes
+    sizes = list(shape)
+    for k, axis in enumerate(axes):
+        added = (None, None) if pads is None or len(pads) != 2 * len(axes) else (pads[k], pads[k + len(axes)])
+        size, total = sizes[axis], sum(number for number in added if isinstance(number, int))
+        if added != (0, 0):
+            whole = isinstance(size, int) and all(isinstance(number, int) for number in added)
+            sizes[axis] = int(size or 0) + total if whole else None
+    return tuple(sizes)
+
+
 def _squeeze_shape(node: Node) -> Shape | None:
     shape, axes = node.shape(0), node.ints(1, "axes")
     if shape is None or axes is None:
@@ -319,6 +329,7 @@ SHAPES: Mapping[str, Callable[[Node], Shape | None]] = {
     "Expand": _expand,
     "ConstantOfShape": _from_vector(0),
     "Resize": _resize,
+    "Pad": _padded,
     "Squeeze": _squeeze_shape,
     "Unsqueeze": _squeeze_shape,
     "MaxPool": _pooled,

@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 from onnx_shift.onnx_pruner.channels import Channels, Mask
 from onnx_shift.onnx_pruner.graph import Network
 from onnx_shift.onnx_pruner.rewriter import Size, Weights
-from onnx_shift.onnx_pruner.vectors import VECTORS, Entry, Inferred, Node, Vector
+from onnx_shift.onnx_pruner.vectors import Entry, Inferred, Node, Vector, follow
 
 MOVES = frozenset({"Shape", "Gather", "Slice", "Concat", "Unsqueeze", "Squeeze", "Identity", "Cast"})
 Entries = dict[int, int]  # of a vector, by position
@@ -92,7 +92,7 @@ class _Settling:
         _, proto, _ = self.network.nodes.get(id(node), (None, None, {}))
         if proto is None or node.op not in MOVES or node.domain not in (None, "", "ai.onnx"):
             return None
-        return VECTORS[node.op](Node(proto, self.known))
+        return follow(Node(proto, self.known))
 
     def _entries(self, name: str, length: int) -> tuple[Entry, ...]:
         vector = self.known.vectors.get(name)
@@ -113,7 +113,9 @@ class _Settling:
             values = [entries.get(k, entry) for k, entry in enumerate(now)]
             if all(isinstance(value, int | float) for value in values):
                 vector = self.known.vectors.get(tensor.name)
-                self.changed[key] = self._constant(tensor, values[0] if vector and vector.scalar else values)
+                self.changed[key] = self._constant(
+                    tensor, values[0] if vector and not vector.shape else values
+                )
             elif tensor.name in self.joins:
                 self.changed[key] = self._joined(tensor, entries)
             else:

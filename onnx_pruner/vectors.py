@@ -21,10 +21,19 @@ LONGEST_VECTOR = 64
 
 @dataclass(frozen=True)
 class Vector:
-    """A small integer (or number) tensor of rank 0 or 1, entry by entry."""
+    """A small tensor of numbers, entry by entry in row-major order: a scalar, a vector, or pads in two rows."""
 
     entries: tuple[Entry, ...]
-    scalar: bool = False
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def of(entries: Sequence[Entry] | NDArray[np.object_]) -> "Vector":
+        array = np.asarray(entries, object)
+        return Vector(tuple(array.reshape(-1).tolist()), array.shape)
+
+    @property
+    def array(self) -> NDArray[np.object_]:
+        return np.asarray(self.entries, object).reshape(self.shape)
 
     @property
     def known(self) -> bool:
@@ -73,16 +82,16 @@ class Node:
 
 
 def vector_of(tensor: onnx.TensorProto) -> Vector | None:
-    if len(tensor.dims) > 1 or math.prod(tensor.dims) > LONGEST_VECTOR:
+    if math.prod(tensor.dims) > LONGEST_VECTOR:
         return None
     if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.FLOAT):
         return None
-    return Vector(tuple(onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()), not tensor.dims)
+    return Vector(tuple(onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()), tuple(tensor.dims))
 
 
 def _shape_vector(node: Node) -> Vector | None:
     shape = node.shape(0)
-    return None if shape is None else Vector(tuple(shape[node.attr("start", 0) : node.attr("end")]))
+    return None if shape is None else Vector.of(shape[node.attr("start", 0) : node.attr("end")])
 
 
 def _constant(node: Node) -> Vector | None:
@@ -91,26 +100,21 @@ def _constant(node: Node) -> Vector | None:
         if attribute.name == "value":
             return vector_of(value)
         if attribute.name in ("value_int", "value_float"):
-            return Vector((value,), scalar=True)
+            return Vector((value,), ())
         if attribute.name in ("value_ints", "value_floats"):
-            return Vector(tuple(value))
+            return Vector.of(value)
     return None
 
 
 def _gather(node: Node) -> Vector | None:
     source, indices = node.vector(0), node.vector(1)
-    if (
-        source is None
-        or indices is None
-        or not indices.known
-        or source.scalar
-        or node.attr("axis", 0) not in (0, -1)
-    ):
+    if source is None or indices is None or not indices.known or not source.shape:
         return None
-    picks = [int(k) for k in indices.entries if k is not None]
-    if any(not -len(source.entries) <= k < len(source.entries) for k in picks):
+    axis, picks = node.attr("axis", 0), indices.array.astype(np.int64)
+    size = source.shape[axis]
+    if ((picks < -size) | (picks >= size)).any():
         return None
-    return Vector(tuple(source.entries[k] for k in picks), indices.scalar)
+    return Vector.of(source.array.take(picks, axis))
 
 
 def python_slice(start: int, end: int, step: int) -> slice:
@@ -120,41 +124,50 @@ def python_slice(start: int, end: int, step: int) -> slice:
 
 def _slice_vector(node: Node) -> Vector | None:
     source, starts, ends = node.vector(0), node.ints(1, "starts"), node.ints(2, "ends")
-    steps = (node.ints(4, "steps") if node.name(4) else None) or [1]
-    if source is None or not starts or not ends or (node.name(4) and node.ints(4, "steps") is None):
+    axes = node.ints(3, "axes") if node.name(3) else node.attr("axes", range(len(starts or ())))
+    steps = node.ints(4, "steps") if node.name(4) else [1] * len(starts or ())
+    if source is None or not source.shape or None in (starts, ends, axes, steps):
         return None
-    return Vector(source.entries[python_slice(starts[0], ends[0], steps[0])])
+    parts = [slice(None)] * len(source.shape)
+    for axis, start, end, step in zip(axes or (), starts or (), ends or (), steps or (), strict=True):
+        parts[axis] = python_slice(start, end, step)
+    return Vector.of(source.array[tuple(parts)])
 
 
 def _concat_vector(node: Node) -> Vector | None:
-    entries: list[Entry] = []
+    parts: list[NDArray[np.object_]] = []
     for k in range(len(node.proto.input)):
         part, shape = node.vector(k), node.shape(k)
-        if part is not None and not part.scalar:
-            entries += part.entries
-        elif (
-            shape is not None and len(shape) == 1 and isinstance(shape[0], int) and shape[0] <= LONGEST_VECTOR
-        ):
-            entries += [None] * shape[0]
+        sizes = [size for size in shape or () if isinstance(size, int)]
+        if part is not None:
+            parts.append(part.array)
+        elif shape is not None and len(sizes) == len(shape) and math.prod(sizes) <= LONGEST_VECTOR:
+            parts.append(np.full(sizes, None, object))
         else:
             return None
-    return Vector(tuple(entries))
+    if any(part.ndim != parts[0].ndim or not part.ndim for part in parts):
+        return None
+    return Vector.of(np.concatenate(parts, node.attr("axis", 0)))
 
 
-def _as_vector(scalar: bool | None) -> Callable[[Node], Vector | None]:
-    """Unsqueeze, Squeeze and the like: the same entries, as a vector or a scalar (None: as before)."""
+def _squeezed(node: Node) -> Vector | None:
+    """Unsqueeze and Squeeze."""
+    source, axes = node.vector(0), node.ints(1, "axes")
+    if source is None or (axes is None and (node.name(1) or node.proto.op_type == "Unsqueeze")):
+        return None
+    array = source.array
+    if node.proto.op_type == "Unsqueeze":
+        return Vector.of(np.expand_dims(array, tuple(axes or ())))
+    return Vector.of(array.squeeze(None if axes is None else tuple(axes)))
 
-    def rule(node: Node) -> Vector | None:
-        source = node.vector(0)
-        if (
-            source is None
-            or (scalar is not None and len(source.entries) != 1)
-            or (scalar is False and not source.scalar)
-        ):
-            return None
-        return Vector(source.entries, source.scalar if scalar is None else scalar)
 
-    return rule
+def _transposed(node: Node) -> Vector | None:
+    source = node.vector(0)
+    return None if source is None else Vector.of(source.array.transpose(node.attr("perm")))
+
+
+def _identity(node: Node) -> Vector | None:
+    return node.vector(0)
 
 
 def _cast(node: Node) -> Vector | None:
@@ -163,20 +176,16 @@ def _cast(node: Node) -> Vector | None:
         return None
     kind = int if node.attr("to") in (6, 7) else float
     known = tuple(e if isinstance(e, str) or e is None else kind(e) for e in source.entries)
-    return Vector(known, source.scalar)
+    return Vector(known, source.shape)
 
 
 def _arithmetic(node: Node) -> Vector | None:
     operands = [node.vector(k) for k in range(len(node.proto.input))]
     if any(operand is None for operand in operands):
         return None
-    vectors = [operand for operand in operands if operand is not None]
-    length = max(len(vector.entries) for vector in vectors)
-    if any(len(vector.entries) not in (1, length) for vector in vectors):
-        return None
-    spread = [vector.entries * (length if len(vector.entries) == 1 else 1) for vector in vectors]
-    entries = tuple(_combine(node.proto.op_type, parts) for parts in zip(*spread, strict=True))
-    return Vector(entries, all(vector.scalar for vector in vectors))
+    spread = np.broadcast_arrays(*(operand.array for operand in operands if operand is not None))
+    rows = zip(*(part.reshape(-1).tolist() for part in spread), strict=True)
+    return Vector(tuple(_combine(node.proto.op_type, parts) for parts in rows), spread[0].shape)
 
 
 def _combine(op: str, parts: tuple[Entry, ...]) -> Entry:
@@ -224,27 +233,30 @@ ARITHMETIC: Mapping[str, Callable[[Any, Any], Entry]] = {
 
 def _filled(node: Node) -> Vector | None:
     sizes = node.vector(0)
-    if sizes is None or not sizes.known or len(sizes.entries) != 1:
+    if sizes is None or not sizes.known:
         return None
-    value = node.attr("value")
+    value, shape = node.attr("value"), tuple(int(size or 0) for size in sizes.entries)
     entry = 0 if value is None else onnx.numpy_helper.to_array(value).reshape(-1).tolist()[0]
-    length = int(sizes.entries[0] or 0)
-    return Vector((entry,) * length) if length <= LONGEST_VECTOR else None
+    return Vector((entry,) * math.prod(shape), shape) if 0 <= math.prod(shape) <= LONGEST_VECTOR else None
 
 
 def _reduce_prod(node: Node) -> Vector | None:
     source = node.vector(0)
-    if source is None or not source.known:
+    if source is None or not source.known or len(source.shape) > 1:
         return None
     product = math.prod(v for v in source.entries if isinstance(v, int | float))
-    return Vector((product,), scalar=not node.attr("keepdims", 1))
+    return Vector((product,), (1,) if node.attr("keepdims", 1) else ())
 
 
 def _reshaped_vector(node: Node) -> Vector | None:
     source, target = node.vector(0), node.vector(1)
-    if source is None or target is None or len(target.entries) > 1:
+    if source is None or target is None:
         return None
-    return Vector(source.entries, scalar=not target.entries)
+    if len(target.entries) < 2:  # as many entries, whatever their number is
+        return Vector(source.entries, (len(source.entries),) * len(target.entries))
+    if not target.known or 0 in target.entries:
+        return None
+    return Vector.of(source.array.reshape([int(size or 0) for size in target.entries]))
 
 
 VECTORS: Mapping[str, Callable[[Node], Vector | None]] = {
@@ -253,9 +265,10 @@ VECTORS: Mapping[str, Callable[[Node], Vector | None]] = {
     "Gather": _gather,
     "Slice": _slice_vector,
     "Concat": _concat_vector,
-    "Unsqueeze": _as_vector(False),
-    "Squeeze": _as_vector(True),
-    "Identity": _as_vector(None),
+    "Unsqueeze": _squeezed,
+    "Squeeze": _squeezed,
+    "Transpose": _transposed,
+    "Identity": _identity,
     "Cast": _cast,
     "Reshape": _reshaped_vector,
     "ConstantOfShape": _filled,
@@ -265,9 +278,19 @@ VECTORS: Mapping[str, Callable[[Node], Vector | None]] = {
 }
 
 
+def follow(node: Node) -> Vector | None:
+    """Return what a node puts out, where it is a small tensor of which something is known."""
+    rule = VECTORS.get(node.proto.op_type)
+    try:
+        vector = None if rule is None else rule(node)
+    except (ValueError, IndexError):  # sizes or axes that do not fit: others refuse the model
+        return None
+    return vector if vector is not None and len(vector.entries) <= LONGEST_VECTOR else None
+
+
 def as_array(vector: Vector, data_type: int) -> NDArray[Any] | None:
     """A vector whose entries are all numbers, as an array; else None."""
     if not vector.known:
         return None
     dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
-    return np.asarray(vector.entries[0] if vector.scalar else vector.entries, dtype)
+    return np.asarray(vector.entries, dtype).reshape(vector.shape)

@@ -77,6 +77,105 @@ def test_concat_joins_and_split_parts(exact: Exact) -> None:
     assert pruned.weight("y") == (4, 9, 1, 1)
 
 
+@pytest.mark.parametrize(("mode", "stay"), [("constant", 7), ("reflect", 6)])
+def test_pads_worked_out_at_run_time_leave_the_channels_alone(exact: Exact, mode: str, stay: int) -> None:
+    text = f"""g (float[N,3,H,W] x) => (float[N,4,P,Q] y) {{
+        a = Conv(x, w1, b1)
+        b = Conv(x, w2)
+        width = Shape<start=3, end=4>(a)
+        right = Mod(width, three)
+        pairs = Concat<axis=0>(zero, right, zeros)
+        rows = Reshape(pairs, of_two)
+        turned = Slice(rows, last, beyond, first_axis, last)
+        ends = Transpose<perm=[1,0]>(turned)
+        flat = Reshape(ends, last)
+        pads = Cast<to=7>(flat)
+        p = Pad<mode="{mode}">(a, pads)
+        q = Pad(b, pads)
+        j = Concat<axis=1>(p, q)
+        y = Conv(j, w3)
+    }}"""
+    pruned = exact(
+        text,
+        {
+            "w1": weight(8, 3, 1, 1, dead=(2, 5)), "b1": bias(8, _2=0), "w2": weight(6, 3, 1, 1, dead=(4,), seed=1),
+            "three": ints(3), "zero": ints(0), "zeros": ints(*[0] * 6), "of_two": ints(-1, 2), "last": ints(-1),
+            "beyond": ints(-(1 << 62)), "first_axis": ints(0), "w3": weight(4, 14, 1, 1, seed=2),
+        },
+    )  # fmt: skip
+    # 5 of a is constant, but not 0: no constant any more beside a border of zeros
+    assert pruned.weight("a")[0] == stay
+    assert pruned.weight("b")[0] == 5
+    assert pruned.weight("y")[1] == stay + 5
+
+
+@pytest.mark.parametrize(
+    ("before", "count", "reason"),
+    [
+        ("one", 9, "padding the channels, and computed padding of others"),
+        ("even", 8, "computed padding of the channels"),
+    ],
+)
+def test_padding_the_channels_beside_computed_pads_needs_them(
+    exact: Exact, before: str, count: int, reason: str
+) -> None:
+    text = f"""g (float[N,3,H,W] x) => (float[N,4,P,Q] y) {{
+        a = Conv(x, w1)
+        width = Shape<start=3, end=4>(a)
+        even = Mod(width, two)
+        right = Mod(width, three)
+        pads = Concat<axis=0>(zero, {before}, zero, zero, zero, zero, zero, right)
+        p = Pad(a, pads)
+        y = Conv(p, w2)
+    }}"""
+    arrays = {name: ints(value) for value, name in enumerate(("zero", "one", "two", "three"))}
+    pruned = exact(text, {**arrays, "w1": weight(8, 3, 1, 1, dead=(2,)), "w2": weight(4, count, 1, 1)})
+    assert pruned.weight("a")[0] == 8
+    assert [kept.reason for kept in pruned.report.kept] == [f"read by Pad 'p' ({reason})"]
+
+
+def test_a_branch_that_adds_nothing_needs_nothing(exact: Exact) -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4] y) {
+        a = Conv(x, w1)
+        t = Transpose<perm=[0,2,3,1]>(a)
+        l = LayerNormalization(t, scale)
+        m = MatMul(l, nothing)
+        r = Add(t, m)
+        p = ReduceMean<axes=[1,2], keepdims=0>(r)
+        y = MatMul(p, w2)
+    }"""
+    arrays = {"scale": weight(8), "nothing": weight(8, 8, dead=tuple(range(8))), "w2": weight(8, 4, seed=1)}
+    pruned = exact(text, {**arrays, "w1": weight(8, 3, 1, 1, dead=(2, 5))})
+    assert pruned.weight("a")[0] == 6
+    assert pruned.operators() == ["Conv", "Transpose", "Identity", "ReduceMean", "MatMul"]
+    assert [layer.after for layer in pruned.report.layers] == [(6, 3, 1, 1), (), (6, 4)]
+    assert pruned.report.kept == ()
+
+
+@pytest.mark.parametrize("product", ["MatMul(features, column)", "MatMul(row, turned)"])
+def test_what_a_product_does_not_sum_over_passes_through(exact: Exact, product: str) -> None:
+    text = f"""g (float[N,3,6,6] x) => (float[N,4] y) {{
+        a = Conv(x, w1)
+        b = Conv(x, w2)
+        features = Reshape(a, eight)
+        turned = Transpose<perm=[0,2,1]>(features)
+        row = Reshape(b, one)
+        column = Transpose<perm=[0,2,1]>(row)
+        m = {product}
+        f = Flatten(m)
+        y = Gemm(f, w3)
+    }}"""
+    arrays = {
+        "eight": ints(0, 8, -1),
+        "one": ints(0, 1, -1),
+        "w2": weight(1, 3, 1, 1, seed=1),
+        "w3": weight(8, 4),
+    }
+    pruned = exact(text, {**arrays, "w1": weight(8, 3, 1, 1, dead=(2, 5))})
+    assert pruned.weight("a")[0] == 6
+    assert pruned.weight("y") == (6, 4)
+
+
 def test_slices_gathers_and_pads_along_the_channels(exact: Exact) -> None:
     text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y, float[N,2,6,6] z) {
         a = Conv(x, w1)

@@ -58,6 +58,13 @@ def test_a_model_equals_itself_in_every_runtime(runtime: str) -> None:
     assert result.runtimes[0].inputs == (3 if runtime == "reference" else 8)
 
 
+def test_a_model_that_takes_long_is_tried_on_few_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "SLOW_SECONDS", 0.0)
+    result = compare(conv_model(), conv_model(), runtimes=["onnxruntime"])
+    assert result.equal
+    assert result.runtimes[0].inputs == 3
+
+
 def test_a_changed_weight_is_found_in_every_runtime(runtime: str) -> None:
     result = compare(conv_model(), conv_model(0.5), runtimes=[runtime])
     assert not result.equal
