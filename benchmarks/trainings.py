@@ -67,14 +67,14 @@ _RESIDUAL = {
 }
 _RESIDUAL_HIGH = {**_RESIDUAL, "levels": 5, "first_level": 5}
 #: Whole blocks of channels at level 2: few levels, the last much faster. Strong decay empties unneeded channels.
-#: Eight epochs a level are too few for them: that lost 1.5 points where twelve lose 0.8.
+#: Eight epochs a level are too few for them: that lost 1.5 points where twelve lose 0.7.
 _FAST = {
     **_REWOUND,
     "method": "refill",
     "levels": 2,
     "rank": "cost",
     "refill_from": 2,
-    "refill_widen": 1.15,
+    "refill_widen": 1.2,
     "refill_multiple": 16,
     "rewind": "learning-rate",
     "weight_decay": 5e-4,
