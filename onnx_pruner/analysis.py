@@ -123,11 +123,7 @@ def _dead(network: Network, ops: list[Op], effects: list[Effect]) -> frozenset[i
         id(op.node): {operand.index for operand in effect.operands if operand.array is not None}
         for op, effect in zip(ops, effects, strict=True)
     }
-    wanted = {*network.outputs, *network.captured}
-    for node in reversed(network.graph.nodes):
-        if any(tensor.name in wanted for tensor in node.outputs):
-            gone = severed.get(id(node), ())
-            wanted.update(t.name for k, t in enumerate(node.inputs) if t.name and k not in gone)
+    wanted = network.wanted(severed)
     return frozenset(number for number, op in enumerate(ops) if wanted.isdisjoint(op.output_names))
 
 

@@ -136,10 +136,6 @@ def _join_biases(network: Network, surgery: Surgery) -> None:
 
 def _remove_dead(network: Network) -> None:
     """Drop nodes that no graph output depends on."""
-    wanted = {*network.outputs, *network.captured}
-    alive: list[gs.Node] = []
-    for node in reversed(network.graph.nodes):
-        if any(t.name in wanted for t in node.outputs):
-            alive.append(node)
-            wanted.update(t.name for t in node.inputs)
-    network.graph.nodes[:] = alive[::-1]
+    wanted = network.wanted()
+    nodes = network.graph.nodes
+    nodes[:] = [node for node in nodes if any(t.name in wanted for t in node.outputs)]

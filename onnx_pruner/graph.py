@@ -6,7 +6,7 @@ changes them, so that a 100 MB model costs one copy, not five.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -59,6 +59,15 @@ class Network:
     @property
     def outputs(self) -> list[str]:
         return [tensor.name for tensor in self.graph.outputs]
+
+    def wanted(self, without: Mapping[int, Collection[int]] = {}) -> set[str]:
+        """Names that a graph output depends on; `without`: inputs that are not read, by id of the node."""
+        found = {*self.outputs, *self.captured}
+        for node in reversed(self.graph.nodes):
+            if any(tensor.name in found for tensor in node.outputs):
+                unread = (without or {}).get(id(node), ())
+                found.update(t.name for k, t in enumerate(node.inputs) if t.name and k not in unread)
+        return found
 
 
 # --- reading ---------------------------------------------------------------------------------------------------

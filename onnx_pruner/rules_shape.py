@@ -152,16 +152,15 @@ def _join(op: Op, axis: int) -> Effect:
     facts: list[tuple[Mask, Values]] = []
     held: list[Mask] = []
     for i in op.inputs:
-        channels, size, array = op.channels(i), op.size(i, axis), op.constant(i)
-        joined = channels is not None and channels.axis == axis
-        if channels is not None and joined:
-            size = channels.count
+        channels, array = op.channels(i), op.constant(i)
+        joined = channels if channels is not None and channels.axis == axis else None
+        size = op.size(i, axis) if joined is None else joined.count
         if not isinstance(size, int):
             return pin_all(op, "unknown number of channels")
-        if channels is not None and joined:
+        if joined is not None:
             every = np.arange(size)
             ties.append(Tie(i, every, start + every))
-            facts.append((channels.constant, channels.value))
+            facts.append((joined.constant, joined.value))
         elif array is not None:
             operands.append(Operand(i, axis, start=start))
             facts.append(per_channel(array, axis - array.ndim, size))
@@ -169,7 +168,7 @@ def _join(op: Op, axis: int) -> Effect:
             if channels is not None:
                 pins[i] = "joined along another axis than its channels"
             facts.append((np.zeros(size, np.bool_), np.zeros(size)))
-        held.append(np.full(size, not joined and array is None))
+        held.append(np.full(size, joined is None and array is None))
         start += size
     out = Channels.of(axis, np.concatenate([f[0] for f in facts]), np.concatenate([f[1] for f in facts]))
     reason = "channels joined from a tensor whose channels cannot be told apart"
@@ -281,11 +280,12 @@ def pad(op: Op) -> Effect:
     if channels is None or rank is None:
         return Effect((None,))
     pads = op.entries(1, "pads")
-    axes = [a % rank for a in (op.ints(3) or [])] if op.has(3) else list(range(rank))
+    axes = op.ints(3) if op.has(3) else list(range(rank))
     fill = op.constant(2) if op.has(2) else np.asarray(op.attr("value", 0.0))
     mode = op.attr("mode", "constant")
-    if op.has(3) and op.ints(3) is None:
+    if axes is None:
         return pin_all(op, "padding along computed axes")
+    axes = [axis % rank for axis in axes]
     at = axes.index(channels.axis) if channels.axis in axes else None
     if at is not None and (pads is None or len(pads) != 2 * len(axes)):
         return pin_all(op, "computed padding")

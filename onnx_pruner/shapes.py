@@ -272,10 +272,9 @@ def _padded(node: Node) -> Shape | None:
     sizes = list(shape)
     for k, axis in enumerate(axes):
         added = (None, None) if pads is None or len(pads) != 2 * len(axes) else (pads[k], pads[k + len(axes)])
-        size, total = sizes[axis], sum(number for number in added if isinstance(number, int))
+        numbers = [number for number in (sizes[axis], *added) if isinstance(number, int)]
         if added != (0, 0):
-            whole = isinstance(size, int) and all(isinstance(number, int) for number in added)
-            sizes[axis] = int(size or 0) + total if whole else None
+            sizes[axis] = sum(numbers) if len(numbers) == 3 else None
     return tuple(sizes)
 
 

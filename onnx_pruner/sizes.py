@@ -88,11 +88,12 @@ class _Settling:
             self._append("Identity", {}, [old], result)
 
     def _moved(self, node: gs.Node) -> Vector | None:
-        """What a node puts out that only moves entries, if it can be told."""
+        """What a node puts out that only moves entries, if it can be told; a vector or one number, as readers take."""
         _, proto, _ = self.network.nodes.get(id(node), (None, None, {}))
         if proto is None or node.op not in MOVES or node.domain not in (None, "", "ai.onnx"):
             return None
-        return follow(Node(proto, self.known))
+        vector = follow(Node(proto, self.known))
+        return vector if vector is not None and len(vector.shape) < 2 else None
 
     def _entries(self, name: str, length: int) -> tuple[Entry, ...]:
         vector = self.known.vectors.get(name)

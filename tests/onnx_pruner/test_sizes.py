@@ -163,3 +163,18 @@ def test_a_target_that_is_computed_gets_one_correction(exact: Exact) -> None:
     assert (
         pruned.operators().count("Mul") == 3
     )  # the model's own, the old count for it, the new one behind it
+
+
+def test_a_shape_turned_into_a_column_is_given_the_old_count(exact: Exact) -> None:
+    text = """g (float[N,3,H,W] x) => (float[N,4,P,Q] y) {
+        a = Conv(x, w1)
+        s = Shape(a)
+        column = Unsqueeze(s, one)
+        i = Reshape(column, all)
+        m = GlobalAveragePool(a)
+        e = Expand(m, i)
+        y = Conv(e, w2)
+    }"""
+    arrays = {"w1": weight(8, 3, 1, 1, dead=(2, 5)), "w2": weight(4, 8, 1, 1, seed=1)}
+    pruned = exact(text, {**arrays, "one": ints(1), "all": ints(-1)})
+    assert pruned.weight("a")[0] == 6
