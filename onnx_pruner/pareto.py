@@ -9,6 +9,7 @@ Where more than `max_variants` remain, those stay that lie furthest apart.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from onnx_shift.errors import OnnxShiftError
@@ -20,7 +21,8 @@ Entry = Mapping[str, Any]
 class Metric:
     """How to read one metric from a profile entry, and when two of its values count as the same.
 
-    `larger_is_better` turns the comparison; `tolerance` is a difference where `absolute`, else a share.
+    `larger_is_better` turns the comparison; `tolerance` is a difference where `absolute`, else a share. By a metric of
+    the `structure`, networks that differ in nothing but the values of their weights are equal, whatever was measured.
     """
 
     read: Callable[[Entry], float | None]
@@ -28,6 +30,7 @@ class Metric:
     tolerance: float
     absolute: bool = False
     larger_is_better: bool = False
+    structure: bool = False
 
 
 def _figure(key: str) -> Callable[[Entry], float | None]:
@@ -47,13 +50,15 @@ def _bytes(value: float) -> str:
 METRICS: Mapping[str, Metric] = {
     "accuracy": Metric(_figure("accuracy"), "{:.2%}".format, 0.001, absolute=True, larger_is_better=True),
     "top5": Metric(_figure("top5"), "{:.2%}".format, 0.001, absolute=True, larger_is_better=True),
-    "latency": Metric(_latency, "{:.3g} ms".format, 0.05),
-    "throughput": Metric(_figure("throughput"), "{:.4g} images/s".format, 0.03, larger_is_better=True),
+    "latency": Metric(_latency, "{:.3g} ms".format, 0.05, structure=True),
+    "throughput": Metric(
+        _figure("throughput"), "{:.4g} images/s".format, 0.03, larger_is_better=True, structure=True
+    ),
     "size": Metric(_figure("file_bytes"), _bytes, 0.03),
     "deflated": Metric(_figure("deflated_bytes"), _bytes, 0.03),
     "parameters": Metric(_figure("parameters"), "{:,.0f} parameters".format, 0.03),
     "macs": Metric(_figure("macs"), "{:,.0f} multiply–accumulates".format, 0.03),
-    "memory": Metric(_figure("memory_mb"), "{:.3g} MB resident".format, 0.05),
+    "memory": Metric(_figure("memory_mb"), "{:.3g} MB resident".format, 0.05, structure=True),
     "switch": Metric(_figure("switch_ms"), "{:.3g} ms to switch".format, 0.1),
 }
 DEFAULT_METRICS = ("accuracy", "latency", "size")
@@ -116,7 +121,7 @@ def select(
     if not metrics:
         raise SelectionError("there is no metric to choose by")
     try:
-        values = {name: _values(profile, name, metrics) for name in names}
+        values = _without_noise(profile, {name: _values(profile, name, metrics) for name in names})
     except NotMeasuredError:
         if not keep_all:
             raise
@@ -171,6 +176,23 @@ def _values(profile: Mapping[str, Any], name: str, metrics: Sequence[str]) -> Va
             )
         found[metric] = -value if METRICS[metric].larger_is_better else value
     return found
+
+
+def _without_noise(profile: Mapping[str, Any], values: Mapping[str, Values]) -> Mapping[str, Values]:
+    """Give networks of one structure the median of what was measured of them all."""
+    alike: dict[str, list[Values]] = {}
+    keys = {name: profile["variants"][name].get("structure", name) for name in values}
+    for name, key in keys.items():
+        alike.setdefault(key, []).append(values[name])
+    return {
+        name: {
+            metric: median(other[metric] for other in alike[keys[name]])
+            if METRICS[metric].structure
+            else value
+            for metric, value in values[name].items()
+        }
+        for name in values
+    }
 
 
 def _rest(names: Sequence[str], dropped: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ All models are measured side by side in one run, and compared with the dense mod
 fusion comes for free with every runtime, so it is never counted as a speed-up.
 """
 
+import hashlib
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -205,11 +206,21 @@ def _counted(source: Source, settings: Settings) -> dict[str, Any]:
     stated = stated_metadata(source.model)
     entry: dict[str, Any] = {
         "model_sha256": source.sha256,
+        "structure": _structure(source.model),
         "parameters": parameter_count(source.model),
         "macs": count_macs(source.model, settings.input_shapes),
         "file_bytes": source.file_bytes,
     }
     return entry | {key: _number(stated.get(key)) for key in ("ratio", "accuracy")}
+
+
+def _structure(model: ModelProto) -> str:
+    """Return a hash of all that decides what a run costs: the nodes and the shapes of weights, not their values."""
+    nodes = [node.SerializeToString(deterministic=True) for node in model.graph.node]
+    weights = sorted(
+        (tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in model.graph.initializer
+    )
+    return hashlib.sha256(repr((nodes, weights)).encode()).hexdigest()
 
 
 def stated_metadata(model: ModelProto) -> dict[str, str]:

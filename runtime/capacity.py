@@ -1,4 +1,4 @@
-"""How many requests per second each variant serves, learnt while it is active and guessed before."""
+"""How many requests per second each variant serves: learnt while it is active, and guessed from the one that is."""
 
 from __future__ import annotations
 
@@ -10,37 +10,56 @@ if TYPE_CHECKING:
     from onnx_shift.runtime.portfolio import Variant
 
 _KEPT = 0.98  # share of the past kept with each request: it reaches back about fifty of them
+_KEPT_BESIDE = 0.99  # the same of a variant that is not active, with each request that another answers
+_GUESS = 10  # what a guess is worth, in requests
 _ENOUGH_BUSY_S = 0.02
 
 
 class Capacities:
-    """Requests per second that each variant answers while it is busy all the time."""
+    """Requests per second that each variant answers while it is busy all the time.
+
+    Of one that is not active, what was seen of it and what it costs beside the active one count together. What was seen
+    fades: a device that was slow for a moment must not count as a variant that is slow.
+    """
 
     def __init__(self) -> None:
         self._served: dict[str, tuple[float, float]] = {}  # completed, busy seconds
-        self._last: str | None = None
+        self._last: Variant | None = None
 
     def learn(self, load: Load) -> None:
         """Take in what the active variant served since the last look, unless it was another one in part."""
         name = load.active.name
-        if name == self._last:
-            completed, busy_s = self._served.get(name, (0.0, 0.0))
-            kept = _KEPT**load.completed
-            self._served[name] = kept * completed + load.completed, kept * busy_s + load.busy_s
-        self._last = name
+        if self._last is not None and name == self._last.name:
+            self._served.setdefault(name, (0.0, 0.0))
+            for other, (completed, busy_s) in self._served.items():
+                kept = (_KEPT if other == name else _KEPT_BESIDE) ** load.completed
+                self._served[other] = kept * completed, kept * busy_s
+            completed, busy_s = self._served[name]
+            self._served[name] = completed + load.completed, busy_s + load.busy_s
+        elif self._last is not None:
+            self._served[name] = self._expected(load.active, self._last)
+        self._last = load.active
 
     def of(self, variant: Variant, active: Variant) -> float:
-        """Return requests per second; for a variant never seen at work by what it costs beside one that was."""
-        known = {
-            name: (completed + 0.5) / busy_s  # on average, one is half done
-            for name, (completed, busy_s) in self._served.items()
-            if completed and busy_s > _ENOUGH_BUSY_S
-        }
-        if variant.name in known:
-            return known[variant.name]
-        if active.name in known:
-            return known[active.name] * _cost_ratio(active, variant)
-        return float("inf")
+        """Return requests per second, infinite where nothing is known yet."""
+        if variant.name == active.name:
+            return self._seen(variant)
+        completed, busy_s = self._expected(variant, active)
+        return completed / busy_s if busy_s else float("inf")
+
+    def _expected(self, variant: Variant, active: Variant) -> tuple[float, float]:
+        """Return what was seen of `variant` while it was active, and as much as a guess is worth."""
+        completed, busy_s = self._served.get(variant.name, (0.0, 0.0))
+        at_work = self._seen(active)
+        if math.isinf(at_work):
+            return completed, busy_s
+        return completed + _GUESS, busy_s + _GUESS / (at_work * _cost_ratio(active, variant))
+
+    def _seen(self, variant: Variant) -> float:
+        completed, busy_s = self._served.get(variant.name, (0.0, 0.0))
+        if not completed or busy_s <= _ENOUGH_BUSY_S:
+            return float("inf")
+        return (completed + 0.5) / busy_s  # on average, one is half done
 
 
 def _cost_ratio(one: Variant, other: Variant) -> float:

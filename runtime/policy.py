@@ -143,7 +143,7 @@ class LatencyObjective(QueriesPerSecond):
     """Keeps the 95th percentile of the latency under `p95_ms` with the best variant that does: the most accurate
     where the portfolio states the accuracy of all, else the largest.
 
-    Watches the load as `QueriesPerSecond` does, with three differences: requests may wait for half of the objective;
+    Watches the load as `QueriesPerSecond` does, with three differences: requests may wait for 0.7 of the objective;
     it goes straight to the best variant that keeps up with the load and with those that wait; and a variant that
     exceeds the objective though nothing waits is left alone for `avoid_s`.
     """
@@ -162,12 +162,13 @@ class LatencyObjective(QueriesPerSecond):
         """Return where to go, or None; see the class."""
         if load.active.name != self._judged or len(self._latencies_ms) > 1000:
             self._latencies_ms, self._judged = [], load.active.name
-        if load.waiting <= 1:  # what took long for waiting says nothing of the variant
+        before = self._looks[-1].waiting if self._looks else 0
+        if max(before, load.waiting) <= 1:  # what took long for waiting says nothing of the variant
             self._latencies_ms.extend(load.latencies_ms)
         return super().decide(load)
 
     def _most_waiting(self, capacity: float) -> float:
-        return max(1.0, 0.5 * self.p95_ms / 1e3 * min(capacity, 1e6))
+        return max(1.0, 0.7 * self.p95_ms / 1e3 * min(capacity, 1e6))
 
     def _drain_s(self) -> float:
         return self.p95_ms / 1e3

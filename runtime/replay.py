@@ -49,8 +49,8 @@ class Timeline:
     clairvoyant.
 
     `runs` are named policy, smallest, largest and clairvoyant; the last is worked out from `service_ms`, the
-    time of a request by variant measured beforehand. `accuracies` are None where the portfolio does not state
-    them all.
+    time of a request by variant, the mean of before and after the others. `accuracies` are None where the
+    portfolio does not state them all.
     """
 
     trace: Trace
@@ -150,7 +150,7 @@ def replay(
     """Serve `trace` three times over, by a policy, the smallest and the largest variant; return what came of
     it.
 
-    First each variant is timed, since loads are relative to what the largest serves. `make_policy` is given
+    Before and after, each variant is timed; loads are relative to what the largest serves. `make_policy` is given
     the objective in milliseconds (by default 100, or ten requests of the largest variant if that is more) and
     returns the policy, by default LatencyObjective. `feed` is what each request asks, by default zeros of the
     smallest shape. Raises TraceError for a load or an objective that cannot be, SwitchError where the policy fails.
@@ -178,6 +178,8 @@ def replay(
     }
     if policy.failure is not None:
         raise SwitchError(f"the policy failed: {policy.failure!r}") from policy.failure
+    after_ms = _time_variants(portfolio, asked, options)  # a device that others use may have changed its pace
+    service_ms = tuple((before + after) / 2 for before, after in zip(service_ms, after_ms, strict=True))
     accuracies = stated_accuracies(portfolio)
     runs["clairvoyant"] = clairvoyant(
         arrived_s,

@@ -77,6 +77,15 @@ def test_slower_than_dense_is_slower_in_every_round(median: float, high: float, 
 
 
 def test_networks_of_one_structure_count_once_whatever_the_noise() -> None:
+    """The less accurate, the faster by chance, far beyond the tolerance; another structure may well be faster."""
+    levels = {f"v{n}": _entry(0.90 + n / 100, 1.0 + n / 5, 1000, structure="a") for n in range(5)}
+    levels["other"] = _entry(0.85, 0.9, 1000, structure="b")
+    found = select(_profile(**levels), list(levels))
+    assert found.kept == ("v4", "other")
+    assert found.dropped["v0"] == "v4 is nowhere worse (94.00%, 1.4 ms, 1 kB)"  # the median of all
+
+
+def test_levels_within_the_tolerances_count_once() -> None:
     """Five levels whose latencies and sizes differ by less than the tolerances: the most accurate stands for all."""
     levels = {f"v{n}": _entry(0.90 + n / 100, 1.0 + n / 1000, 1000 + n) for n in range(5)}
     found = select(_profile(**levels), list(levels))

@@ -98,6 +98,21 @@ def test_external_weights_count_as_part_of_the_file(tmp_path: Path) -> None:
     assert entry["file_bytes"] == outside.stat().st_size + (tmp_path / "weights.bin").stat().st_size
 
 
+def test_the_structure_is_that_of_the_network_not_of_its_weights(tmp_path: Path) -> None:
+    models = [_convolution(tmp_path / "one.onnx", 16), _convolution(tmp_path / "small.onnx", 4)]
+    other = onnx.load(models[0])
+    other.graph.initializer[0].raw_data = bytes(len(other.graph.initializer[0].raw_data))
+    other.metadata_props.add(key="onnx_shift.ratio", value="2")
+    faster = onnx.load(models[0])
+    faster.graph.node[1].op_type = "Neg"
+    for name, model in {"zeros": other, "faster": faster}.items():
+        models.append(tmp_path / f"{name}.onnx")
+        onnx.save(model, models[-1])
+    found = {name: entry["structure"] for name, entry in profile(models, settings=QUICK)["variants"].items()}
+    assert found["one"] == found["zeros"]
+    assert len(set(found.values())) == 3
+
+
 def test_zeros_deflate_and_noise_is_stored(tmp_path: Path) -> None:
     noise = _convolution(tmp_path / "noise.onnx", 64)
     model = onnx.load(noise)

@@ -1,10 +1,10 @@
 """Policies on a device on paper, without waiting: one queue, one server, a fixed time per request and variant."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from onnx_shift.runtime.policy import Load, Policy
+from onnx_shift.runtime.policy import Load, Policy, place_of
 from onnx_shift.runtime.portfolio import Variant
 from onnx_shift.runtime.queueing import Floats, Run, finish_times
 
@@ -23,9 +23,11 @@ def simulate(
     policy: Policy,
     *,
     switch_s: Sequence[float],
+    slowness: Callable[[float], float] = lambda time_s: 1.0,
 ) -> Run:
-    """Return what `policy` makes of the requests. A switch takes `switch_s`, by variant, beside the one that serves."""
-    names = [variant.name for variant in variants]
+    """Return what `policy` makes of the requests. A switch takes `switch_s`, by variant, beside the one that serves;
+    `slowness` says how many times as long as usual a request takes that begins at a time.
+    """
     active, target, ready_s = len(variants) // 2, None, 0.0
     finished, chosen = np.empty_like(arrived_s), np.zeros(arrived_s.size, np.intp)
     switches: list[tuple[float, int]] = []
@@ -38,7 +40,7 @@ def simulate(
             if target is not None and began_s >= ready_s:
                 active, target = target, None
                 switches.append((ready_s, active))
-            free_s = began_s + service_s[active]
+            free_s = began_s + service_s[active] * slowness(began_s)
             busy_s += min(free_s, now) - began_s
             finished[next_row], chosen[next_row] = free_s, active
             next_row += 1
@@ -60,11 +62,9 @@ def simulate(
             variants=tuple(variants),
         )
         step = policy.decide(load) if target is None else None
-        if step is not None:
-            wanted = {"smaller": active - 1, "larger": active + 1}.get(step)
-            wanted = names.index(step) if wanted is None else min(max(wanted, 0), len(variants) - 1)
-            if wanted != active:
-                target, ready_s = wanted, now + switch_s[wanted]
+        wanted = min(max(place_of(step, load), 0), len(variants) - 1)
+        if wanted != active:
+            target, ready_s = wanted, now + switch_s[wanted]
         looked_s, were_answered, came_before = now, answered, came
     while next_row < arrived_s.size:
         free_s = max(free_s, float(arrived_s[next_row])) + service_s[active]

@@ -100,6 +100,15 @@ def test_a_variant_that_is_too_slow_by_itself_is_left_and_avoided() -> None:
     assert set(later[:90]) == {None} and later[-1] == "large"
 
 
+def test_what_took_long_for_waiting_does_not_count_as_slow() -> None:
+    policy = LatencyObjective(p95_ms=50.0)
+    for step in range(60):  # every third look, a queue has been answered
+        waiting, latencies = (9, ()) if step % 3 == 0 else (0, (80.0,) * 9 if step % 3 == 1 else (20.0,))
+        policy.decide(Load(step * 0.05, 0.05, 3, 3, waiting, 0.01, latencies, VARIANTS[2], VARIANTS))
+    idle = (Load(3 + step * 0.05, 0.05, 1, 1, 0, 0.01, (), VARIANTS[1], VARIANTS) for step in range(40))
+    assert "large" in {policy.decide(look) for look in idle}
+
+
 def test_the_objective_is_kept_by_the_most_accurate_not_the_largest() -> None:
     stated = [
         Variant(*fields, 0, "", {"accuracy": a})
@@ -238,6 +247,31 @@ def test_the_objective_is_kept_and_the_accuracy_gained(device: str, trace: str) 
     assert run.within(objective_ms) >= 0.95 * smallest.within(objective_ms)
     gained, possible = (one.accuracy(accuracies) - accuracies[0] for one in (run, best))
     assert gained >= 0.8 * possible > 0
+
+
+@pytest.mark.parametrize("slow_s", [0.1, 0.4])
+@pytest.mark.parametrize("trace", SHAPES)
+def test_a_device_that_others_use_too_is_not_taken_for_slow_variants(trace: str, slow_s: float) -> None:
+    """Every three seconds or so all takes twice as long for a while: no variant is given up for that."""
+    variants = [
+        Variant(name, 1, 0, "", {"latency_ms": {"1": {"p50": latency}}})
+        for name, latency in (("s", 3), ("l", 5))
+    ]
+    times = np.cumsum(np.random.default_rng(7).exponential(3.0, 20))
+
+    def slowness(time_s: float) -> float:
+        return 2.0 if ((times <= time_s) & (time_s < times + slow_s)).any() else 1.0
+
+    arrived_s = builtin_trace(trace, 30.0).arrivals(180, np.random.default_rng(0))
+
+    def serve(policy: Policy) -> Run:
+        return simulate(
+            arrived_s, 30.0, variants, [0.003, 0.005], policy, switch_s=[0.02, 0.02], slowness=slowness
+        )
+
+    run, smallest = serve(LatencyObjective()), serve(Says(variants[0]))
+    assert run.within(100.0) >= 0.95 * smallest.within(100.0)
+    assert np.mean(run.variant) > 0.25
 
 
 def test_a_clairvoyant_is_no_worse_than_always_one() -> None:
