@@ -15,11 +15,11 @@ from onnx_shift.runtime.load import SHAPES, builtin_trace
 from onnx_shift.runtime.replay import replay
 
 TITLE = "Replay: load traces served by switching, and by one variant always (issue 4, figure 4)"
-MINUTES = 11
+MINUTES = 13
 PICTURE_INCHES = (12, 7)
 
-ROUNDS = 3  # other requests each, all traces in turn: a machine that others use is slower at times
-SECONDS = 15
+ROUNDS = 5  # other requests each, all traces in turn: a machine that others use is slower at times
+SECONDS = 10
 IMAGES = 16
 _COLOURS = {"policy": "#0b62c4", "smallest": "#6b7280", "largest": "#b45309"}
 _SERVED_BY = {
