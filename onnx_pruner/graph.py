@@ -65,7 +65,7 @@ class Network:
         found = {*self.outputs, *self.captured}
         for node in reversed(self.graph.nodes):
             if any(tensor.name in found for tensor in node.outputs):
-                unread = (without or {}).get(id(node), ())
+                unread = without.get(id(node), ())
                 found.update(t.name for k, t in enumerate(node.inputs) if t.name and k not in unread)
         return found
 

@@ -28,17 +28,18 @@ class Capacities:
 
     def learn(self, load: Load) -> None:
         """Take in what the active variant served since the last look, unless it was another one in part."""
-        name = load.active.name
-        if self._last is not None and name == self._last.name:
-            self._served.setdefault(name, (0.0, 0.0))
-            for other, (completed, busy_s) in self._served.items():
-                kept = (_KEPT if other == name else _KEPT_BESIDE) ** load.completed
-                self._served[other] = kept * completed, kept * busy_s
-            completed, busy_s = self._served[name]
-            self._served[name] = completed + load.completed, busy_s + load.busy_s
-        elif self._last is not None:
-            self._served[name] = self._expected(load.active, self._last)
+        name, last = load.active.name, self._last
         self._last = load.active
+        if last is None:
+            return
+        if name != last.name:
+            self._served[name] = self._expected(load.active, last)
+            return
+        for other, (completed, busy_s) in self._served.items():
+            kept = (_KEPT if other == name else _KEPT_BESIDE) ** load.completed
+            self._served[other] = kept * completed, kept * busy_s
+        completed, busy_s = self._served.get(name, (0.0, 0.0))
+        self._served[name] = completed + load.completed, busy_s + load.busy_s
 
     def of(self, variant: Variant, active: Variant) -> float:
         """Return requests per second, infinite where nothing is known yet."""

@@ -256,20 +256,19 @@ class Together:
 
     def decide(self, load: Load) -> str | None:
         """Return a variant's name or None; see the class."""
-        wanted = min(place_of(policy.decide(load), load) for policy in self.policies)
-        target = load.variants[min(max(wanted, 0), len(load.variants) - 1)]
+        target = load.variants[min(place_of(policy.decide(load), load) for policy in self.policies)]
         return None if target is load.active else target.name
 
 
 def place_of(answer: str | Variant | None, load: Load) -> int:
-    """Return the place in the portfolio that a policy's answer asks for, beyond its ends where it does.
+    """Return the place in the portfolio that a policy's answer asks for, at its ends the end itself.
 
     Raises SwitchError, with the names there are, for a name that no variant has.
     """
     name = answer.name if isinstance(answer, Variant) else answer
     step = {None: 0, "smaller": -1, "larger": 1}.get(name)
     if step is not None:
-        return load.variants.index(load.active) + step
+        return min(max(load.variants.index(load.active) + step, 0), len(load.variants) - 1)
     names = [variant.name for variant in load.variants]
     if name not in names:
         raise SwitchError(no_variant(name, load.variants))

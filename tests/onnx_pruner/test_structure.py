@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.onnx_pruner.conftest import bias, ints, weight
+from onnx_shift.onnx_pruner import prune
+from tests.onnx_pruner.conftest import bias, build, ints, weight
 
 Exact = Callable[..., Any]
 
@@ -134,22 +135,43 @@ def test_padding_the_channels_beside_computed_pads_needs_them(
     assert [kept.reason for kept in pruned.report.kept] == [f"read by Pad 'p' ({reason})"]
 
 
+ADDS_NOTHING = """
+    a = Conv(x, w1)
+    t = Transpose<perm=[0,2,3,1]>(a)
+    l = LayerNormalization(t, scale)
+    m = MatMul(l, nothing)
+    r = Add(t, m)"""
+ITS_WEIGHTS = {
+    "w1": weight(8, 3, 1, 1, dead=(2, 5)), "scale": weight(8),
+    "nothing": weight(8, 8, dead=tuple(range(8))), "w2": weight(8, 4, seed=1),
+}  # fmt: skip
+
+
 def test_a_branch_that_adds_nothing_needs_nothing(exact: Exact) -> None:
-    text = """g (float[N,3,6,6] x) => (float[N,4] y) {
-        a = Conv(x, w1)
-        t = Transpose<perm=[0,2,3,1]>(a)
-        l = LayerNormalization(t, scale)
-        m = MatMul(l, nothing)
-        r = Add(t, m)
+    text = f"""g (float[N,3,6,6] x) => (float[N,4] y) {{{ADDS_NOTHING}
         p = ReduceMean<axes=[1,2], keepdims=0>(r)
         y = MatMul(p, w2)
-    }"""
-    arrays = {"scale": weight(8), "nothing": weight(8, 8, dead=tuple(range(8))), "w2": weight(8, 4, seed=1)}
-    pruned = exact(text, {**arrays, "w1": weight(8, 3, 1, 1, dead=(2, 5))})
+    }}"""
+    pruned = exact(text, ITS_WEIGHTS)
     assert pruned.weight("a")[0] == 6
     assert pruned.operators() == ["Conv", "Transpose", "Identity", "ReduceMean", "MatMul"]
     assert [layer.after for layer in pruned.report.layers] == [(6, 3, 1, 1), (), (6, 4)]
     assert pruned.report.kept == ()
+
+
+def test_a_dead_node_goes_although_it_leaves_out_an_output() -> None:
+    text = f"""g (float[N,3,6,6] x) => (float[N,4] y) {{{ADDS_NOTHING}
+        c = Clip(r, low, high)
+        p = ReduceMean<axes=[1,2], keepdims=0>(c)
+        y = MatMul(p, w2)
+    }}"""
+    model = build(text, {**ITS_WEIGHTS, "low": np.float32(-1), "high": np.float32(1)}, 17)
+    model.graph.node[2].output.append("")  # as optional outputs are left out, and optional inputs
+    model.graph.node[5].input[1] = ""
+    pruned = prune(model, align=1).model
+    assert [node.op_type for node in pruned.graph.node] == [
+        "Conv", "Transpose", "Identity", "Clip", "ReduceMean", "MatMul"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("product", ["MatMul(features, column)", "MatMul(row, turned)"])

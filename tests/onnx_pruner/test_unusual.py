@@ -396,25 +396,3 @@ def test_constants_behind_a_thousand_nodes_are_known(exact: Exact) -> None:
     text = f"g (float[N,3,4,4] x) => (float[N,4,4,4] y) {{ {chain} c = Conv(x, k1000) y = Conv(c, b) }}"
     weights = {"k0": weight(8, 3, 1, 1, dead=(1, 2)), "zero": np.float32(0), "b": weight(4, 8, 1, 1)}
     assert exact(text, weights).weight("c") == (6, 3, 1, 1)
-
-
-def test_a_dead_node_goes_although_it_leaves_out_an_output() -> None:
-    text = """g (float[N,3,6,6] x) => (float[N,4] y) {
-        a = Conv(x, w1)
-        t = Transpose<perm=[0,2,3,1]>(a)
-        l = LayerNormalization(t, scale)
-        m = MatMul(l, nothing)
-        r = Add(t, m)
-        c = Clip(r, low, high)
-        p = ReduceMean<axes=[1,2], keepdims=0>(c)
-        y = MatMul(p, w2)
-    }"""
-    arrays = {"scale": weight(8), "nothing": weight(8, 8, dead=tuple(range(8))), "w2": weight(8, 4, seed=1)}
-    limits = {"low": np.float32(-1), "high": np.float32(1)}
-    model = build(text, {**arrays, **limits, "w1": weight(8, 3, 1, 1, dead=(2, 5))}, 17)
-    model.graph.node[2].output.append("")  # as optional outputs are left out, and optional inputs
-    model.graph.node[5].input[1] = ""
-    pruned = prune(model, align=1).model
-    assert [node.op_type for node in pruned.graph.node] == [
-        "Conv", "Transpose", "Identity", "Clip", "ReduceMean", "MatMul"
-    ]  # fmt: skip

@@ -61,8 +61,7 @@ def simulate(
             active=variants[active],
             variants=tuple(variants),
         )
-        step = policy.decide(load) if target is None else None
-        wanted = min(max(place_of(step, load), 0), len(variants) - 1)
+        wanted = place_of(policy.decide(load) if target is None else None, load)
         if wanted != active:
             target, ready_s = wanted, now + switch_s[wanted]
         looked_s, were_answered, came_before = now, answered, came
