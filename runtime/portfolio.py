@@ -397,7 +397,11 @@ def _variant(entry: Mapping[str, Any], members: Mapping[str, Member], listed: Ma
 
 
 def _signatures(rows: Sequence[Mapping[str, Any]]) -> list[Signature]:
-    return [Signature(row["name"], row["type"], list(row["shape"])) for row in rows]
+    signatures = [Signature(row["name"], row["type"], list(row["shape"])) for row in rows]
+    for value in signatures:
+        if not isinstance(value.name, str) or not isinstance(value.type, str):
+            raise PortfolioError(f"{MANIFEST}: the input or output {value.name!r} has no valid name or type")
+    return signatures
 
 
 @contextmanager

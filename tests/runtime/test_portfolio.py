@@ -131,6 +131,10 @@ def test_content_let_go_is_read_again(portfolio_path: Path, tmp_path: Path) -> N
             lambda m, _: m["variants"][0].update(weight_bytes="1"),
             "variant 'small': its manifest entry is malformed",
         ),
+        (
+            lambda m, _: m["inputs"][0].update(type=7),
+            "manifest.json: the input or output 'input' has no valid name or type",
+        ),
         (lambda m, _: m["variants"][0]["tensors"][0].update(offset=-1), "no valid type, shape or offset"),
         (
             lambda m, _: m["variants"][0]["tensors"][0].update(offset=10**12),
