@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.runtime.session import ORT_ERRORS
+from onnx_shift.runtime.session import ORT_ERRORS, Provider
 
 Feed = dict[str, NDArray[Any]]
 
@@ -39,7 +39,7 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def open_session(model: Path | bytes, providers: Sequence[str], threads: int) -> Any:
+def open_session(model: Path | bytes, providers: Sequence[Provider], threads: int) -> Any:
     """Return an onnxruntime session with all optimisations on, or raise SessionError naming the file."""
     content = model if isinstance(model, bytes) else str(model)
     try:

@@ -42,6 +42,9 @@ IDENTITY_MODEL = bytes.fromhex(
 EXTERNAL_FILE = Path(__file__).with_name("empty.bin")
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 _DEFAULT_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+# onnxruntime tries every algorithm for every convolution of a new session, which takes longer than the rest of a
+# switch; cuDNN's own choice answers as fast.
+_DEFAULT_OPTIONS = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"}}
 
 
 class Providers(NamedTuple):
@@ -70,22 +73,35 @@ def choose_providers(
     One that follows another is its named fallback. Raises ProviderError where none of those asked for works.
     """
     asked = _with_options(providers or _DEFAULT_PROVIDERS, provider_options)
-    available = ort.get_available_providers()
-    usable = {name: options for name, options in asked.items() if name in available}
-    if usable.keys() - {"CPUExecutionProvider"}:
-        # A provider may be built in and still not start, without its device or driver; a session of one node
-        # tells.
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        session = ort.InferenceSession(IDENTITY_MODEL, options, providers=list(usable.items()))
-        started = session.get_providers()
-        usable = {name: options for name, options in usable.items() if name in started}
+    refused = {name: _refusal(name, options) for name, options in asked.items()}
+    usable = {name: options for name, options in asked.items() if not refused[name]}
     if not usable:
-        raise ProviderError(
-            f"{', '.join(asked)}: not available in this onnxruntime {ort.__version__}, which has "
-            f"{', '.join(available)}; name one of these after it as the fallback"
-        )
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise ProviderError(f"{reasons}; name another provider after it as the fallback")
     return Providers(tuple(usable), tuple(usable.values()))
+
+
+def _refusal(name: str, options: Mapping[str, str]) -> str:
+    """Return why a provider does not work here, or nothing.
+
+    One may be built in and still not start, without its device, driver or libraries; a session of one node tells.
+    """
+    available = ort.get_available_providers()
+    if name not in available:
+        return f"not available in this onnxruntime {ort.__version__}, which has {', '.join(available)}"
+    if name == "CPUExecutionProvider":
+        return ""
+    quiet = ort.SessionOptions()
+    quiet.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(
+            IDENTITY_MODEL, quiet, providers=[(name, dict(options))], enable_fallback=False
+        )
+    except BUILD_ERRORS as error:
+        # Before the reason stand the files and functions of onnxruntime that it went through.
+        reason = " ".join(str(error).split()).rpartition(" : FAIL : ")[2]
+        return f"does not start here ({reason})"
+    return "" if name in session.get_providers() else "does not start here (its device, driver or libraries)"
 
 
 def _with_options(
@@ -102,7 +118,8 @@ def _with_options(
 def _named(provider: Provider, more: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     try:
         name, options = (provider, {}) if isinstance(provider, str) else provider
-        return name, {key: str(value) for key, value in {**options, **more}.items()}
+        chosen = {**_DEFAULT_OPTIONS.get(name, {}), **options, **more}
+        return name, {key: str(value) for key, value in chosen.items()}
     except (TypeError, ValueError) as error:
         raise ProviderError(
             f"provider {provider!r} with options {more!r}: give a name, or a pair of name and options"
