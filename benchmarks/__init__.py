@@ -7,6 +7,8 @@ A module of this folder is a benchmark when it defines
 
     def measure(work: Path) -> dict[str, Any]: ...   # may keep what is dear to make below `work`
 
+    def missing() -> str | None: ...   # optional: why it cannot be measured here; then what there is stays
+
     def draw(result: dict[str, Any], figure: matplotlib.figure.Figure) -> None: ...   # optional picture
 
 `measure` returns what goes to docs/results/NAME.json as it is, beside machine, versions and date:

@@ -13,6 +13,7 @@ import json
 import os
 import pkgutil
 import platform
+import subprocess
 import sys
 import time
 import traceback
@@ -26,7 +27,7 @@ from benchmarks.sources import files_behind
 from onnx_shift.errors import OnnxShiftError
 
 WORK = results.ROOT / ".bench"
-_VERSIONS = ("onnxruntime", "onnx", "numpy", "torch")
+_VERSIONS = ("onnx", "numpy", "torch")
 
 
 def main() -> int:
@@ -69,7 +70,13 @@ def run(name: str, module: ModuleType, again: bool) -> list[str]:
     key = {"code": hash_code(module), "machine": machine}
     result = json.loads(output.read_text()) if output.exists() else {}
     before = result.get("spread", {}) if result.get("machine") == machine else {}
-    if again or result.get("key") != key["code"] or result.get("machine") != machine:
+    missing = module.missing() if hasattr(module, "missing") else None
+    if missing:
+        kept = f"as measured on {result['date']}" if result else "without a result"
+        sys.stdout.write(f"{name}: {kept}; not measured here ({missing})\n")
+        if not result:
+            return []
+    elif again or result.get("key") != key["code"] or result.get("machine") != machine:
         sys.stdout.write(f"{name}: {module.TITLE} (about {module.MINUTES:g} minutes) ...\n")
         started = time.monotonic()
         try:
@@ -117,14 +124,30 @@ def draw(module: ModuleType, result: dict[str, Any], path: Path) -> None:
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores and versions: figures of another machine are not up to date here."""
+    import onnxruntime
+
     from onnx_shift.onnx_pruner.profiling import processor
 
+    card = _graphics_card()
     return {
-        "processor": processor(),
+        "processor": processor() + (f", {card}" if card else ""),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "versions": {
+            "onnxruntime": onnxruntime.__version__,  # one of several packages
+            **{name: importlib.metadata.version(name) for name in _VERSIONS},
+        },
     }
+
+
+def _graphics_card() -> str | None:
+    """Return the name of the NVIDIA GPU, where there is one."""
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.splitlines()[0]
 
 
 def hash_code(module: ModuleType) -> str:

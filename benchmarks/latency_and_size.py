@@ -1,7 +1,8 @@
 """Size, latency and memory of sparse networks and of what is made of them (the paper's Fig. 6)."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from benchmarks import peers, trainings
 from benchmarks.results import shown_range
 from benchmarks.variants import CPU, FUSE_ONLY, SHIPPED, answers, test_images
+from onnx_shift.exporter.rounds import Level
 from onnx_shift.onnx_pruner import prune
 from onnx_shift.onnx_pruner.resident import measure_sessions
 from onnx_shift.onnx_pruner.sessions import open_session, random_inputs
@@ -54,40 +56,7 @@ def measure(work: Path) -> dict[str, Any]:
         for name, numbers in LEVELS.items()
         for number in numbers
     }
-    dense = next(iter(levels))
-    paths: dict[tuple[str, str], Path] = {}
-    for name, level in levels.items():
-        for number, (form, make) in enumerate(FORMS.items()):
-            paths[name, form] = work / f"{name}-{number}.onnx"
-            onnx.save(make(onnx.load(level.onnx)), paths[name, form])
-    images = test_images(levels[dense].onnx)
-    expected = {name: answers(level.onnx, images()) for name, level in levels.items()}
-    sizes = {name: level.onnx.stat().st_size for name, level in levels.items()}
-    timed = {batch: _timed(paths, batch) for batch in (1, 16)}
-    details = []
-    for (name, form), path in paths.items():
-        difference, changed = _compared(expected[name], answers(path, images()))
-        memory = measure_sessions([path])
-        details.append(
-            {
-                "level": name,
-                "ratio": round(levels[name].ratio),
-                "change": 100 * (levels[name].accuracy - levels[dense].accuracy),
-                "form": form,
-                "bytes": path.stat().st_size,
-                "smaller": sizes[name] / path.stat().st_size,
-                "latency_ms": {
-                    batch: found.latency[f"{name} {form}"].to_dict() for batch, found in timed.items()
-                },
-                "speedup": {
-                    batch: found.speedup[f"{name} {form}"].to_dict() for batch, found in timed.items()
-                },
-                "resident_mb": memory.resident_bytes / 1e6 if memory else None,
-                "peak_mb": memory.peak_bytes / 1e6 if memory else None,
-                "largest_difference": difference,
-                "changed": changed,
-            }
-        )
+    details = compare_forms(levels, work, memory=True)
     ours = [entry for entry in details if entry["form"].startswith("ours")]
     as_accurate = [entry for entry in ours if entry["change"] >= -PUBLISHED_LOSS]
     smallest = max(as_accurate, key=lambda entry: float(entry["smaller"]))
@@ -100,12 +69,10 @@ def measure(work: Path) -> dict[str, Any]:
         "slowest": _slowest(details, "ours, multiples of 4"),
         "slowest_unaligned": _slowest(details, "ours, smallest"),
         "slowest_rule": _slowest(details, "the paper's rule"),
-        "largest_difference": max(entry["largest_difference"] for entry in ours),
-        "changed_predictions": sum(entry["changed"] for entry in ours),
-        "changed_predictions_rule": sum(e["changed"] for e in details if e["form"] == "the paper's rule"),
+        **correctness(details),
     }
     return {
-        "rows": [_row(entry) for entry in details],
+        "rows": [row(entry) for entry in details],
         "figures": figures,
         "spread": {"speedup": (fastest["speedup"][1]["low"], fastest["speedup"][1]["high"])},
         "details": details,
@@ -114,8 +81,8 @@ def measure(work: Path) -> dict[str, Any]:
             "tickets (fast), whose whole channels are empty; onnxruntime on the CPU, one thread, rounds of "
             "all networks in turn, their range in brackets. Speed-ups are over the dense network with BatchNorm fused; "
             "smaller is against the sparse file of the same level, BatchNorm and all. Memory: a process that opens "
-            "the session and answers once, above an idle onnxruntime. No GPU was measured.",
-            f"Against the sparse outputs on all {len(expected[dense]):,} test images: ours differs by at most "
+            "the session and answers once, above an idle onnxruntime.",
+            f"Against the sparse outputs on all 10,000 test images: ours differs by at most "
             f"{figures['largest_difference']:.0e} of their scale and changes {figures['changed_predictions']} answers; "
             f"the paper's rule, which forgets the biases of removed filters, changes "
             f"{figures['changed_predictions_rule']:,} over the {len(levels)} levels. Channel counts that are no "
@@ -130,20 +97,84 @@ def measure(work: Path) -> dict[str, Any]:
     }
 
 
+def compare_forms(
+    levels: Mapping[str, Level],
+    work: Path,
+    provider: str = CPU,
+    batches: Sequence[int] = (1, 16),
+    batches_of_images: int | None = None,
+    *,
+    seconds: float = SECONDS,
+    memory: bool = False,
+) -> list[dict[str, Any]]:
+    """Make every form of every level, and return what each measures beside the dense network, the first level.
+
+    Answers are compared on so many batches of 256 test images, by default on all; `seconds` go to the latency of each.
+    """
+    dense = next(iter(levels))
+    paths: dict[tuple[str, str], Path] = {}
+    for name, level in levels.items():
+        for number, (form, make) in enumerate(FORMS.items()):
+            paths[name, form] = work / f"{name}-{number}.onnx"
+            onnx.save(make(onnx.load(level.onnx)), paths[name, form])
+    test = list(islice(test_images(levels[dense].onnx)(), batches_of_images))
+    expected = {name: answers(level.onnx, test, provider) for name, level in levels.items()}
+    sizes = {name: level.onnx.stat().st_size for name, level in levels.items()}
+    timed = {batch: _timed(paths, batch, provider, seconds) for batch in batches}
+    details = []
+    for (name, form), path in paths.items():
+        difference, changed = _compared(expected[name], answers(path, test, provider))
+        resident = measure_sessions([path]) if memory else None
+        details.append(
+            {
+                "level": name,
+                "ratio": round(levels[name].ratio),
+                "change": 100 * (levels[name].accuracy - levels[dense].accuracy),
+                "form": form,
+                "bytes": path.stat().st_size,
+                "smaller": sizes[name] / path.stat().st_size,
+                "latency_ms": {
+                    batch: found.latency[f"{name} {form}"].to_dict() for batch, found in timed.items()
+                },
+                "speedup": {
+                    batch: found.speedup[f"{name} {form}"].to_dict() for batch, found in timed.items()
+                },
+                **(
+                    {"resident_mb": resident.resident_bytes / 1e6, "peak_mb": resident.peak_bytes / 1e6}
+                    if resident
+                    else {}
+                ),
+                "largest_difference": difference,
+                "changed": changed,
+            }
+        )
+    return details
+
+
+def correctness(details: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return how far ours is from the sparse networks' answers, and how many the paper's rule changes."""
+    ours = [entry for entry in details if entry["form"].startswith("ours")]
+    return {
+        "largest_difference": max(entry["largest_difference"] for entry in ours),
+        "changed_predictions": sum(entry["changed"] for entry in ours),
+        "changed_predictions_rule": sum(e["changed"] for e in details if e["form"] == "the paper's rule"),
+    }
+
+
 def _slowest(details: list[dict[str, Any]], form: str) -> float:
     found = [entry["speedup"] for entry in details if entry["form"] == form]
     return min(speedup[batch]["median"] for speedup in found for batch in (1, 16))
 
 
-def _timed(paths: Mapping[tuple[str, str], Path], batch: int) -> Any:
-    sessions = {f"{name} {form}": open_session(path, [CPU], 1) for (name, form), path in paths.items()}
+def _timed(paths: Mapping[tuple[str, str], Path], batch: int, provider: str, seconds: float) -> Any:
+    sessions = {f"{name} {form}": open_session(path, [provider], 1) for (name, form), path in paths.items()}
 
     def call(session: Any) -> Callable[[], object]:
         feed = random_inputs(session, batch, 0)
         return lambda: session.run(None, feed)
 
     calls = {name: call(session) for name, session in sessions.items()}
-    return compare_latency(calls, next(iter(calls)), seconds=SECONDS, attempts=ATTEMPTS)
+    return compare_latency(calls, next(iter(calls)), seconds=seconds, attempts=ATTEMPTS)
 
 
 def _compared(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[float, int]:
@@ -152,36 +183,38 @@ def _compared(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tupl
     return difference, int((found.argmax(1) != expected.argmax(1)).sum())
 
 
-def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
-    def speedup(batch: int) -> str:
-        found = entry["speedup"][batch]
-        return shown_range(found["median"], found["low"], found["high"])
-
-    return {
+def row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry of `compare_forms` as a table shows it."""
+    shown = {
         "level": entry["level"],
         "ratio": entry["ratio"],
         "change, points": round(entry["change"], 2),
         "network": entry["form"],
         "file, kB": entry["bytes"] / 1e3,
         "smaller": round(entry["smaller"], 2),
-        "ms": entry["latency_ms"][1]["p50"],
-        "speed-up": speedup(1),
-        "ms, batch 16": entry["latency_ms"][16]["p50"],
-        "speed-up, batch 16": speedup(16),
-        "resident, MB": entry["resident_mb"],
-        "peak, MB": entry["peak_mb"],
+    }
+    for batch, found in entry["speedup"].items():
+        suffix = "" if batch == 1 else f", batch {batch}"
+        shown[f"ms{suffix}"] = entry["latency_ms"][batch]["p50"]
+        shown[f"speed-up{suffix}"] = shown_range(found["median"], found["low"], found["high"])
+    if "resident_mb" in entry:
+        shown |= {"resident, MB": entry["resident_mb"], "peak, MB": entry["peak_mb"]}
+    return {
+        **shown,
         "largest difference": f"{entry['largest_difference']:.0e}",
         "answers changed": entry["changed"],
     }
 
 
+def _latency_at(batch: str) -> Callable[[Mapping[str, Any]], float]:
+    return lambda entry: float(entry["latency_ms"][batch]["p50"])
+
+
 def draw(result: Mapping[str, Any], figure: Figure) -> None:
-    size, one, sixteen = figure.subplots(1, 3)
-    panels = [
-        (size, lambda entry: entry["bytes"] / 1e3, "file, kB"),
-        (one, lambda entry: entry["latency_ms"]["1"]["p50"], "latency, ms, batch 1"),
-        (sixteen, lambda entry: entry["latency_ms"]["16"]["p50"], "latency, ms, batch 16"),
-    ]
+    size, *timed = figure.subplots(1, 3)
+    panels = [(size, lambda entry: entry["bytes"] / 1e3, "file, kB")]
+    for axes, batch in zip(timed, result["details"][0]["latency_ms"], strict=True):
+        panels.append((axes, _latency_at(batch), f"latency, ms, batch {batch}"))
     for axes, value, title in panels:
         for form, colour in _COLOURS.items():
             for training, style in (("imp", "o-"), ("fast", "*")):

@@ -11,7 +11,7 @@ import csv
 import os
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,15 @@ DATA = os.environ.get("ONNX_SHIFT_CIFAR10", "uoft-cs/cifar10")
 
 @dataclass(frozen=True)
 class Training:
-    """What a training changes of the preset, and about how many minutes it takes on one core.
+    """What a training changes of the preset, and about how many minutes it takes on one core or a graphics card.
 
-    `extra` ones, further methods and replicates, are shown where they are there and never trained unasked.
+    `extra` ones, further methods, replicates and networks, are shown where they are there and never trained unasked.
     """
 
     minutes: int
     changes: Mapping[str, Any]
     extra: bool = False
+    needs: str = "one core"
 
 
 _PRESET = "vgg16-quarter-cifar10"
@@ -79,6 +80,28 @@ _FAST = {
     "rewind": "learning-rate",
     "weight_decay": 5e-4,
 }
+#: Networks of full width with a longer training: minutes on a large graphics card, weeks on a core.
+_FULL = {
+    "width": 1.0,
+    "epochs": 32,
+    "batch_size": 512,
+    "learning_rate": 0.4,
+    "weight_decay": 5e-4,
+    "crop_padding": 4,
+    "least_density": 0.0,
+    "rewind_steps": 196,
+    "evaluate_every": 0,
+}
+_FULL_FAST = {
+    **_FULL,
+    "method": "refill",
+    "levels": 3,
+    "rank": "cost",
+    "refill_from": 2,
+    "refill_widen": 1.2,
+    "refill_multiple": 16,
+}
+_GPU = "a graphics card"
 _FURTHER = ("snip", "grasp", "ntk-sap")
 
 TRAININGS: dict[str, Training] = {
@@ -88,6 +111,11 @@ TRAININGS: dict[str, Training] = {
     **{name: Training(14, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},
     **{name: Training(14, {"method": name, **_HIGH}, extra=True) for name in _FURTHER},
     **{f"imp-seed-{seed}": Training(65, {**_REWOUND, "seed": seed}, extra=True) for seed in (1, 2)},
+    **{
+        f"{name}-seed-{seed}": Training(14, {"method": name, **_HIGH, "seed": seed}, extra=True)
+        for name in ("one-shot", "random", "synflow", *_FURTHER)
+        for seed in (1, 2)
+    },
     "residual-imp": Training(10, {**_RESIDUAL, "levels": 5}),
     **{
         f"residual-{name}": Training(5, {**_RESIDUAL_HIGH, "method": name})
@@ -103,6 +131,11 @@ TRAININGS: dict[str, Training] = {
         for part in (7, 16, 4)
         for peer in ("l1", "similar")
     },
+    "full-imp": Training(6, _FULL, extra=True, needs=_GPU),
+    "full-fast": Training(3, _FULL_FAST, extra=True, needs=_GPU),
+    "full-residual-imp": Training(
+        6, {**_FULL, "model": "resnet20-cifar", "exclude": (), "levels": 5}, extra=True, needs=_GPU
+    ),
 }
 
 
@@ -124,8 +157,10 @@ def run_of(name: str) -> Run:
     finished = finished_run(name)
     if finished is not None:
         return finished
-    minutes = TRAININGS[name].minutes
-    sys.stderr.write(f"training {name} below .bench/trainings: about {minutes} minutes of one core\n")
+    training = TRAININGS[name]
+    sys.stderr.write(
+        f"training {name} below .bench/trainings: about {training.minutes} minutes of {training.needs}\n"
+    )
     try:
         return train(recipe_of(name), FOLDER / name)
     except OnnxShiftError as error:
@@ -139,6 +174,13 @@ def finished_run(name: str) -> Run | None:
     """Return a training's run where all its levels are there, else None."""
     run = _recorded(name, FOLDER)
     return run if run is not None and all(level.onnx.exists() for level in run.levels) else None
+
+
+def finished_levels(name: str, numbers: Sequence[int]) -> list[Level] | None:
+    """Return these levels of a training where their models are there, else None."""
+    run = _recorded(name, FOLDER)
+    levels = [run.levels[number] for number in numbers] if run is not None else []
+    return levels if levels and all(level.onnx.exists() for level in levels) else None
 
 
 def recorded_run(name: str) -> Run | None:

@@ -62,9 +62,12 @@ def test_images(model: Path) -> Batches:
     return labelled_images(trainings.DATA, model)
 
 
-def answers(model: Path | bytes, batches: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> NDArray[np.float32]:
-    """Return what `model` says to all images (N, classes), by one thread of onnxruntime."""
-    session = open_session(model, [CPU], 1)
+def answers(
+    model: Path | bytes, batches: Iterable[tuple[NDArray[Any], NDArray[Any]]], provider: str = CPU
+) -> NDArray[np.float32]:
+    """Return what `model` says to all images (N, classes), by one thread of onnxruntime, in whole float32."""
+    chosen = CPU if provider == CPU else (provider, {"use_tf32": "0"})
+    session = open_session(model, [chosen], 1)
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: images})[0] for images, _ in batches])
 

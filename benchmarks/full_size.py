@@ -1,0 +1,96 @@
+"""VGG-16 of full width on CIFAR-10, trained on a graphics card: size, latency on the CPU (the paper's Fig. 6).
+
+Its trainings take a graphics card (`python -m benchmarks.trainings full-imp full-fast`); the rest any machine.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks import latency_and_size, trainings
+from benchmarks.latency_and_size import PUBLISHED_LOSS, compare_forms, correctness, row
+from benchmarks.trainings import finished_levels
+from onnx_shift.exporter.rounds import Level
+
+TITLE = "VGG-16 of full width: size, latency and correctness (the paper's Fig. 6 and Table 4)"
+MINUTES = 12
+PICTURE_INCHES = latency_and_size.PICTURE_INCHES
+
+RUNS = {"imp": "full-imp", "fast": "full-fast"}
+LEVELS = {"imp": (0, 4, 6, 7, 8), "fast": (2, 3)}
+_IMAGE_BATCHES = 4  # of 256: one thread takes minutes for all
+
+
+def missing() -> str | None:
+    """Return why this cannot be measured here, if so."""
+    lacking = [RUNS[name] for name, numbers in LEVELS.items() if not finished_levels(RUNS[name], numbers)]
+    return (
+        f"no {' and no '.join(lacking)} below .bench/trainings, which a graphics card trains"
+        if lacking
+        else None
+    )
+
+
+def levels_measured() -> dict[str, Level]:
+    """Return the levels by name, the dense network first."""
+    return {
+        f"{name}-{level.level:02d}": level
+        for name, numbers in LEVELS.items()
+        for level in finished_levels(RUNS[name], numbers) or ()
+    }
+
+
+def measure(work: Path) -> dict[str, Any]:
+    levels = levels_measured()
+    details = compare_forms(levels, work, batches_of_images=_IMAGE_BATCHES)
+    figures = figures_of(details)
+    last = levels["imp-08"]
+    return {
+        "rows": [row(entry) for entry in details],
+        "figures": {
+            "dense": 100 * levels["imp-00"].accuracy,
+            "change_256": 100 * (last.accuracy - levels["imp-00"].accuracy),
+            **figures,
+        },
+        "details": details,
+        "notes": [
+            "Levels of VGG-16 of full width (14.7 million parameters) on CIFAR-10, trained by `onnx-shift train` on a "
+            f"graphics card, {trainings.recipe_of('full-imp').epochs} epochs a level, one replicate; here onnxruntime "
+            "on the CPU, one thread, rounds of all networks in turn, their range in brackets.",
+        ],
+    }
+
+
+def figures_of(details: list[dict[str, Any]]) -> dict[str, float]:
+    """Return what Fig. 6 states: how much smaller at ratio 256, how much faster at a loss no larger than published."""
+    ours = [entry for entry in details if entry["form"] == "ours, multiples of 4"]
+    smaller = {
+        entry["level"]: float(entry["smaller"]) for entry in details if entry["form"] == "ours, smallest"
+    }
+    as_accurate = [entry for entry in ours if entry["change"] >= -PUBLISHED_LOSS]
+    batches = list(ours[0]["speedup"])
+    return {
+        "size_ratio_256": smaller["imp-08"],
+        **{
+            f"speedup{_suffix(batch)}": max(float(e["speedup"][batch]["median"]) for e in as_accurate)
+            for batch in batches
+        },
+        **{
+            f"speedup_256{_suffix(batch)}": next(
+                float(e["speedup"][batch]["median"]) for e in ours if e["level"] == "imp-08"
+            )
+            for batch in batches
+        },
+        "slowest": min(float(e["speedup"][batch]["median"]) for e in ours for batch in batches),
+        **correctness(details),
+    }
+
+
+def _suffix(batch: int) -> str:
+    return "" if batch == 1 else f"_batch_{batch}"
+
+
+def draw(result: Mapping[str, Any], figure: Figure) -> None:
+    latency_and_size.draw(result, figure)
