@@ -133,9 +133,6 @@ TRAININGS: dict[str, Training] = {
     },
     "full-imp": Training(6, _FULL, extra=True, needs=_GPU),
     "full-fast": Training(3, _FULL_FAST, extra=True, needs=_GPU),
-    "full-residual-imp": Training(
-        6, {**_FULL, "model": "resnet20-cifar", "exclude": (), "levels": 5}, extra=True, needs=_GPU
-    ),
 }
 
 

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 _KEPT = 0.98  # share of the past kept with each request: it reaches back about fifty of them
 _KEPT_BESIDE = 0.99  # the same of a variant that is not active, with each request that another answers
 _GUESS = 10  # what a guess is worth, in requests
+_WOKEN = 0.1  # what the first request after a pause is worth: it takes longer than it would at a high load
 _ENOUGH_BUSY_S = 0.02
 
 
 class Capacities:
     """Requests per second that each variant answers while it is busy all the time.
 
-    Of one that is not active, what was seen of it and what it costs beside the active one count together. What was seen
-    fades: a device that was slow for a moment must not count as a variant that is slow.
+    The first request after a pause counts little: it takes longer, and at the loads that matter there are no pauses.
+    Of a variant that is not active, what was seen of it and what it costs beside the active one count together. What
+    was seen fades: a device that was slow for a moment must not count as a variant that is slow.
     """
 
     def __init__(self) -> None:
@@ -35,11 +37,12 @@ class Capacities:
         if name != last.name:
             self._served[name] = self._expected(load.active, last)
             return
+        worth = load.completed - (1 - _WOKEN) * load.woken
         for other, (completed, busy_s) in self._served.items():
-            kept = (_KEPT if other == name else _KEPT_BESIDE) ** load.completed
+            kept = (_KEPT if other == name else _KEPT_BESIDE) ** worth
             self._served[other] = kept * completed, kept * busy_s
         completed, busy_s = self._served.get(name, (0.0, 0.0))
-        self._served[name] = completed + load.completed, busy_s + load.busy_s
+        self._served[name] = completed + worth, busy_s + load.busy_s - (1 - _WOKEN) * load.woken_s
 
     def of(self, variant: Variant, active: Variant) -> float:
         """Return requests per second, infinite where nothing is known yet."""

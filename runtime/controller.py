@@ -82,18 +82,20 @@ class Controller:
     def look(self, switcher: Switchable) -> Load:
         """Return the load of `switcher` since the last look."""
         now = self._clock()
-        running, completed, busy_s, latencies_ms = self._meter.read()
-        waiting = running + self._waiting()
+        seen = self._meter.read()
+        waiting = seen.running + self._waiting()
         load = Load(
             time_s=now,
             interval_s=now - self._looked_s,
-            arrived=max(0, completed + waiting - self._were_waiting),
-            completed=completed,
+            arrived=max(0, seen.completed + waiting - self._were_waiting),
+            completed=seen.completed,
             waiting=waiting,
-            busy_s=busy_s,
-            latencies_ms=latencies_ms,
+            busy_s=seen.busy_s,
+            latencies_ms=seen.latencies_ms,
             active=switcher.active,
             variants=switcher.portfolio.variants,
+            woken=seen.woken,
+            woken_s=seen.woken_s,
         )
         self._looked_s, self._were_waiting = now, waiting
         return load

@@ -23,7 +23,8 @@ class Load:
 
     `arrived` counts a request when it comes, not when it is answered, so that a device that falls behind and
     one that idles look different. `waiting` are those not answered yet, in the application's own queue or
-    inside `run`; `busy_s` is the time in which at least one request was served.
+    inside `run`; `busy_s` is the time in which at least one request was served. `woken` of those completed were the
+    first after a pause, which take longer than those that follow: `woken_s` in all.
     """
 
     time_s: float
@@ -35,6 +36,8 @@ class Load:
     latencies_ms: tuple[float, ...]
     active: Variant
     variants: tuple[Variant, ...]
+    woken: int = 0
+    woken_s: float = 0.0
 
     @property
     def larger(self) -> Variant | None:

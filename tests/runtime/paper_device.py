@@ -24,12 +24,15 @@ def simulate(
     *,
     switch_s: Sequence[float],
     slowness: Callable[[float], float] = lambda time_s: 1.0,
+    wake_s: float = 0.0,
 ) -> Run:
     """Return what `policy` makes of the requests. A switch takes `switch_s`, by variant, beside the one that serves;
-    `slowness` says how many times as long as usual a request takes that begins at a time.
+    `slowness` says how many times as long as usual a request takes that begins at a time, and the first after a
+    pause takes `wake_s` more.
     """
     active, target, ready_s = len(variants) // 2, None, 0.0
     finished, chosen = np.empty_like(arrived_s), np.zeros(arrived_s.size, np.intp)
+    woken_s = np.zeros_like(arrived_s)
     switches: list[tuple[float, int]] = []
     free_s, next_row, looked_s, were_answered, came_before = 0.0, 0, 0.0, 0, 0
     while looked_s < duration_s:
@@ -40,7 +43,9 @@ def simulate(
             if target is not None and began_s >= ready_s:
                 active, target = target, None
                 switches.append((ready_s, active))
-            free_s = began_s + service_s[active] * slowness(began_s)
+            paused = began_s > free_s + 1e-3
+            free_s = began_s + (service_s[active] + paused * wake_s) * slowness(began_s)
+            woken_s[next_row] = paused * (free_s - began_s)
             busy_s += min(free_s, now) - began_s
             finished[next_row], chosen[next_row] = free_s, active
             next_row += 1
@@ -60,6 +65,8 @@ def simulate(
             latencies_ms=tuple(1e3 * (finished[just] - arrived_s[just])),
             active=variants[active],
             variants=tuple(variants),
+            woken=int(np.count_nonzero(woken_s[just])),
+            woken_s=float(woken_s[just].sum()),
         )
         wanted = place_of(policy.decide(load) if target is None else None, load)
         if wanted != active:

@@ -140,6 +140,18 @@ def test_capacities_are_learnt_and_guessed() -> None:
     assert capacities.of(*by_latency) == pytest.approx(400, rel=0.02)
 
 
+def test_the_first_request_after_a_pause_counts_little() -> None:
+    capacities = Capacities()
+    mixed = replace(load(0.0, completed=5, busy_s=0.030), woken=1, woken_s=0.010)  # 10 ms, then 5 ms each
+    for _ in range(40):
+        capacities.learn(mixed)
+    assert capacities.of(VARIANTS[1], VARIANTS[1]) == pytest.approx(200, rel=0.03)
+    alone = replace(load(0.0, completed=1, busy_s=0.010), woken=1, woken_s=0.010)
+    for _ in range(4000):
+        capacities.learn(alone)  # where there are no others, it is all there is to go by
+    assert capacities.of(VARIANTS[1], VARIANTS[1]) == pytest.approx(100, rel=0.03)
+
+
 @pytest.mark.parametrize("free, step", [(999, "smaller"), (1000, None), (1440, None), (1441, "larger")])
 def test_a_memory_budget(free: int, step: str | None) -> None:
     policy = MemoryBudget(1000, free_bytes=lambda: free)
@@ -272,6 +284,26 @@ def test_a_device_that_others_use_too_is_not_taken_for_slow_variants(trace: str,
     run, smallest = serve(LatencyObjective()), serve(Says(variants[0]))
     assert run.within(100.0) >= 0.95 * smallest.within(100.0)
     assert np.mean(run.variant) > 0.25
+
+
+def test_what_a_device_takes_to_wake_is_not_taken_for_what_it_serves() -> None:
+    """After pauses small networks take longer by half, yet at a high load there are no pauses."""
+    accuracies, service_s = [0.85, 0.88], [0.004, 0.009]
+    variants = [
+        Variant(name, 1, 0, "", {"latency_ms": {"1": {"p50": 1e3 * time_s}}})
+        for name, time_s in zip("sl", service_s, strict=True)
+    ]
+    gains = []
+    for seed in range(8):
+        arrived_s = builtin_trace("ramp", 15.0).arrivals(1 / service_s[-1], np.random.default_rng(seed))
+        run = simulate(
+            arrived_s, 15.0, variants, service_s, LatencyObjective(), switch_s=[0.02, 0.02], wake_s=0.002
+        )
+        assert run.within(100.0) >= 0.95 * always(arrived_s, service_s[0], 0).within(100.0)
+        best = clairvoyant(arrived_s, 1.0, service_s, accuracies, 100.0)
+        gained, possible = (one.accuracy(accuracies) - accuracies[0] for one in (run, best))
+        gains.append(gained / possible)
+    assert np.mean(gains) > 1.05  # of one that changes once a second
 
 
 def test_a_clairvoyant_is_no_worse_than_always_one() -> None:

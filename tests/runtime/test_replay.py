@@ -65,6 +65,31 @@ def test_load_counts_requests_when_they_come(portfolio: Portfolio) -> None:
     assert load.latencies_ms == (1000.0,) and load.busy_s == pytest.approx(0.0)
 
 
+def test_the_first_request_after_a_pause_is_told_from_those_that_follow() -> None:
+    now = [5.0]
+    meter = Meter(lambda: now[0])
+
+    def request(pause_s: float, took_s: float) -> None:
+        now[0] += pause_s
+        meter.begin("one")
+        now[0] += took_s
+        meter.end("one")
+
+    request(0.0, 0.25)  # the very first
+    request(0.0005, 0.125)
+    request(0.5, 0.25)
+    seen = meter.read()
+    assert (seen.completed, seen.busy_s, seen.woken, seen.woken_s) == (3, 0.625, 2, 0.5)
+    now[0] += 1.0
+    meter.begin("waking")
+    now[0] += 0.25
+    meter.begin("beside it")
+    meter.end("beside it")
+    meter.end("waking")
+    assert meter.read()[:5] == (0, 2, 0.25, 1, 0.25)
+    assert meter.read() == (0, 0, 0.0, 0, 0.0, ())
+
+
 def test_a_policy_s_failed_switch_is_logged_and_not_the_end(
     portfolio: Portfolio, make_switcher: Make, images: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
