@@ -60,7 +60,7 @@ def measure(work: Path) -> dict[str, Any]:
             "memory_smallest_active": memory["smallest_active_mb"] / everything_open,
             "memory_largest_active": memory["largest_active_mb"] / everything_open,
         },
-        "spread": {name: range_of(found) for name, found in ratios.items()},
+        "spread": full_size.spread_of(details) | {name: range_of(found) for name, found in ratios.items()},
         "notes": [
             "Levels of VGG-16 of full width as above for the CPU; answers compared in whole float32 (use_tf32=0) on "
             "all test images. Latency with onnxruntime's defaults, images copied to the device and scores back.",

@@ -37,6 +37,16 @@ def test_every_reason_to_drop_is_told_and_the_rest_stays() -> None:
     assert found.dropped["twin"] == "near-duplicate of tiny (80.00%, 2 ms, 50 kB)"
 
 
+def test_one_of_the_dense_model_s_structure_is_never_slower() -> None:
+    slow = {"1": {"median": 0.83, "low": 0.7, "high": 0.9}}
+    for structure, kept in (("a", ("level",)), ("b", ("dense",))):
+        profile = _profile(
+            dense=_entry(0.95, 10.0, 1000, structure="a"),
+            level=_entry(0.96, 12.0, 1000, structure=structure, speedup=slow),
+        )
+        assert select(profile, ["dense", "level"]).kept == kept
+
+
 def test_search_efficiency_is_the_share_of_optimal_variants() -> None:
     found = select(PROFILE, list(PROFILE["variants"]))
     assert found.optimal == ("half", "tiny", "slow")  # neither the guess nor the near-duplicate
