@@ -146,11 +146,13 @@ class LatencyObjective(QueriesPerSecond):
     """Keeps the 95th percentile of the latency under `p95_ms` with the best variant that does: the most accurate
     where the portfolio states the accuracy of all, else the largest.
 
-    Watches the load as `QueriesPerSecond` does, with three differences: requests may wait for 0.7 of the objective;
-    it goes straight to the best variant that keeps up with the load and with those that wait; and a variant that
-    exceeds the objective though nothing waits is left alone for `avoid_s`.
+    Watches the load as `QueriesPerSecond` does, with four differences: requests may wait for 0.7 of the objective;
+    so the variant to go up to may be busy all the time; it goes straight to the best variant that keeps up with the
+    load and with those that wait; and a variant that exceeds the objective though nothing waits is left alone for
+    `avoid_s`.
     """
 
+    high: float = 1.0
     p95_ms: float = 100.0
     avoid_s: float = 30.0
     _latencies_ms: list[float] = field(default_factory=list, init=False, repr=False)
