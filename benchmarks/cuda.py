@@ -62,8 +62,9 @@ def measure(work: Path) -> dict[str, Any]:
         },
         "spread": full_size.spread_of(details) | {name: range_of(found) for name, found in ratios.items()},
         "notes": [
-            "Levels of VGG-16 of full width as above for the CPU; answers compared in whole float32 (use_tf32=0) on "
-            "all test images. Latency with onnxruntime's defaults, images copied to the device and scores back.",
+            "The levels of VGG-16 of full width that `full_size` measures on the CPU; answers compared in whole "
+            "float32 (use_tf32=0) on all test images. Latency with onnxruntime's defaults, images copied to the card "
+            "and scores back. Launching kernels takes most of batch 1.",
             "Switching: the portfolios, ways and windows of `switching`; memory is the device's.",
         ],
         "details": {

@@ -15,7 +15,7 @@ from benchmarks.trainings import finished_levels
 from onnx_shift.exporter.rounds import Level
 
 TITLE = "VGG-16 of full width: size, latency and correctness (the paper's Fig. 6 and Table 4)"
-MINUTES = 12
+MINUTES = 9
 PICTURE_INCHES = latency_and_size.PICTURE_INCHES
 
 RUNS = {"imp": "full-imp", "fast": "full-fast"}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
-from onnx_shift.onnx_pruner.channels import Index, Mask
+from onnx_shift.onnx_pruner.channels import Index, Linear, Mask, Op
 
 BLOCKS = (16, 8)  # channels that onnxruntime's blocked layout holds together, by processor
 #: A tensor of fewer channels than a block leaves that layout. Measured, one thread: up to half a block that
@@ -142,9 +142,12 @@ class _Planner:
     def _units(self, align: int) -> dict[str, int]:
         """What the channel count of each tensor at a convolution must be a multiple of."""
         units: dict[str, int] = {}
+        pointwise: set[bytes] = set()  # what 1x1 convolutions make
         for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
             if effect.linear is not None and op.type in ("Conv", "ConvTranspose"):
                 units.update((name, align) for name in (op.name(0), op.output) if name in self.members)
+                if op.output in self.members and _is_pointwise(op, effect.linear):
+                    pointwise.add(self._same(op.output))
         for op in self.analysis.ops:
             counts = [len(self.members.get(name, ())) for name in (*op.input_names, op.output)]
             if (
@@ -155,7 +158,14 @@ class _Planner:
             ):
                 unit = _whole_blocks(counts[:-1], align)
                 units.update((name, unit) for name in op.input_names if unit > 1)
+            # A pool takes whole blocks only, else the layout is left: smaller 1x1 convolutions do not make up for that.
+            elif op.type in ("MaxPool", "AveragePool") and counts[0] and self._same(op.name(0)) in pointwise:
+                units[op.name(0)] = _whole_blocks(counts[:1], align)
         return units
+
+    def _same(self, name: str) -> bytes:
+        """What tensors of the same classes have in common."""
+        return self.members[name].tobytes()
 
     def _worthwhile(self) -> dict[str, int]:
         """Up to how many channels less than a block pay, for tensors that a convolution reads."""
@@ -163,10 +173,10 @@ class _Planner:
         for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
             if effect.linear is None or op.type != "Conv":
                 continue
-            sizes, kernel = (op.shape(0) or ())[2:], (op.shape(effect.linear.weight) or ())[2:]
+            sizes = (op.shape(0) or ())[2:]
             known = [size for size in sizes if isinstance(size, int)]
             few = len(known) == len(sizes) and math.prod(known) <= FEW_POSITIONS
-            limit = 0 if set(kernel) == {1} else QUARTER_BLOCK if few else HALF_BLOCK
+            limit = 0 if _is_pointwise(op, effect.linear) else QUARTER_BLOCK if few else HALF_BLOCK
             most[op.name(0)] = min(limit, most.get(op.name(0), limit))
         return most
 
@@ -209,6 +219,10 @@ class _Planner:
                     break
                 for g in short:
                     self._keep(side[g][self.cut[side[g]]][:1], "keeps the groups of a convolution equal")
+
+
+def _is_pointwise(op: Op, linear: Linear) -> bool:
+    return set((op.shape(linear.weight) or ())[2:]) == {1}
 
 
 def _whole_blocks(counts: Sequence[int], otherwise: int) -> int:

@@ -564,6 +564,27 @@ def test_counts_that_would_leave_the_blocked_layout_fill_a_block(
     assert exact(text, weights).weight("a")[0] == alive
 
 
+@pytest.mark.parametrize(
+    ("kernel", "channels", "expected"), [(1, 32, 32), (1, 24, 24), (1, 28, 20), (3, 32, 20)]
+)
+def test_a_pool_behind_a_1x1_convolution_keeps_whole_blocks(
+    exact: Exact, kernel: int, channels: int, expected: int
+) -> None:
+    text = f"""g (float[N,3,12,12] x) => (float[N,4,M,K] y) {{
+        a = Conv<kernel_shape=[{kernel},{kernel}]>(x, w1, b1)
+        r = Relu(a)
+        p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r)
+        y = Conv(p, w2)
+    }}"""
+    weights = {
+        "w1": weight(channels, 3, kernel, kernel, dead=tuple(range(18, channels))),
+        "b1": bias(channels),
+        "w2": weight(4, channels, 3, 3, seed=1),
+    }
+    assert exact(text, weights, align=4).weight("a")[0] == expected
+    assert exact(text, weights).weight("a")[0] == 18
+
+
 def test_if_body_pins_what_it_captures(exact: Exact) -> None:
     text = """g (float[N,3,6,6] x, bool c) => (float[N,4,6,6] y) {
         a = Conv(x, w1)
