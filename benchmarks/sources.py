@@ -7,7 +7,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-_PARTS = (
+PARTS = (
     "exporter",
     "models",
     "onnx_pruner",
@@ -40,7 +40,7 @@ def _imported(path: Path) -> Iterator[str]:
 def _sources(module: str, root: Path) -> Iterator[Path]:
     """Yield the file of a module of this checkout and the packages it lies in; nothing for other modules."""
     names = module.split(".")
-    if names[0] == "onnx_shift" and len(names) > 1 and names[1] in _PARTS:
+    if names[0] == "onnx_shift" and len(names) > 1 and names[1] in PARTS:
         names = names[1:]
     elif names[0] not in ("onnx_shift", "benchmarks", "tests"):
         return

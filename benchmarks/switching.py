@@ -309,15 +309,11 @@ def _soak(provider: str, portfolio: str, models: list[str]) -> dict[str, Any]:
 
 
 def _import_ratios() -> list[float]:
-    """Return the time to import the runtime over that to import onnxruntime and numpy alone, pair by pair.
-
-    Bytecode is written by the first pair, as pip does for an installed package: here modules lie in a checkout.
-    """
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    """Return the time to import the runtime over that to import onnxruntime and numpy alone, pair by pair."""
 
     def seconds(statement: str) -> float:
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", statement], check=True, env=environment)
+        subprocess.run([sys.executable, "-c", statement], check=True)
         return time.perf_counter() - began
 
     pairs = [
