@@ -3,11 +3,8 @@
 Its trainings take a graphics card (`python -m benchmarks.trainings full-imp full-fast`); the rest any machine.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from benchmarks import latency_and_size, trainings
 from benchmarks.latency_and_size import PUBLISHED_LOSS, compare_forms, correctness, row
@@ -106,5 +103,4 @@ def figures_of(details: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def draw(result: Mapping[str, Any], figure: Figure) -> None:
-    latency_and_size.draw(result, figure)
+draw = latency_and_size.draw

@@ -31,11 +31,8 @@ _IMPORTS = 24  # they last a tenth of a second and vary by as much as is asked
 _WINDOW_S = 4.0
 _WINDOWS = 6
 _BLOCKS = 3  # of so many windows each
-_ROUNDS_ON_DEVICE, _WINDOWS_ON_DEVICE, _WINDOW_ON_DEVICE_S = (
-    5,
-    2,
-    2.0,
-)  # time there is dear, and answers are quick
+# Time on a graphics card is dear, and answers are quick.
+_ROUNDS_ON_DEVICE, _WINDOWS_ON_DEVICE, _WINDOW_ON_DEVICE_S = 5, 2, 2.0
 _SOAK_SWITCHES = 10_000
 
 
@@ -272,9 +269,8 @@ def _held_mb(provider: str) -> Callable[[], float]:
     from onnx_shift.runtime.session import IDENTITY_MODEL
 
     session = onnxruntime.InferenceSession(IDENTITY_MODEL, _options(), providers=[provider])
-    session.run(
-        None, {"x": np.zeros(1, np.float32)}
-    )  # the libraries and the device's context are there from now on
+    # The libraries and the device's context are there from now on.
+    session.run(None, {"x": np.zeros(1, np.float32)})
     start_mb = _device_mb()
     return lambda: _device_mb() - start_mb
 

@@ -32,9 +32,8 @@ class Meter:
         self._completed = self._woken = 0
         self._busy_s = self._busy_since = self._woken_s = 0.0
         self._idle_since = float("-inf")
-        self._woke_s: float | None = (
-            None  # when work began after a pause, until its first request is answered
-        )
+        # When work began after a pause, until its first request is answered.
+        self._woke_s: float | None = None
         self._latencies_ms: deque[float] = deque(maxlen=_MAX_LATENCIES)
 
     def begin(self, request: object) -> None:
@@ -57,11 +56,9 @@ class Meter:
             self._completed += 1
             self._latencies_ms.append((now - began) * 1e3)
             if self._woke_s is not None:
-                self._woken, self._woken_s, self._woke_s = (
-                    self._woken + 1,
-                    self._woken_s + now - self._woke_s,
-                    None,
-                )
+                self._woken += 1
+                self._woken_s += now - self._woke_s
+                self._woke_s = None
             if not self._running:
                 self._busy_s, self._busy_since = self._busy_s + now - self._busy_since, now
                 self._idle_since = now
