@@ -23,8 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks import results
-from benchmarks.sources import PARTS, files_behind
+from benchmarks.support import results
+from benchmarks.support.sources import PARTS, files_behind
 from onnx_shift.errors import OnnxShiftError
 
 WORK = results.ROOT / ".bench"
@@ -134,7 +134,7 @@ def describe_machine() -> dict[str, Any]:
     """Return processor, cores and versions: figures of another machine are not up to date here."""
     import onnxruntime
 
-    from onnx_shift.onnx_pruner.profiling import processor
+    from onnx_shift.portfolio.profiling import processor
 
     card = _graphics_card()
     return {

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import trainings
+from benchmarks.support import trainings
 from onnx_shift.exporter.rounds import Run
 
 TITLE = "Accuracy against ratio, by method, chain and residual network (the paper's Fig. 5)"
@@ -37,9 +37,7 @@ LABELS = {
     "refill": "fast tickets: whole channels (ours)",
     "one-shot": "one-shot magnitude",
 }
-Found = dict[
-    tuple[str, str], dict[int, list[float]]
-]  # network, method -> ratio -> percent, one per replicate
+Found = dict[tuple[str, str], dict[int, list[float]]]  # network, method -> ratio -> percent, one per replicate
 
 
 def measure(work: Path) -> dict[str, Any]:
@@ -114,10 +112,7 @@ def _add(by_ratio: dict[int, list[float]], run: Run) -> None:
 
 
 def _row(network: str, method: str, by_ratio: Mapping[int, list[float]], ratios: list[int]) -> dict[str, Any]:
-    shown = {
-        f"{ratio}x": f"{statistics.mean(by_ratio[ratio]):.1f}" if by_ratio.get(ratio) else "–"
-        for ratio in ratios
-    }
+    shown = {f"{ratio}x": f"{statistics.mean(by_ratio[ratio]):.1f}" if by_ratio.get(ratio) else "–" for ratio in ratios}
     return {"network": network, "method": method, "replicates": len(by_ratio[1]), **shown}
 
 
@@ -131,11 +126,7 @@ def _means(found: Found, network: str) -> dict[str, dict[int, float]]:
 
 def _ahead(means: Mapping[str, Mapping[int, float]], ratio: int) -> float:
     """Return by how many points iterative magnitude leads the best method of others."""
-    others = [
-        by_ratio[ratio]
-        for name, by_ratio in means.items()
-        if name not in LEVEL_BY_LEVEL and ratio in by_ratio
-    ]
+    others = [by_ratio[ratio] for name, by_ratio in means.items() if name not in LEVEL_BY_LEVEL and ratio in by_ratio]
     return means["imp"][ratio] - max(others)
 
 
@@ -145,12 +136,8 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
         entries = [entry for entry in result["details"] if entry["network"] == network]
         for entry in entries:
             _draw_method(axes, entry["method"], {int(r): v for r, v in entry["accuracy"].items()})
-        ratios = [
-            2**level for level in range(max(int(r) for e in entries for r in e["accuracy"]).bit_length())
-        ]
-        lowest = min(
-            percent for e in entries for replicates in e["accuracy"].values() for percent in replicates
-        )
+        ratios = [2**level for level in range(max(int(r) for e in entries for r in e["accuracy"]).bit_length())]
+        lowest = min(percent for e in entries for replicates in e["accuracy"].values() for percent in replicates)
         axes.set(xscale="log", xlabel="ratio: prunable weights over those left", title=network)
         axes.set_xticks(ratios, [str(ratio) for ratio in ratios], minor=False)
         axes.minorticks_off()

@@ -8,12 +8,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks import trainings
-from benchmarks.results import shown_range
-from benchmarks.variants import SHIPPED, pruned_variants, test_images
+from benchmarks.support import trainings
+from benchmarks.support.results import shown_range
+from benchmarks.support.variants import SHIPPED, pruned_variants, test_images
 from onnx_shift.exporter.rounds import Run
-from onnx_shift.onnx_pruner.pareto import DEFAULT_METRICS, select
-from onnx_shift.onnx_pruner.profiling import Settings, profile
+from onnx_shift.portfolio.profiling import Settings, profile
+from onnx_shift.portfolio.select import DEFAULT_METRICS, select
 
 TITLE = "CIFAR-10: nine variants from one training, and what the search costs (the paper's Table 3)"
 MINUTES = 4
@@ -190,9 +190,7 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
         (sixteen, lambda entry: entry["speedup"]["16"]["median"], "the same, batch 16"),
     ]
     dense = 100 * variants[result["details"]["dense"]]["accuracy"]
-    shown = {
-        name: entry for name, entry in variants.items() if 100 * entry["accuracy"] > dense - _SHOWN_POINTS
-    }
+    shown = {name: entry for name, entry in variants.items() if 100 * entry["accuracy"] > dense - _SHOWN_POINTS}
     for axes, value, label in panels:
         for run, colour in _COLOURS.items():
             entries = [entry for name, entry in shown.items() if name.startswith(run)]
@@ -202,9 +200,7 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
             )
             axes.plot(sizes, accuracy, "o-", markersize=4, color=colour, label=_LABELS[run])
             for entry, *where in zip(entries, sizes, accuracy, strict=True):
-                axes.annotate(
-                    f"{entry['ratio']:.0f}", where, xytext=(3, 4), textcoords="offset points", fontsize=7
-                )
+                axes.annotate(f"{entry['ratio']:.0f}", where, xytext=(3, 4), textcoords="offset points", fontsize=7)
         axes.axhline(dense - 1, color="black", linewidth=0.8, linestyle=":")
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from benchmarks import full_size, latency_and_size
 from benchmarks.latency_and_size import compare_forms, row
-from benchmarks.results import range_of, shown_range
+from benchmarks.support.results import range_of, shown_range
 from benchmarks.switching import part
 from benchmarks.switching_models import resnet_portfolio, vgg_portfolio
-from onnx_shift.onnx_pruner.sessions import random_inputs, session_options
-from onnx_shift.onnx_pruner.timing import compare_latency
+from onnx_shift.portfolio.latency import compare_latency
+from onnx_shift.portfolio.sessions import random_inputs, session_options
 from onnx_shift.runtime.errors import ProviderError
 from onnx_shift.runtime.session import choose_providers
 
@@ -43,9 +43,7 @@ def measure(work: Path) -> dict[str, Any]:
     searches = _searches([vgg[1][0], resnet[1][0]])
     details = compare_forms(full_size.levels_measured(), work, CUDA, _BATCHES, seconds=_SECONDS)
     ratios = {
-        f"{model}_{name}": cost[name]
-        for model, cost in costs.items()
-        for name in ("cost_ratio", "build_ratio")
+        f"{model}_{name}": cost[name] for model, cost in costs.items() for name in ("cost_ratio", "build_ratio")
     } | {"stall_added_ms": stall["added_ms"]}
     return {
         "rows": [row(entry) for entry in details],

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from onnx_shift.demo import run_demo
-from onnx_shift.picture import draw_demo
+from onnx_shift.views.picture import draw_demo
 
 TITLE = "The demo: handwritten digits, from training to switching"
 MINUTES = 4
@@ -21,14 +21,9 @@ def measure(work: Path) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     started = time.monotonic()
     # A folder of its own each time: how long the training takes is one of the figures.
-    found = run_demo(
-        work / now.strftime("%Y%m%d-%H%M%S"), Console(stderr=True), date=now.strftime("%Y-%m-%d")
-    )
+    found = run_demo(work / now.strftime("%Y%m%d-%H%M%S"), Console(stderr=True), date=now.strftime("%Y-%m-%d"))
     minutes = (time.monotonic() - started) / 60
-    rows = [
-        _row(name, entry, name not in found["dropped"])
-        for name, entry in found["profile"]["variants"].items()
-    ]
+    rows = [_row(name, entry, name not in found["dropped"]) for name, entry in found["profile"]["variants"].items()]
     kept = [row for row in rows if row["packed"]]
     equality, memory, runs = found["equality"], found["memory"], found["replay"]["runs"]
     most = max(memory["portfolio_mb"].values())

@@ -11,14 +11,15 @@ import onnx
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmarks import peers, trainings
-from benchmarks.results import shown_range
-from benchmarks.variants import CPU, FUSE_ONLY, SHIPPED, answers, test_images
+from benchmarks import peers
+from benchmarks.support import trainings
+from benchmarks.support.results import shown_range
+from benchmarks.support.variants import CPU, FUSE_ONLY, SHIPPED, answers, test_images
 from onnx_shift.exporter.rounds import Level
 from onnx_shift.onnx_pruner import prune
-from onnx_shift.onnx_pruner.resident import measure_sessions
-from onnx_shift.onnx_pruner.sessions import open_session, random_inputs
-from onnx_shift.onnx_pruner.timing import compare_latency
+from onnx_shift.portfolio.latency import compare_latency
+from onnx_shift.portfolio.memory import measure_sessions
+from onnx_shift.portfolio.sessions import open_session, random_inputs
 
 TITLE = "Size, latency, memory and correctness: sparse, the paper's rule, ours (the paper's Fig. 6)"
 MINUTES = 6
@@ -133,12 +134,8 @@ def compare_forms(
                 "form": form,
                 "bytes": path.stat().st_size,
                 "smaller": sizes[name] / path.stat().st_size,
-                "latency_ms": {
-                    batch: found.latency[f"{name} {form}"].to_dict() for batch, found in timed.items()
-                },
-                "speedup": {
-                    batch: found.speedup[f"{name} {form}"].to_dict() for batch, found in timed.items()
-                },
+                "latency_ms": {batch: found.latency[f"{name} {form}"].to_dict() for batch, found in timed.items()},
+                "speedup": {batch: found.speedup[f"{name} {form}"].to_dict() for batch, found in timed.items()},
                 **(
                     {"resident_mb": resident.resident_bytes / 1e6, "peak_mb": resident.peak_bytes / 1e6}
                     if resident
@@ -218,9 +215,7 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
     for axes, value, title in panels:
         for form, colour in _COLOURS.items():
             for training, style in (("imp", "o-"), ("fast", "*")):
-                entries = [
-                    e for e in result["details"] if e["form"] == form and e["level"].startswith(training)
-                ]
+                entries = [e for e in result["details"] if e["form"] == form and e["level"].startswith(training)]
                 ratios = [entry["ratio"] for entry in entries]
                 label = form if training == "imp" else None
                 heights = [value(entry) for entry in entries]

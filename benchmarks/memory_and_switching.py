@@ -19,11 +19,11 @@ import onnx.parser
 from matplotlib.figure import Figure
 from onnx import helper, numpy_helper
 
-from benchmarks.results import in_words, range_of
-from benchmarks.variants import FUSE_ONLY, Pruned, portfolio_worth_shipping, pruned_variants
-from benchmarks.ways import WAYS, feed_of
+from benchmarks.support.results import in_words, range_of
+from benchmarks.support.variants import FUSE_ONLY, Pruned, portfolio_worth_shipping, pruned_variants
+from benchmarks.support.ways import WAYS, feed_of
 from onnx_shift.onnx_pruner import prune
-from onnx_shift.onnx_pruner.packing import pack
+from onnx_shift.portfolio.pack import pack
 from onnx_shift.runtime import Portfolio
 
 TITLE = "Memory and switches: ours, open sessions, reloading, one network re-configured (the paper's Table 5)"
@@ -51,9 +51,7 @@ def measure(work: Path) -> dict[str, Any]:
     rows, details = [], {}
     for selection, names in selections.items():
         folder = work / selection.replace(" ", "-")
-        switches, memory = _measured(
-            _request(folder, [variants[name] for name in names]), folder / "request.json"
-        )
+        switches, memory = _measured(_request(folder, [variants[name] for name in names]), folder / "request.json")
         details[selection] = {"names": names, "switch_ms": switches, "memory_mb": memory}
         rows += [_row(selection, len(names), way, switches[way], memory[way], memory["ours"]) for way in WAYS]
     shown = details[_ALL]
@@ -197,7 +195,7 @@ def _summary(first: list[list[float]], later: list[list[float]], ours: list[list
 
 
 def _in_child(way: str, request: Path) -> dict[str, float]:
-    arguments = [sys.executable, "-m", "benchmarks.ways", way, str(request)]
+    arguments = [sys.executable, "-m", "benchmarks.support.ways", way, str(request)]
     found: dict[str, float] = json.loads(
         subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True).stdout
     )

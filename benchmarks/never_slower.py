@@ -10,9 +10,9 @@ import onnx
 import onnxruntime
 
 from onnx_shift.onnx_pruner import prune
-from tests.zoo import classifiers, handbuilt, tasks, zeros
-from tests.zoo.export import export
-from tests.zoo.judge import feeds
+from zoo import classifiers, handbuilt, tasks, zeros
+from zoo.export import export
+from zoo.judge import feeds
 
 TITLE = "Never slower: latency of pruned networks beside the sparse ones, 111 architectures"
 MINUTES = 6
@@ -66,9 +66,7 @@ def measure(work: Path) -> dict[str, Any]:
         "The networks are miniatures of a few microseconds to a millisecond: calling the kernels takes most of it.",
     ]
     if slower:
-        notes.append(
-            "Slower: " + ", ".join(f"{row['architecture']} ({row['zeros']})" for row in slower) + "."
-        )
+        notes.append("Slower: " + ", ".join(f"{row['architecture']} ({row['zeros']})" for row in slower) + ".")
     return {"rows": [_rounded(row) for row in rows[:10] + rows[-10:]], "figures": figures, "notes": notes}
 
 
@@ -96,9 +94,7 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _seconds(session: onnxruntime.InferenceSession, fed: dict[str, np.ndarray], count: int) -> float:

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner import prune
-from tests.zoo import classifiers, tasks, zeros
-from tests.zoo.export import export_module, randomise
-from tests.zoo.judge import judge
+from zoo import classifiers, tasks, zeros
+from zoo.export import export_module, randomise
+from zoo.judge import judge
 
 TITLE = "Peers: how many of the same sparse networks each tool prunes, and how many of them exactly"
 MINUTES = 6
@@ -150,9 +150,7 @@ def ours(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _C
     return clock(lambda: prune(sparse, align=1, verify=False)).model
 
 
-def papers_rule(
-    module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock
-) -> onnx.ModelProto:
+def papers_rule(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock) -> onnx.ModelProto:
     """DNNShifter's module 2 to 4: fuse BatchNorm, then one pass over (C_out, C_in) of neighbours in a chain."""
     fused = export_module(module, example, fused=True)
     clock(lambda: _one_pass(fused))
@@ -182,10 +180,7 @@ def _one_pass(model: onnx.ModelProto) -> None:
         if node.op_type != "Conv" or len(follower) != 1 or follower[0].op_type not in ("Conv", "Gemm"):
             continue
         attributes = [
-            helper.get_attribute_value(a)
-            for one in (node, *follower)
-            for a in one.attribute
-            if a.name == "group"
+            helper.get_attribute_value(a) for one in (node, *follower) for a in one.attribute if a.name == "group"
         ]
         own, other = weights[node.input[1]], weights[follower[0].input[1]]
         alive = np.any(numpy_helper.to_array(own) != 0, axis=tuple(range(1, len(own.dims))))
@@ -198,9 +193,7 @@ def _one_pass(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def torch_simplify(
-    module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock
-) -> onnx.ModelProto:
+def torch_simplify(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock) -> onnx.ModelProto:
     _stand_in_for_torchvision()
     from simplify import simplify
 
@@ -208,9 +201,7 @@ def torch_simplify(
     return export_module(simple, example, fused=False)
 
 
-def torch_pruning(
-    module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock
-) -> onnx.ModelProto:
+def torch_pruning(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock) -> onnx.ModelProto:
     import torch_pruning as tp
 
     def exactly() -> None:
@@ -240,11 +231,7 @@ def _written_by_zeros(group: Any, k: int) -> bool:
     for dependency, indices in group:
         layer = dependency.target.module
         parameters = [getattr(layer, name, None) for name in ("weight", "bias")]
-        if (
-            "out_channels" in dependency.handler.__name__
-            and isinstance(parameters[0], Tensor)
-            and k < len(indices)
-        ):
+        if "out_channels" in dependency.handler.__name__ and isinstance(parameters[0], Tensor) and k < len(indices):
             at = indices[k] if isinstance(indices[k], int) else indices[k].idx
             found += [bool((p[at] == 0).all()) for p in parameters if isinstance(p, Tensor) and at < len(p)]
     return bool(found) and all(found)
@@ -288,9 +275,7 @@ def _stand_in_for_torchvision() -> None:
     """torch-simplify imports three classes of torchvision only to recognise them; none occurs here."""
     if "torchvision" in sys.modules:
         return
-    package, models, densenet = (
-        ModuleType(f"torchvision{end}") for end in ("", ".models", ".models.densenet")
-    )
+    package, models, densenet = (ModuleType(f"torchvision{end}") for end in ("", ".models", ".models.densenet"))
     models.MobileNetV3 = models.ShuffleNetV2 = type("Unused", (nn.Module,), {})  # type: ignore[attr-defined]
     densenet._DenseLayer = type("_DenseLayer", (nn.Module,), {})  # type: ignore[attr-defined]
     package.models, models.densenet = models, densenet  # type: ignore[attr-defined]

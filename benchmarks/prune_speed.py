@@ -10,11 +10,11 @@ from typing import Any
 import onnx
 import torch
 
-from benchmarks.results import in_words, range_of
+from benchmarks.support.results import in_words, range_of
 from onnx_shift.models.registry import build
 from onnx_shift.onnx_pruner import prune
-from tests.zoo import zeros
-from tests.zoo.export import export
+from zoo import zeros
+from zoo.export import export
 
 TITLE = "Seconds to prune, beside onnx.load and onnx.save of the same file"
 MINUTES = 2

@@ -7,12 +7,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.results import range_of
-from benchmarks.variants import portfolio_worth_shipping, pruned_variants, test_images
-from onnx_shift.onnx_pruner.sessions import session_options
+from benchmarks.support.results import range_of
+from benchmarks.support.variants import portfolio_worth_shipping, pruned_variants, test_images
+from onnx_shift.portfolio.sessions import session_options
 from onnx_shift.runtime import Portfolio
-from onnx_shift.runtime.load import SHAPES, builtin_trace
 from onnx_shift.runtime.replay import replay
+from onnx_shift.runtime.trace import SHAPES, builtin_trace
 
 TITLE = "Replay: load traces served by switching, and by one variant always (issue 4, figure 4)"
 MINUTES = 13

@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from onnx import numpy_helper
 from torch import nn
 
-from benchmarks import trainings
-from benchmarks.variants import SHIPPED, answers, labels_of, pruned_levels, pruned_variants, test_images
+from benchmarks.support import trainings
+from benchmarks.support.variants import SHIPPED, answers, labels_of, pruned_levels, pruned_variants, test_images
 from onnx_shift.exporter.checkpoint import load_checkpoint
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.models.registry import build
-from onnx_shift.onnx_pruner.packing import pack
 from onnx_shift.onnx_pruner.prune import prune
+from onnx_shift.portfolio.pack import pack
 from onnx_shift.runtime import Portfolio
 
 TITLE = "Structured peers: parameters, bytes and accuracy (the paper's Table 4)"
@@ -35,16 +35,12 @@ PICTURE_INCHES = (11, 4.6)
 CRITERIA = {"l1": "l1-norm filters", "similar": "similar filters (geometric median)"}
 PARTS = (4, 7, 16)  # one in so many parameters is left; 7: as many as in our fastest ticket
 OURS = {"imp": "ours, iterative magnitude", "fast": "ours, fast tickets"}
-_COLOURS = dict(
-    zip((*OURS.values(), *CRITERIA.values()), ("#0b62c4", "#7c3aed", "#b45309", "#15803d"), strict=True)
-)
+_COLOURS = dict(zip((*OURS.values(), *CRITERIA.values()), ("#0b62c4", "#7c3aed", "#b45309", "#15803d"), strict=True))
 _STEPS = 400
 
 
 def measure(work: Path) -> dict[str, Any]:
-    models = [
-        (OURS[variant.path.stem.split("-")[0]], variant.path) for variant in pruned_variants(work / "ours")
-    ]
+    models = [(OURS[variant.path.stem.split("-")[0]], variant.path) for variant in pruned_variants(work / "ours")]
     for part in PARTS:
         for criterion, label in CRITERIA.items():
             name = f"peer-{criterion}-{part}"
@@ -172,9 +168,7 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
             entries = [entry for entry in result["details"] if entry["pruned by"] == name]
             if entries:
                 style = "o-" if name in OURS.values() else "s--"
-                sizes, accuracy = zip(
-                    *((entry[key] / 1e3, entry["accuracy"]) for entry in entries), strict=True
-                )
+                sizes, accuracy = zip(*((entry[key] / 1e3, entry["accuracy"]) for entry in entries), strict=True)
                 axes.plot(sizes, accuracy, style, markersize=5, color=colour, label=name)
         axes.axhline(result["figures"]["dense"], color="black", linewidth=0.8, linestyle=":")
         axes.set(xscale="log", xlabel=label)

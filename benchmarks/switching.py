@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import in_words, range_of
+from benchmarks.support.results import in_words, range_of
+from onnx_shift.ort import CPU
 
 TITLE = "Switching: cost, stall, memory, soak"
 MINUTES = 10
 
-CPU = "CPUExecutionProvider"
 _ROUNDS = 9
 _IMPORTS = 24  # they last a tenth of a second and vary by as much as is asked
 _WINDOW_S = 4.0
@@ -45,11 +45,7 @@ def measure(work: Path) -> dict[str, Any]:
     stall, memory = part("stall", work, vgg), part("memory", work, vgg)
     everything_open = part("everything-open", work, vgg)["held_mb"]
     soak = part("soak", work, vgg)
-    ratios = {
-        f"{model}_{name}": cost[name]
-        for model, cost in costs.items()
-        for name in ("cost_ratio", "build_ratio")
-    }
+    ratios = {f"{model}_{name}": cost[name] for model, cost in costs.items() for name in ("cost_ratio", "build_ratio")}
     ratios["import_ratio"] = _import_ratios()
     ratios["stall_added_ms"] = stall["added_ms"]
     figures = {name: median(found) for name, found in ratios.items()} | {
@@ -175,9 +171,7 @@ def _stall(provider: str, portfolio: str, models: list[str]) -> dict[str, Any]:
     switcher, names = _opened(provider, portfolio)
     feeds = [_feed(switcher, seed) for seed in range(2)]
     same = np.array_equal if provider == CPU else _close
-    windows, window_s = (
-        (_WINDOWS, _WINDOW_S) if provider == CPU else (_WINDOWS_ON_DEVICE, _WINDOW_ON_DEVICE_S)
-    )
+    windows, window_s = (_WINDOWS, _WINDOW_S) if provider == CPU else (_WINDOWS_ON_DEVICE, _WINDOW_ON_DEVICE_S)
     wanted = []
     for name in names:
         switcher.switch(name)
@@ -312,10 +306,7 @@ def _import_ratios() -> list[float]:
         subprocess.run([sys.executable, "-c", statement], check=True)
         return time.perf_counter() - began
 
-    pairs = [
-        (seconds("import onnx_shift.runtime"), seconds("import onnxruntime, numpy"))
-        for _ in range(_IMPORTS + 1)
-    ]
+    pairs = [(seconds("import onnx_shift.runtime"), seconds("import onnxruntime, numpy")) for _ in range(_IMPORTS + 1)]
     return [ours / plain for ours, plain in pairs[1:]]  # the first one reads the files from the disk
 
 

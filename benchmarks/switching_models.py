@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_shift.onnx_pruner.packing import pack
+from onnx_shift.portfolio.pack import pack
 
 _PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)  # 0: max-pool
 # Width and share of zeros: 59 MB half zero, then narrower and sparser, as pruned variants are.
@@ -55,9 +55,7 @@ def _vgg16(width: float, zeros: float) -> onnx.ModelProto:
 
     for index, planned in enumerate(_PLAN):
         if not planned:
-            nodes.append(
-                helper.make_node("MaxPool", [current], [f"p{index}"], kernel_shape=[2, 2], strides=[2, 2])
-            )
+            nodes.append(helper.make_node("MaxPool", [current], [f"p{index}"], kernel_shape=[2, 2], strides=[2, 2]))
             current = f"p{index}"
             continue
         outputs = int(planned * width)

@@ -67,9 +67,7 @@ def measure(work: Path) -> dict[str, Any]:
             "epoch, s": round(ours[round_, epoch].wall, 2),
             "bare epoch, s": round(alone[round_, epoch].wall, 2),
             "ratio": round(ours[round_, epoch].wall / alone[round_, epoch].wall, 3),
-            "ratio of processor time": round(
-                ours[round_, epoch].processor / alone[round_, epoch].processor, 3
-            ),
+            "ratio of processor time": round(ours[round_, epoch].processor / alone[round_, epoch].processor, 3),
         }
         for round_, epoch in ours
         if epoch < EPOCHS  # a round's last epoch also measures and exports

@@ -83,8 +83,6 @@ def resized_crop(images: Tensor, draws: Draws) -> Tensor:
     centre_x, centre_y, half_width, half_height = draws.box.unbind(1)
     sign = torch.ones_like(centre_x) if draws.flip is None else 1 - 2 * draws.flip.to(centre_x.dtype)
     zero = torch.zeros_like(centre_x)
-    theta = torch.stack([half_width * sign, zero, centre_x, zero, half_height, centre_y], dim=1).view(
-        -1, 2, 3
-    )
+    theta = torch.stack([half_width * sign, zero, centre_x, zero, half_height, centre_y], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

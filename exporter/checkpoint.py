@@ -46,9 +46,7 @@ def load_checkpoint(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's own words advise to let the file run code
-        raise CheckpointError(
-            f"{damaged} (no PyTorch file, or it holds more than tensors and plain values)"
-        ) from error
+        raise CheckpointError(f"{damaged} (no PyTorch file, or it holds more than tensors and plain values)") from error
     except Exception as error:  # here, too
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CheckpointError(f"{damaged} ({reason})") from error

@@ -32,17 +32,13 @@ def train_command(
     quiet: bool,
 ) -> list[dict[str, Any]]:
     """Run what the options ask for; returns the finished runs, JSON-ready."""
-    given = {
-        key: value for key, value in changes.items() if value not in (None, [], ())
-    }  # what was asked for
+    given = {key: value for key, value in changes.items() if value not in (None, [], ())}  # what was asked for
     given |= parse_settings(given.pop("settings", ()))
     recipe = override(_base(preset, output, given), **given)
     folder = output or Path("runs") / recipe.preset
     check_folder(folder)
     if emulates(recipe.precision, choose_device(device)):
-        log.print(
-            f"--precision {recipe.precision}: this processor only emulates it; float32 is far faster here"
-        )
+        log.print(f"--precision {recipe.precision}: this processor only emulates it; float32 is far faster here")
     runs = []
     for replicate in range(replicates):
         chosen = dataclasses.replace(recipe, seed=recipe.seed + replicate)
@@ -89,11 +85,7 @@ def _train(
             )
     except KeyboardInterrupt:
         trained = RunFolder(folder).last.parent.exists()
-        where = (
-            f"from the last finished epoch in {folder}"
-            if trained
-            else "from the start: nothing was trained yet"
-        )
+        where = f"from the last finished epoch in {folder}" if trained else "from the start: nothing was trained yet"
         log.print(f"interrupted; the same command goes on {where}")
         raise typer.Exit(INTERRUPTED) from None
     if run.stopped:

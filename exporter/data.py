@@ -121,9 +121,7 @@ class Dataset:
         """Mean and standard deviation of (at most 10,000) training images."""
         pixels = self.train.images[:10_000].astype(np.float32) / 255
         mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
-        return Normalisation(
-            tuple(round(float(m), 4) for m in mean), tuple(max(round(float(s), 4), 1e-4) for s in std)
-        )
+        return Normalisation(tuple(round(float(m), 4) for m in mean), tuple(max(round(float(s), 4), 1e-4) for s in std))
 
 
 def open_dataset(
@@ -235,9 +233,7 @@ def _load(name: str) -> dict[str, Any]:
     try:
         if path.is_file() or path.is_dir():
             files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-            if not files and not any(
-                file.suffix.lower() in registered_extensions() for file in path.rglob("*")
-            ):
+            if not files and not any(file.suffix.lower() in registered_extensions() for file in path.rglob("*")):
                 raise FileNotFoundError("it holds no parquet files and no images")
             if files:
                 loaded = datasets.load_dataset("parquet", data_files=_by_split(files, path))
@@ -318,9 +314,7 @@ def _labels(
     numbers = {label: number for number, label in enumerate(class_names)}
     unknown = sorted({str(value) for value in values} - set(numbers))
     if unknown:
-        raise DataError(
-            f"{name}: label {unknown[0]} of column {column} does not occur in the training images"
-        )
+        raise DataError(f"{name}: label {unknown[0]} of column {column} does not occur in the training images")
     return np.asarray([numbers[str(value)] for value in values], np.int64), class_names
 
 
@@ -354,9 +348,7 @@ def _images(name: str, part: Any, column: str, image_size: int | None, limit_byt
     else:
         mode, size = first.mode, (first.height, first.width)
         if mode not in ("L", "RGB"):
-            raise DataError(
-                f"{name}: images of mode {mode}; L and RGB are taken, --image-size converts to one of them"
-            )
+            raise DataError(f"{name}: images of mode {mode}; L and RGB are taken, --image-size converts to one of them")
     encoded = Encoded(name, cells, mode, size, resize=image_size is not None)
     if np.prod(encoded.shape) > limit_bytes:
         return encoded
@@ -371,8 +363,7 @@ def _same_channels(splits: list[Split]) -> list[Split]:
     """Grey images in colour where another split is."""
     channels = max(split.images.shape[1] for split in splits)
     return [
-        split if split.images.shape[1] == channels else Split(_coloured(split.images), split.labels)
-        for split in splits
+        split if split.images.shape[1] == channels else Split(_coloured(split.images), split.labels) for split in splits
     ]
 
 

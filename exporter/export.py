@@ -23,6 +23,7 @@ from onnx_shift.exporter.masks import Mask, apply_mask, count_all, count_kept
 from onnx_shift.exporter.recipe import from_fields
 from onnx_shift.files import write_bytes
 from onnx_shift.models.registry import build
+from onnx_shift.ort import CPU
 
 OPSET = 17
 EXPORTED = ("recipe", "model", "mask", "shape", "class_names", "normalisation")  # what a checkpoint must hold
@@ -40,9 +41,7 @@ def export_onnx(
     write_bytes(path, to_onnx(model, shape=shape, metadata=metadata))
 
 
-def to_onnx(
-    model: nn.Module, *, shape: tuple[int, int, int], metadata: Mapping[str, str] | None = None
-) -> bytes:
+def to_onnx(model: nn.Module, *, shape: tuple[int, int, int], metadata: Mapping[str, str] | None = None) -> bytes:
     """`model` (on the CPU) as an ONNX file: input "input" (N, C, H, W) of `shape`, output "logits", any N.
 
     A model with a method `merged` is exported as what that returns (RepVGG). Metadata keys get the prefix
@@ -86,9 +85,7 @@ def _trace(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
             )
     except Exception as error:  # of anybody's forward
         reason = str(error).strip().splitlines()
-        raise ExportError(
-            f"the model cannot be exported to ONNX ({reason[0] if reason else error!r})"
-        ) from error
+        raise ExportError(f"the model cannot be exported to ONNX ({reason[0] if reason else error!r})") from error
     finally:
         logging.getLogger("torch.onnx").setLevel(previous)
     proto = onnx.load_from_string(buffer.getvalue())
@@ -102,12 +99,10 @@ def _compare(network: nn.Module, content: bytes, shape: tuple[int, int, int]) ->
     with torch.no_grad():
         expected = network(images).numpy()
     try:
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, providers=[CPU])
         (found,) = session.run(["logits"], {"input": images.numpy()})
     except Exception as error:
-        raise ExportError(
-            f"onnxruntime does not run the exported model ({str(error).splitlines()[0]})"
-        ) from error
+        raise ExportError(f"onnxruntime does not run the exported model ({str(error).splitlines()[0]})") from error
     if found.shape != expected.shape:
         raise ExportError(
             f"the exported model gives {found.shape} for three images, not {expected.shape}: "
@@ -116,9 +111,7 @@ def _compare(network: nn.Module, content: bytes, shape: tuple[int, int, int]) ->
     scale = float(np.abs(expected).max()) or 1.0
     difference = float(np.abs(found - expected).max()) / scale
     if not difference <= TOLERANCE:
-        raise ExportError(
-            f"the exported model's outputs differ from torch's by {difference:.2g} of their scale"
-        )
+        raise ExportError(f"the exported model's outputs differ from torch's by {difference:.2g} of their scale")
 
 
 def export_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
@@ -150,6 +143,4 @@ def export_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         "class_names": json.dumps(names),
         "normalisation": json.dumps(checkpoint["normalisation"]),
     }
-    export_onnx(
-        model, path, shape=tuple(shape), metadata={key: value for key, value in metadata.items() if value}
-    )
+    export_onnx(model, path, shape=tuple(shape), metadata={key: value for key, value in metadata.items() if value})

@@ -61,9 +61,7 @@ def keep_after_round(remaining: int, prune_share: float) -> int:
     return remaining - math.ceil(remaining * prune_share)
 
 
-def select(
-    scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int, least_density: float = 0.0
-) -> Mask:
+def select(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int, least_density: float = 0.0) -> Mask:
     """The mask of the `keep` highest scores over all layers among the weights that `mask` keeps.
 
     Exactly `keep` stay (all, when fewer are left); ties go to the earlier weight. No layer is left with less
@@ -91,9 +89,7 @@ def select(
     return result
 
 
-def _protected(
-    scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int, least_density: float
-) -> Scores:
+def _protected(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int, least_density: float) -> Scores:
     """Raise the best scores of every layer so far that a selection of `keep` leaves none with less than
     `least_density` of the density over all layers.
     """

@@ -68,9 +68,7 @@ def _state_dict(path: Path, content: dict[str, Any]) -> tuple[dict[str, Tensor],
                 state = {key.removeprefix(prefix): value for key, value in state.items()}
                 stripped = True
     masks = {
-        key.removeprefix("mask_").replace("___", "."): value
-        for key, value in state.items()
-        if key.startswith("mask_")
+        key.removeprefix("mask_").replace("___", "."): value for key, value in state.items() if key.startswith("mask_")
     }
     return {key: value for key, value in state.items() if not key.startswith("mask_")}, masks
 

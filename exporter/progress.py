@@ -49,9 +49,7 @@ def _plain(console: Console) -> Callable[[Progress], None]:
 def describe(progress: Progress) -> str:
     """One line of where the run stands, such as "ratio 4 (2 of 8)  epoch 3 of 8  loss 0.12"."""
     what = (
-        "dense"
-        if progress.round == 0
-        else f"ratio {progress.ratio:.4g} (round {progress.round} of {progress.rounds})"
+        "dense" if progress.round == 0 else f"ratio {progress.ratio:.4g} (round {progress.round} of {progress.rounds})"
     )
     loss = "" if progress.loss is None else f"  loss {progress.loss:.3f}"
     return f"{what}  epoch {progress.epoch} of {progress.epochs}{loss}"

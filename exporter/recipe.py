@@ -38,19 +38,13 @@ class Recipe:
     # model and data
     model: str = "vgg16"
     width: float = 1.0
-    initialisation: str = (
-        "published"  # kaiming_normal; gamma ~ U(0, 1), or 1 with "kaiming"; "own": the model's
-    )
+    initialisation: str = "published"  # kaiming_normal; gamma ~ U(0, 1), or 1 with "kaiming"; "own": the model's
     data: str = "uoft-cs/cifar10"
     image_column: str | None = None  # None: found by type
     label_column: str | None = None
-    image_size: int | None = (
-        None  # resize the shorter side and crop the centre; None: take images as they are
-    )
+    image_size: int | None = None  # resize the shorter side and crop the centre; None: take images as they are
     train_images: int | None = None  # train on so many; None: on all
-    mean: tuple[float, ...] | None = (
-        None  # per channel, of pixels in 0..1; None: measured on the training images
-    )
+    mean: tuple[float, ...] | None = None  # per channel, of pixels in 0..1; None: measured on the training images
     std: tuple[float, ...] | None = None
     augmentation: str = "flip-crop"
     crop_padding: int = 4
@@ -86,9 +80,7 @@ class Recipe:
     channels_last: bool = False
     compile: bool = False
     seed: int = 0
-    evaluate_every: int = (
-        5  # epochs between measurements on the test images; the last epoch is always measured
-    )
+    evaluate_every: int = 5  # epochs between measurements on the test images; the last epoch is always measured
     min_accuracy: float | None = None
 
     def to_json(self) -> str:
@@ -213,9 +205,7 @@ def preset(name: str) -> Recipe:
         return PRESETS[name]
     if name.endswith(".json"):
         return load_recipe(Path(name))
-    raise RecipeError(
-        f"{name}: no such preset; choose one of {', '.join(PRESETS)}, or name a recipe.json of a run"
-    )
+    raise RecipeError(f"{name}: no such preset; choose one of {', '.join(PRESETS)}, or name a recipe.json of a run")
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -351,9 +341,7 @@ def rounds_of_levels(recipe: Recipe, *, iterative: bool) -> tuple[int, ...]:
     rounds_per_level = math.log(2) / -math.log1p(-recipe.prune_share)
     rounds = tuple(round(level * rounds_per_level) for level in range(recipe.levels + 1))
     if len(set(rounds)) != len(rounds):
-        raise RecipeError(
-            f"--prune-share {recipe.prune_share}: more than half a round's weights leave no level of 2x"
-        )
+        raise RecipeError(f"--prune-share {recipe.prune_share}: more than half a round's weights leave no level of 2x")
     return rounds
 
 

@@ -36,9 +36,7 @@ def _channels(scoring: Scoring, selected: Mask, members: list[str]) -> torch.Ten
     survivors = sum(int(selected[name].sum()) for name in members)
     per_channel = sum(selected[name][0].numel() for name in members)
     importance = torch.stack([_magnitude(scoring, name) for name in members]).mean(dim=0)
-    open_channels = torch.stack([scoring.mask[name].flatten(1).any(dim=1).cpu() for name in members]).any(
-        dim=0
-    )
+    open_channels = torch.stack([scoring.mask[name].flatten(1).any(dim=1).cpu() for name in members]).any(dim=0)
     wanted, multiple = scoring.recipe.refill_widen * survivors / per_channel, scoring.recipe.refill_multiple
     count = math.ceil(wanted) if multiple == 1 else multiple * max(1, math.floor(wanted / multiple + 0.5))
     count = min(max(count, 1), int(open_channels.sum()))

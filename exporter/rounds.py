@@ -162,9 +162,7 @@ class _Session:
         self.prunable = prunable_weights(model, recipe.exclude)
         weights = sum(model.get_parameter(name).numel() for name in self.prunable)
         if weights < 2**recipe.levels:
-            raise RecipeError(
-                f"--levels {recipe.levels}: ratio {2**recipe.levels} leaves none of {weights} weights"
-            )
+            raise RecipeError(f"--levels {recipe.levels}: ratio {2**recipe.levels} leaves none of {weights} weights")
         train_images = Images(data.train, self.normalisation, recipe, device)
         test_images = Images(data.test, self.normalisation, recipe, device)
         empties_channels = self.method.reshape is not None
@@ -259,9 +257,7 @@ class _Session:
         except CheckpointError as error:
             if path == self.folder.rewind:
                 raise
-            raise CheckpointError(
-                f"{error}; delete it, and the same command goes on from the one before"
-            ) from error
+            raise CheckpointError(f"{error}; delete it, and the same command goes on from the one before") from error
 
     def _before_step(self, round_: int, step: int) -> None:
         if round_ == 0 and step == self.rewind_step and self.world.leads:
@@ -369,9 +365,7 @@ class _Session:
             "normalisation": asdict(self.normalisation),
         }
 
-    def _record(
-        self, round_: int, epoch: int, steps: int, loss: float, accuracy: float | None, seconds: float
-    ) -> None:
+    def _record(self, round_: int, epoch: int, steps: int, loss: float, accuracy: float | None, seconds: float) -> None:
         images = min(steps * self.recipe.batch_size, len(self.trainer.train))
         self.history = [
             *self.history,

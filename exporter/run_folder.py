@@ -56,9 +56,7 @@ class RunFolder:
         """
         if not self.recipe.exists():
             if any(self.last.parent.glob("*.pt")):
-                raise CheckpointError(
-                    f"{self.path}: holds checkpoints, but not the recipe.json they belong to"
-                )
+                raise CheckpointError(f"{self.path}: holds checkpoints, but not the recipe.json they belong to")
             return
         stored = load_recipe(self.recipe)
         if stored.hash == recipe.hash:
@@ -69,8 +67,7 @@ class RunFolder:
             if field != "levels" and getattr(stored, field) != getattr(recipe, field)
         ]
         raise CheckpointError(
-            f"{self.path}: holds a run of another recipe ({'; '.join(differences)}); "
-            "choose another folder with -o"
+            f"{self.path}: holds a run of another recipe ({'; '.join(differences)}); choose another folder with -o"
         )
 
     @contextmanager

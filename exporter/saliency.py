@@ -34,9 +34,7 @@ def grasp(scoring: Scoring) -> Scores:
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             loss = F.cross_entropy(scoring.model(images) / GRASP_TEMPERATURE, labels)
         with_graph = _grad(loss, weights.values(), create_graph=True)
-        product = torch.stack(
-            [(g * gradients[name]).sum() for name, g in zip(weights, with_graph, strict=True)]
-        ).sum()
+        product = torch.stack([(g * gradients[name]).sum() for name, g in zip(weights, with_graph, strict=True)]).sum()
         for name, part in zip(weights, _grad(product, weights.values()), strict=True):
             flow[name] += part
     return {name: weight.detach() * flow[name] for name, weight in weights.items()}

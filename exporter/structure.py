@@ -112,9 +112,7 @@ def empty_shifts(model: nn.Module, mask: Mask) -> Mask:
     for name, key in ties.weights.items():
         kept = mask.get(name)
         weight = model.get_parameter(name)
-        channels = (
-            torch.ones(len(weight), dtype=torch.bool) if kept is None else kept.flatten(1).any(dim=1).cpu()
-        )
+        channels = torch.ones(len(weight), dtype=torch.bool) if kept is None else kept.flatten(1).any(dim=1).cpu()
         root = ties.root(key)
         alive[root] = alive[root] | channels if root in alive else channels
     own = dict(model.named_parameters())

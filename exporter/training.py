@@ -107,13 +107,9 @@ def _leaves_unused(model: nn.Module, images: Tensor) -> bool:
 class Images:
     """A split ready to be drawn from: uint8 on the device, or decoded batch by batch where memory is short."""
 
-    def __init__(
-        self, split: Split, normalisation: Normalisation, recipe: Recipe, device: torch.device
-    ) -> None:
+    def __init__(self, split: Split, normalisation: Normalisation, recipe: Recipe, device: torch.device) -> None:
         in_memory = isinstance(split.images, np.ndarray)
-        self.pixels = (
-            torch.from_numpy(np.ascontiguousarray(split.images)).to(device) if in_memory else split.images
-        )
+        self.pixels = torch.from_numpy(np.ascontiguousarray(split.images)).to(device) if in_memory else split.images
         self.labels = torch.from_numpy(split.labels).to(device)
         self.recipe = recipe
         self.device = device
@@ -275,9 +271,7 @@ class Trainer:
             group["lr"] = rate
         with self._autocast():
             scores = self.runner(images)
-        loss = F.cross_entropy(
-            scores.float(), labels, reduction="sum", label_smoothing=self.recipe.label_smoothing
-        )
+        loss = F.cross_entropy(scores.float(), labels, reduction="sum", label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad()
         # The engine averages gradients over processes; the mean over the whole batch is asked for.
         self.scaler.scale(loss * (self.world.size / global_count)).backward()  # type: ignore[no-untyped-call]

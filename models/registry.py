@@ -43,9 +43,7 @@ def build(name: str, *, num_classes: int, in_channels: int, width: float = 1.0) 
     """
     if ":" not in name:
         if name not in MODELS:
-            raise ModelError(
-                f"--model {name}: unknown; choose one of {', '.join(MODELS)}, or package.module:factory"
-            )
+            raise ModelError(f"--model {name}: unknown; choose one of {', '.join(MODELS)}, or package.module:factory")
         return MODELS[name](num_classes=num_classes, in_channels=in_channels, width=width)
     factory = _import_factory(name)
     wanted: dict[str, int | float] = {"num_classes": num_classes, "in_channels": in_channels, "width": width}
@@ -112,9 +110,7 @@ def _check_scores(model: nn.Module, shape: tuple[int, int, int], num_classes: in
         with torch.no_grad(), torch.random.fork_rng(devices=()):
             scores = model(torch.zeros(2, *shape))
     except Exception as error:  # of the user's code
-        raise ModelError(
-            f"the model cannot take images of shape {shape} in {mode} ({_what(error)})"
-        ) from error
+        raise ModelError(f"the model cannot take images of shape {shape} in {mode} ({_what(error)})") from error
     if not isinstance(scores, torch.Tensor) or scores.shape != (2, num_classes):
         found = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise ModelError(

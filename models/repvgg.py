@@ -93,7 +93,5 @@ class RepVGG(nn.Module):
         export.
         """
         model = copy.deepcopy(self)
-        model.blocks = nn.Sequential(
-            *(block.merged() for block in model.blocks if isinstance(block, RepBlock))
-        )
+        model.blocks = nn.Sequential(*(block.merged() for block in model.blocks if isinstance(block, RepBlock)))
         return model

@@ -1,6 +1,6 @@
 """prune -> verify -> profile -> pack: works on ONNX alone."""
 
-from onnx_shift.onnx_pruner.graph import PruneError
+from onnx_shift.onnx_pruner.graph.network import PruneError
 from onnx_shift.onnx_pruner.prune import PruneResult, prune
 from onnx_shift.onnx_pruner.report import Kept, LayerChange, PruneReport
 

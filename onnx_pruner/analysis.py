@@ -16,10 +16,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from onnx_shift.onnx_pruner.channels import Channels, Effect, Index, Linear, Mask, Op, pin_all
-from onnx_shift.onnx_pruner.constants import Constants
+from onnx_shift.onnx_pruner.effect import Effect, Linear, pin_all
 from onnx_shift.onnx_pruner.fuse import Fused
-from onnx_shift.onnx_pruner.graph import Network
+from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.network import Network
+from onnx_shift.onnx_pruner.op import Channels, Index, Mask, Op
 from onnx_shift.onnx_pruner.rules import RULES
 
 FREE, MERGEABLE, NEEDED = (

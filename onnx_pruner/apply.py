@@ -4,11 +4,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.analysis import Analysis
-from onnx_shift.onnx_pruner.channels import Mask, Op, Operand
-from onnx_shift.onnx_pruner.constants import Constants
+from onnx_shift.onnx_pruner.effect import Operand
 from onnx_shift.onnx_pruner.fuse import Fused
-from onnx_shift.onnx_pruner.graph import Network
+from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.network import Network
 from onnx_shift.onnx_pruner.layers import Surgery, rewrite_layer
+from onnx_shift.onnx_pruner.op import Mask, Op
 from onnx_shift.onnx_pruner.plan import Plan
 from onnx_shift.onnx_pruner.rewriter import Rewriter, Weights
 from onnx_shift.onnx_pruner.sizes import settle_sizes

@@ -1,14 +1,22 @@
-"""The multiply–accumulates of a model, counted from its graph.
+"""Counting: parameters, multiply–accumulates, and layer shapes before and after.
 
-Nothing is run. Shapes come from onnx.shape_inference with a batch of 1; stored `value_info` is ignored,
+Nothing is run. `count_macs` takes shapes from onnx.shape_inference with a batch of 1; stored `value_info` is ignored,
 because tools that edit weights seldom keep it up to date.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from math import prod
 
+import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto
+
+from onnx_shift.onnx_pruner.analysis import Analysis
+from onnx_shift.onnx_pruner.effect import Linear
+from onnx_shift.onnx_pruner.layers import shape_after
+from onnx_shift.onnx_pruner.op import Mask, Op
+from onnx_shift.onnx_pruner.plan import Plan
+from onnx_shift.onnx_pruner.report import LayerChange
 
 Shape = tuple[int, ...]
 
@@ -34,20 +42,20 @@ def count_macs(model: ModelProto, input_shapes: Mapping[str, Sequence[int]] | No
 
 
 def _convolution(node: NodeProto, read: Sequence[Shape], written: Shape) -> int:
-    return math.prod(written) * math.prod(read[1][1:])  # weight (M, C / group, kernel ...)
+    return prod(written) * prod(read[1][1:])  # weight (M, C / group, kernel ...)
 
 
 def _transposed_convolution(node: NodeProto, read: Sequence[Shape], written: Shape) -> int:
-    return math.prod(read[0]) * math.prod(read[1][1:])  # weight (C, M / group, kernel ...)
+    return prod(read[0]) * prod(read[1][1:])  # weight (C, M / group, kernel ...)
 
 
 def _gemm(node: NodeProto, read: Sequence[Shape], written: Shape) -> int:
     transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-    return math.prod(written) * read[0][0 if transposed else 1]
+    return prod(written) * read[0][0 if transposed else 1]
 
 
 def _matmul(node: NodeProto, read: Sequence[Shape], written: Shape) -> int:
-    return math.prod(written) * read[0][-1]
+    return prod(written) * read[0][-1]
 
 
 _MACS: Mapping[str, Callable[[NodeProto, Sequence[Shape], Shape], int]] = {
@@ -81,3 +89,133 @@ def _shapes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]]) -> dic
         if value.type.tensor_type.HasField("shape") and all(axis.HasField("dim_value") for axis in axes):
             shapes[value.name] = tuple(axis.dim_value for axis in axes)
     return shapes
+
+
+FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
+)
+#: Types of quantised weights; scales and zero points have one axis at most.
+NARROW = frozenset(
+    getattr(onnx.TensorProto, name) for name in ("INT8", "UINT8", "INT4", "UINT4", "FLOAT8E4M3FN", "FLOAT8E5M2")
+)
+
+
+def _is_parameter(tensor: onnx.TensorProto) -> bool:
+    """Whether a constant is one of the model's parameters: floating-point, or a quantised weight."""
+    return tensor.data_type in FLOATS or (tensor.data_type in NARROW and len(tensor.dims) > 1)
+
+
+def parameter_count(model: onnx.ModelProto) -> int:
+    """Elements of all parameters: initializers, Constant nodes, and ConstantOfShape of a constant shape."""
+    tensors = list(model.graph.initializer)
+    shapes = {t.name: t for t in tensors if t.data_type == onnx.TensorProto.INT64 and prod(t.dims) < 16}
+    total = 0
+    for node in model.graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value" and a.type == onnx.AttributeProto.TENSOR), None)
+        if node.op_type == "Constant" and value is not None:
+            tensors.append(value)
+            shapes[node.output[0]] = value
+        filled = node.op_type == "ConstantOfShape" and node.input[0] in shapes
+        if filled and (value is None or value.data_type in FLOATS):
+            total += int(np.prod(onnx.numpy_helper.to_array(shapes[node.input[0]])))
+    return total + sum(int(prod(t.dims)) for t in tensors if _is_parameter(t))
+
+
+def _kept(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:
+    groups, outputs, inputs = linear.kernel.shape
+    keep_in = plan.keep.get(op.name(linear.input), np.ones(groups * inputs, np.bool_))
+    return keep_in, plan.keep.get(op.output, np.ones(groups * outputs, np.bool_))
+
+
+def _positions(op: Op, linear: Linear) -> int | None:
+    """At how many positions per sample the weights are applied."""
+    if op.type == "MatMul":
+        shape = op.output_shape()
+        skip: set[int] = {0, (len(shape or ()) - 1) if linear.weight else (len(shape or ()) - 2)}
+        sizes = [size for k, size in enumerate(shape or (None,)) if k not in skip]
+    elif op.type == "Gemm":
+        sizes = []
+    else:
+        shape = op.shape(0) if op.type == "ConvTranspose" else op.output_shape()
+        sizes = list((shape or (None, None, None))[2:])
+    return None if any(not isinstance(size, int) for size in sizes) else prod(int(size or 0) for size in sizes)
+
+
+def layer_changes(analysis: Analysis, plan: Plan, alive: Collection[str]) -> tuple[LayerChange, ...]:
+    """Every layer with weights, before and after; a layer that is gone has shape () after. `alive`: names
+    computed after.
+    """
+    found = []
+    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+        linear = effect.linear
+        if linear is None:
+            continue
+        weight = op.constant(linear.weight)
+        assert weight is not None
+        before = weight.shape
+        stays = op.output in alive
+        after = shape_after(linear, before, *_kept(op, linear, plan)) if stays else ()
+        bias = op.constant(linear.bias) if linear.bias is not None else None
+        outputs = int(_kept(op, linear, plan)[1].sum())
+        positions = _positions(op, linear)
+        found.append(
+            LayerChange(
+                name=op.node.name or op.output,
+                op=op.type,
+                before=before,
+                after=after,
+                parameters_before=prod(before) + (0 if bias is None else bias.size),
+                parameters_after=prod(after) + (outputs if bias is not None or linear.shift is not None else 0)
+                if stays else 0,
+                macs_before=None if positions is None else prod(before) * positions,
+                macs_after=(None if positions is None else prod(after) * positions) if stays else 0,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def total_macs(layers: Collection[LayerChange], after: bool) -> int | None:
+    """Multiply–accumulates of one sample; None when a layer's spatial size is not known."""
+    counts = [layer.macs_after if after else layer.macs_before for layer in layers]
+    return None if any(count is None for count in counts) else sum(count or 0 for count in counts)
+
+
+def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str] | None = None) -> int:
+    """Parameters of layers and per-channel operands under a plan; the difference of two plans is exact.
+
+    A weight that several layers slice alike is counted once. `alive`: names computed after, all if not given.
+    """
+    sizes: dict[tuple[object, ...], int] = {}
+    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+        linear, name = effect.linear, op.output
+        if alive is not None and name not in alive:
+            continue
+        if linear is not None:
+            keep_in, keep_out = _kept(op, linear, plan)
+            weight = op.constant(linear.weight)
+            assert weight is not None
+            standing = plan.representative.get(op.name(linear.input)) if linear.merges else None
+            own = name if linear.scale is not None or standing is not None else ""
+            key: tuple[object, ...] = (
+                op.constants.root(op.name(linear.weight)),
+                own,
+                keep_in.tobytes(),
+                keep_out.tobytes(),
+            )
+            sizes[key] = prod(shape_after(linear, weight.shape, keep_in, keep_out))
+            if linear.bias is not None and (op.has(linear.bias) or linear.shift is not None):
+                sizes[
+                    (
+                        "bias",
+                        op.constants.root(op.name(linear.bias)) if op.has(linear.bias) else name,
+                        *key[1:],
+                    )
+                ] = int(keep_out.sum())
+        for operand in effect.operands:
+            array = op.constant(operand.index) if operand.array is None else operand.array
+            assert array is not None
+            size = array.shape[operand.axis]
+            part = plan.keep[op.output_names[operand.output]][operand.start : operand.start + size]
+            key = ("operand", op.constants.root(op.name(operand.index)), part.tobytes())
+            sizes[key] = array.size // max(size, 1) * int(part.sum())
+    return sum(sizes.values())

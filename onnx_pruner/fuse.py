@@ -12,11 +12,11 @@ from math import prod
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnx_shift.onnx_pruner.channels import Op, Values
-from onnx_shift.onnx_pruner.constants import Constants
-from onnx_shift.onnx_pruner.graph import Array, Network, Shape
-from onnx_shift.onnx_pruner.rules_linear import batch_norm_affine, by_group
-from onnx_shift.onnx_pruner.rules_reshape import group_of
+from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.network import Array, Network, Shape
+from onnx_shift.onnx_pruner.op import Op, Values
+from onnx_shift.onnx_pruner.rules.linear import batch_norm_affine, by_group
+from onnx_shift.onnx_pruner.rules.reshape import group_of
 
 FOLDABLE = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _PRECISION = {"float16": 2**-10, "bfloat16": 2**-7}

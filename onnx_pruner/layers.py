@@ -14,12 +14,13 @@ import onnx
 import onnx.numpy_helper
 import onnx_graphsurgeon as gs
 
-from onnx_shift.onnx_pruner.channels import Channels, Linear, Mask, Op
-from onnx_shift.onnx_pruner.constants import ARITHMETIC, Constants
-from onnx_shift.onnx_pruner.graph import Array
+from onnx_shift.onnx_pruner.effect import Linear
+from onnx_shift.onnx_pruner.graph.constants import ARITHMETIC, Constants
+from onnx_shift.onnx_pruner.graph.network import Array
+from onnx_shift.onnx_pruner.op import Channels, Mask, Op
 from onnx_shift.onnx_pruner.plan import Plan
 from onnx_shift.onnx_pruner.rewriter import Rewriter, Size, Weights
-from onnx_shift.onnx_pruner.rules_linear import bias_vector, by_group, folded, kernels
+from onnx_shift.onnx_pruner.rules.linear import bias_vector, by_group, folded, kernels
 
 
 @dataclass
@@ -103,9 +104,7 @@ class Surgery:
                     inputs[k] = self.slice(inputs[k], {0: masks[axis]}, alone)
         result = gs.Variable(self.weights.name(node.outputs[0].name))
         attributes = dict(node.attrs)
-        self.made.append(
-            gs.Node(node.op, self.weights.name(f"{result.name}_node"), attributes, inputs, [result])
-        )
+        self.made.append(gs.Node(node.op, self.weights.name(f"{result.name}_node"), attributes, inputs, [result]))
         return result
 
 
@@ -131,9 +130,7 @@ def rewrite_layer(surgery: Surgery, op: Op, linear: Linear, rewriter: Rewriter) 
     keep_in = surgery.plan.keep.get(op.name(linear.input), np.ones(groups * inputs, np.bool_))
     keep_out = surgery.plan.keep[op.output]
     gone = ~keep_in & source.constant & (source.value != 0)
-    standing = (
-        surgery.plan.representative.get(op.name(linear.input)) if linear.merges and gone.any() else None
-    )
+    standing = surgery.plan.representative.get(op.name(linear.input)) if linear.merges and gone.any() else None
     cut = _Cut(keep_in, keep_out, gone, source, standing)
     weight, bias = op.constant(linear.weight), op.constant(linear.bias) if linear.bias is not None else None
     assert weight is not None
@@ -231,9 +228,7 @@ def _uniform(surgery: Surgery, name: str, shape: tuple[int, ...], value: Array) 
     weights = surgery.weights
     fill = gs.Constant(weights.name(f"{name}_value"), np.asarray(value).reshape(1))
     result, sizes = gs.Variable(weights.name(name)), weights.add(f"{name}_shape", np.asarray(shape, np.int64))
-    surgery.made.append(
-        gs.Node("ConstantOfShape", weights.name(f"{name}_node"), {"value": fill}, [sizes], [result])
-    )
+    surgery.made.append(gs.Node("ConstantOfShape", weights.name(f"{name}_node"), {"value": fill}, [sizes], [result]))
     return result
 
 
@@ -248,11 +243,7 @@ def _write_bias(
     value = bias_vector(linear, old)[cut.keep_out]
     if cut.gone.any() and not linear.padded:
         value = value + folded(linear, weight, cut.rows, cut.gone, cut.source.value)
-    same = (
-        old is not None
-        and old.size == len(value)
-        and np.array_equal(value, old.reshape(-1).astype(np.float64))
-    )
+    same = old is not None and old.size == len(value) and np.array_equal(value, old.reshape(-1).astype(np.float64))
     if same or (old is None and not value.any()):
         return
     new = value.astype(weight.dtype)

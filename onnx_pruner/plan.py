@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
-from onnx_shift.onnx_pruner.channels import Index, Linear, Mask, Op
+from onnx_shift.onnx_pruner.effect import Linear
+from onnx_shift.onnx_pruner.op import Index, Mask, Op
 
 BLOCKS = (16, 8)  # channels that onnxruntime's blocked layout holds together, by processor
 #: A tensor of fewer channels than a block leaves that layout. Measured, one thread: up to half a block that
@@ -46,9 +47,7 @@ def make_plan(analysis: Analysis, align: int) -> Plan:
     cut = level != NEEDED
     representative, standing = _representatives(analysis, level)
     cut[standing] = False
-    planner = _Planner(
-        analysis, cut, dict.fromkeys(standing, "stands for the constant channels merged into it")
-    )
+    planner = _Planner(analysis, cut, dict.fromkeys(standing, "stands for the constant channels merged into it"))
     vanishing = planner.settle(align)
     keep = {name: ~planner.cut[classes] for name, classes in planner.members.items()}
     return Plan(keep, representative, planner.held_back, vanishing)
@@ -131,9 +130,7 @@ class _Planner:
         read: set[str] = set()  # by who stays and cannot do without
         for op, effect in zip(reversed(self.analysis.ops), reversed(self.analysis.effects), strict=True):
             outputs = [name for name in op.output_names if name]
-            if outputs and all(
-                name in self.members and name not in read and not self._kept(name) for name in outputs
-            ):
+            if outputs and all(name in self.members and name not in read and not self._kept(name) for name in outputs):
                 found.update(outputs)
             elif not effect.joins:
                 read.update(op.input_names)
@@ -150,12 +147,7 @@ class _Planner:
                     pointwise.add(self._same(op.output))
         for op in self.analysis.ops:
             counts = [len(self.members.get(name, ())) for name in (*op.input_names, op.output)]
-            if (
-                op.type == "Concat"
-                and all(counts)
-                and counts[-1] == sum(counts[:-1])
-                and (op.rank(0) or 0) > 2
-            ):
+            if op.type == "Concat" and all(counts) and counts[-1] == sum(counts[:-1]) and (op.rank(0) or 0) > 2:
                 unit = _whole_blocks(counts[:-1], align)
                 units.update((name, unit) for name in op.input_names if unit > 1)
             # A pool takes whole blocks only, else the layout is left: smaller 1x1 convolutions do not make up for that.
@@ -204,9 +196,7 @@ class _Planner:
     def _even_groups(self, source: str, target: str, shape: tuple[int, ...], align: int) -> None:
         """A grouped layer keeps equally many inputs in each group, and outputs too; a group goes as a whole or not."""
         unit = 1 if align == 1 else _whole_blocks(shape[1:], 1)
-        sides = [
-            self.members[name].reshape(shape[0], -1) for name in (source, target) if name in self.members
-        ]
+        sides = [self.members[name].reshape(shape[0], -1) for name in (source, target) if name in self.members]
         alive = np.logical_or.reduce([(~self.cut[side]).any(axis=1) for side in sides])
         if source not in self.members or target not in self.members:
             alive[:] = True
@@ -227,6 +217,4 @@ def _is_pointwise(op: Op, linear: Linear) -> bool:
 
 def _whole_blocks(counts: Sequence[int], otherwise: int) -> int:
     """The largest block that all counts are multiples of: onnxruntime joins and groups fast only in whole blocks."""
-    return next(
-        (block for block in BLOCKS if all(count and count % block == 0 for count in counts)), otherwise
-    )
+    return next((block for block in BLOCKS if all(count and count % block == 0 for count in counts)), otherwise)

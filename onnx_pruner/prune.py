@@ -12,12 +12,12 @@ import onnx
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.analysis import Analysis, analyse, lost_folds, with_shared_weights_tied
 from onnx_shift.onnx_pruner.apply import apply
-from onnx_shift.onnx_pruner.channels import Mask
-from onnx_shift.onnx_pruner.constants import Constants
+from onnx_shift.onnx_pruner.counting import layer_changes, parameter_count, planned_parameters, total_macs
 from onnx_shift.onnx_pruner.explain import kept_although_free
 from onnx_shift.onnx_pruner.fuse import fuse
-from onnx_shift.onnx_pruner.graph import PruneError, Source, open_network, read_model
-from onnx_shift.onnx_pruner.measure import layer_changes, parameter_count, planned_parameters, total_macs
+from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.network import PruneError, Source, open_network, read_model
+from onnx_shift.onnx_pruner.op import Mask
 from onnx_shift.onnx_pruner.plan import Plan, make_plan
 from onnx_shift.onnx_pruner.report import PruneReport
 from onnx_shift.onnx_pruner.write import build_model
@@ -32,9 +32,7 @@ class PruneResult:
     report: PruneReport
 
 
-def prune(
-    model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, verify: bool = True
-) -> PruneResult:
+def prune(model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, verify: bool = True) -> PruneResult:
     """Remove every channel that is constant or that nothing depends on; the outputs stay equal on every input.
 
     `model` is a path or a ModelProto, and is never edited. Channel counts at convolutions stay multiples of `align`
@@ -59,9 +57,7 @@ def prune(
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise PruneError(
-            f"{source.name}: cannot be pruned; this is a defect of onnx-shift ({reason})"
-        ) from error
+        raise PruneError(f"{source.name}: cannot be pruned; this is a defect of onnx-shift ({reason})") from error
     return replace(result, report=replace(result.report, seconds=dict(clock.seconds)))
 
 
@@ -99,9 +95,7 @@ def _prune(
     unchanged = not (plan.cuts_anything or fused.batch_norms or weights.written or shrunk)
     with clock("write"):
         resized = {
-            name: (analysis.channels[name].axis, int(mask.sum()))
-            for name, mask in plan.keep.items()
-            if not mask.all()
+            name: (analysis.channels[name].axis, int(mask.sum())) for name, mask in plan.keep.items() if not mask.all()
         }
         pruned, size_bytes = source.model, network.size_bytes
         if not unchanged:
@@ -181,9 +175,7 @@ def _notes(source: Source, pruned: onnx.ModelProto) -> tuple[str, ...]:
     left = {info.name for info in source.model.graph.input} - {info.name for info in pruned.graph.input}
     if moved := sorted(left & weights):
         names = ", ".join(moved[:3]) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")
-        notes.append(
-            f"weights that were also listed as graph inputs and changed are no longer inputs: {names}"
-        )
+        notes.append(f"weights that were also listed as graph inputs and changed are no longer inputs: {names}")
     if kinds := sorted({node.op_type for node in source.model.graph.node} & _IN_INTEGERS):
         notes.append(
             f"layers that compute in integers ({', '.join(kinds)}) stay as they are: only quantised models in the "
@@ -212,7 +204,7 @@ def _record(pruned: onnx.ModelProto, source: Source, report: PruneReport) -> Non
 
 def _verified(source: Source, result: PruneResult) -> PruneReport:
     """Compare outputs; raises PruneError when they differ."""
-    from onnx_shift.onnx_pruner.verify import VerificationError, compare
+    from onnx_shift.onnx_pruner.verification.compare import VerificationError, compare
 
     try:
         outcome = compare(source.model, result.model)

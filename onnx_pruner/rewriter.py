@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnx_shift.onnx_pruner.channels import Index, Mask, Op
-from onnx_shift.onnx_pruner.graph import Array
+from onnx_shift.onnx_pruner.graph.network import Array
+from onnx_shift.onnx_pruner.op import Index, Mask, Op
 
 
 @dataclass
@@ -44,9 +44,7 @@ class Weights:
         tensors = self.model.graph.initializer
         if array.dtype.kind in "fiub" and array.dtype.isnative:
             kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            self.written[name] = tensors.add(
-                name=name, data_type=kind, dims=array.shape, raw_data=array.tobytes()
-            )
+            self.written[name] = tensors.add(name=name, data_type=kind, dims=array.shape, raw_data=array.tobytes())
         else:
             tensors.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
             self.written[name] = tensors[-1]

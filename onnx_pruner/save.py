@@ -6,16 +6,14 @@ from pathlib import Path
 import onnx
 
 from onnx_shift import files
-from onnx_shift.onnx_pruner.graph import LARGEST_MESSAGE
+from onnx_shift.onnx_pruner.graph.network import LARGEST_MESSAGE
 from onnx_shift.onnx_pruner.prune import PruneResult
 
 MARGIN_BYTES = 1 << 20  # for the names of weights, which the count leaves out
 SMALLEST_EXTERNAL = 1024  # bytes; smaller weights stay in the model file
 
 
-def save(
-    result: PruneResult, output: str | os.PathLike[str], source: str | os.PathLike[str] | None = None
-) -> None:
+def save(result: PruneResult, output: str | os.PathLike[str], source: str | os.PathLike[str] | None = None) -> None:
     """Write the pruned model; when nothing changed, `source` is copied byte for byte. Never overwrites the source.
 
     A model of 2 GB or more is written with its weights in `<output>.data` beside it.

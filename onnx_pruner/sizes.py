@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnx_shift.onnx_pruner.channels import Channels, Mask
-from onnx_shift.onnx_pruner.graph import Network
+from onnx_shift.onnx_pruner.graph.network import Network
+from onnx_shift.onnx_pruner.graph.vectors import Entry, Inferred, Node, Vector, follow
+from onnx_shift.onnx_pruner.op import Channels, Mask
 from onnx_shift.onnx_pruner.rewriter import Size, Weights
-from onnx_shift.onnx_pruner.vectors import Entry, Inferred, Node, Vector, follow
 
 MOVES = frozenset({"Shape", "Gather", "Slice", "Concat", "Unsqueeze", "Squeeze", "Identity", "Cast"})
 Entries = dict[int, int]  # of a vector, by position
@@ -114,9 +114,7 @@ class _Settling:
             values = [entries.get(k, entry) for k, entry in enumerate(now)]
             if all(isinstance(value, int | float) for value in values):
                 vector = self.known.vectors.get(tensor.name)
-                self.changed[key] = self._constant(
-                    tensor, values[0] if vector and not vector.shape else values
-                )
+                self.changed[key] = self._constant(tensor, values[0] if vector and not vector.shape else values)
             elif tensor.name in self.joins:
                 self.changed[key] = self._joined(tensor, entries)
             else:
@@ -154,8 +152,6 @@ class _Settling:
         array = np.asarray(values, onnx.helper.tensor_dtype_to_np_dtype(kind))
         return self.weights.add(f"{tensor.name}_resized", array)
 
-    def _append(
-        self, op: str, attributes: dict[str, int], inputs: list[gs.Tensor], result: gs.Tensor
-    ) -> gs.Tensor:
+    def _append(self, op: str, attributes: dict[str, int], inputs: list[gs.Tensor], result: gs.Tensor) -> gs.Tensor:
         self.nodes.append(gs.Node(op, self.weights.name(f"{result.name}_node"), attributes, inputs, [result]))
         return result

@@ -6,7 +6,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnx_shift.onnx_pruner.graph import Network, captured_names, payload_bytes, quiet_graphsurgeon
+from onnx_shift.onnx_pruner.graph.network import Network, captured_names, payload_bytes, quiet_graphsurgeon
 from onnx_shift.onnx_pruner.rewriter import Weights
 
 
@@ -45,9 +45,7 @@ def build_model(
         if info.name in made:
             _add_value_info(graph, info, resized.get(info.name))
     kept = {
-        name: tensor
-        for name, tensor in network.initializers.items()
-        if name in used and name not in weights.written
+        name: tensor for name, tensor in network.initializers.items() if name in used and name not in weights.written
     }
     sparse = [tensor for tensor in source.graph.sparse_initializer if tensor.values.name in used]
     present = {*kept, *(tensor.values.name for tensor in sparse)}
@@ -56,9 +54,7 @@ def build_model(
         info for info in source.graph.input if info.name not in network.initializers or info.name in present
     )
     graph.quantization_annotation.extend(
-        annotation
-        for annotation in source.graph.quantization_annotation
-        if annotation.tensor_name in made | present
+        annotation for annotation in source.graph.quantization_annotation if annotation.tensor_name in made | present
     )
     listed = {info.name for info in graph.input}
     if small.ir_version < 4 and any(name not in listed for name in (*kept, *(used & weights.written.keys()))):
@@ -99,9 +95,7 @@ def _node(network: Network, node: gs.Node) -> onnx.NodeProto:
     return proto
 
 
-def _add_value_info(
-    graph: onnx.GraphProto, info: onnx.ValueInfoProto, resized: tuple[int, int] | None
-) -> None:
+def _add_value_info(graph: onnx.GraphProto, info: onnx.ValueInfoProto, resized: tuple[int, int] | None) -> None:
     added = graph.value_info.add()
     added.CopyFrom(info)
     dims = added.type.tensor_type.shape.dim

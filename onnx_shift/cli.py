@@ -114,18 +114,12 @@ def train(
     cost_power: Annotated[
         float | None, typer.Option(help="With --rank cost: score / positions^POWER.", metavar="POWER")
     ] = None,
-    refill_widen: Annotated[
-        float | None, typer.Option(help="With refill: channels kept, times this.")
-    ] = None,
-    refill_from: Annotated[
-        int | None, typer.Option(help="With refill: the first level that refills.")
-    ] = None,
+    refill_widen: Annotated[float | None, typer.Option(help="With refill: channels kept, times this.")] = None,
+    refill_from: Annotated[int | None, typer.Option(help="With refill: the first level that refills.")] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Weight never pruned, by name or pattern. May be repeated.")
     ] = None,
-    rewind_steps: Annotated[
-        int | None, typer.Option(help="Batch to whose weights every level rewinds.")
-    ] = None,
+    rewind_steps: Annotated[int | None, typer.Option(help="Batch to whose weights every level rewinds.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
@@ -143,8 +137,7 @@ def train(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Any other field of the recipe, such as milestones=80,120 or label_smoothing=0.1. "
-            "May be repeated.",
+            help="Any other field of the recipe, such as milestones=80,120 or label_smoothing=0.1. May be repeated.",
             metavar="FIELD=VALUE",
         ),
     ] = None,
@@ -152,9 +145,7 @@ def train(
         int,
         typer.Option(help="Train so many times, with seeds one apart, into RUN/seed-0, RUN/seed-1 …", min=1),
     ] = 1,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1 …; auto takes a graphics card if any.")
-    ] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …; auto takes a graphics card if any.")] = "auto",
     tensorboard: Annotated[bool, typer.Option(help="Write RUN/tensorboard as well as the CSV files.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the finished levels as JSON.")] = False,
 ) -> None:
@@ -194,12 +185,8 @@ def export(
             metavar="CHECKPOINT",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The ONNX file to write.", metavar="FILE.onnx")
-    ],
-    model: Annotated[
-        str | None, typer.Option(help="The model of foreign weights (default: the one they fit).")
-    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.", metavar="FILE.onnx")],
+    model: Annotated[str | None, typer.Option(help="The model of foreign weights (default: the one they fit).")] = None,
     mask: Annotated[
         Path | None, typer.Option(help="The mask of foreign weights (default: mask.pth beside them, if any).")
     ] = None,
@@ -222,18 +209,14 @@ def export(
 
 @app.command()
 def prune(
-    sparse: Annotated[
-        Path, typer.Argument(help="The ONNX model whose zeros shall go.", metavar="SPARSE.onnx")
-    ],
+    sparse: Annotated[Path, typer.Argument(help="The ONNX model whose zeros shall go.", metavar="SPARSE.onnx")],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Where to write; default: SPARSE.pruned.onnx beside the input."),
     ] = None,
     align: Annotated[
         int,
-        typer.Option(
-            help="Keep channel counts at multiples of this: fast kernels like 4; 1 is the smallest model."
-        ),
+        typer.Option(help="Keep channel counts at multiples of this: fast kernels like 4; 1 is the smallest model."),
     ] = 4,
     report: Annotated[Path | None, typer.Option(help="Also write the report to this file, as JSON.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why zero or dead channels stayed.")] = False,
@@ -250,7 +233,7 @@ def prune(
     from onnx_shift import files
     from onnx_shift.onnx_pruner.prune import prune as prune_model
     from onnx_shift.onnx_pruner.save import save
-    from onnx_shift.prune_view import show
+    from onnx_shift.views.prune import show
 
     if sparse.is_dir():
         raise OnnxShiftError(f"{sparse}: is a folder, not an ONNX model")
@@ -268,21 +251,17 @@ def prune(
 
 @app.command()
 def verify(
-    original: Annotated[
-        Path, typer.Argument(help="The model to trust, for example the sparse one.", metavar="A.onnx")
-    ],
+    original: Annotated[Path, typer.Argument(help="The model to trust, for example the sparse one.", metavar="A.onnx")],
     pruned: Annotated[Path, typer.Argument(help="The model to hold against it.", metavar="B.onnx")],
     runtime: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Where to run both: onnxruntime (default), reference or openvino. May be repeated."
-        ),
+        typer.Option(help="Where to run both: onnxruntime (default), reference or openvino. May be repeated."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the inputs.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Run two models on the same inputs and say whether their outputs are equal; exit status 1 when not."""
-    from onnx_shift.onnx_pruner.verify import compare
+    from onnx_shift.onnx_pruner.verification.compare import compare
 
     result = compare(original, pruned, runtimes=runtime or ["onnxruntime"], seed=seed)
     if as_json:
@@ -305,26 +284,18 @@ def verify(
 
 @app.command()
 def profile(
-    models: Annotated[
-        list[Path], typer.Argument(help="The models to measure side by side.", metavar="MODEL.onnx ...")
-    ],
+    models: Annotated[list[Path], typer.Argument(help="The models to measure side by side.", metavar="MODEL.onnx ...")],
     data: Annotated[
         str | None,
-        typer.Option(
-            help="Test images for the accuracy: digits, a folder or parquet file, or a name on the hub."
-        ),
+        typer.Option(help="Test images for the accuracy: digits, a folder or parquet file, or a name on the hub."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="Write the profile here, for pack and report.", metavar="PROFILE.json"
-        ),
+        typer.Option("--output", "-o", help="Write the profile here, for pack and report.", metavar="PROFILE.json"),
     ] = None,
     dense: Annotated[
         Path | None,
-        typer.Option(
-            help="Which of the models the others are compared with (default: ratio 1, else the largest)."
-        ),
+        typer.Option(help="Which of the models the others are compared with (default: ratio 1, else the largest)."),
     ] = None,
     batch: Annotated[
         list[int] | None, typer.Option(help="Batch size to time (default 1). May be repeated.", min=1)
@@ -334,9 +305,7 @@ def profile(
         typer.Option(help="onnxruntime execution provider (default CPUExecutionProvider). May be repeated."),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads that one inference may use.", min=1, max=1024)] = 1,
-    seconds: Annotated[
-        float, typer.Option(help="Seconds to time each model at each batch size.", min=0.01)
-    ] = 2.0,
+    seconds: Annotated[float, typer.Option(help="Seconds to time each model at each batch size.", min=0.01)] = 2.0,
     shape: Annotated[
         list[str] | None,
         typer.Option(help="Shape of an input with free axes, such as input=1,3,224,224. May be repeated."),
@@ -344,36 +313,29 @@ def profile(
     mean: Annotated[
         str | None, typer.Option(help="Normalise images by this mean per channel, such as 0.5,0.5,0.5.")
     ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Standard deviation per channel, to go with --mean.")
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Resize and crop the images to this size.", min=1)
-    ] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation per channel, to go with --mean.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize and crop the images to this size.", min=1)] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the images (default: by type).")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the labels (default: by type).")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the profile as JSON instead of tables.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the profile as JSON instead of tables.")] = False,
 ) -> None:
     """Measure models side by side: accuracy, latency, size, memory, and the cost of switching to each.
 
     Speed-ups are against the dense model with its BatchNorm fused, so fusion never counts as one.
     """
-    from onnx_shift.evaluation import check_models, evaluation
     from onnx_shift.files import check_output, write_text
-    from onnx_shift.onnx_pruner.profiling import CPU, Settings
-    from onnx_shift.onnx_pruner.profiling import profile as measure
-    from onnx_shift.tables import profile_notes, profile_tables
+    from onnx_shift.ort import CPU
+    from onnx_shift.portfolio.evaluation import check_models, evaluation
+    from onnx_shift.portfolio.profiling import Settings
+    from onnx_shift.portfolio.profiling import profile as measure
+    from onnx_shift.views.tables import profile_notes, profile_tables
 
     if output is not None:
         check_output(output, *models, *([Path(data)] if data else []))
     for option, given in {"--mean": mean, "--std": std, "--image-size": image_size, "--image-column": image_column,
                           "--label-column": label_column}.items():  # fmt: skip
         if given is not None and data is None:
-            raise OnnxShiftError(
-                f"{option}: says how the images of --data are to be read, and there is no --data"
-            )
+            raise OnnxShiftError(f"{option}: says how the images of --data are to be read, and there is no --data")
     settings = Settings(
         batches=batch or [1],
         providers=provider or [CPU],
@@ -442,16 +404,10 @@ def pack(
     ],
     profile: Annotated[
         Path | None,
-        typer.Option(
-            help="What `profile` measured: keeps only the variants worth keeping.", metavar="PROFILE.json"
-        ),
+        typer.Option(help="What `profile` measured: keeps only the variants worth keeping.", metavar="PROFILE.json"),
     ] = None,
-    max_variants: Annotated[
-        int | None, typer.Option(help="Keep at most so many, those furthest apart.", min=1)
-    ] = None,
-    keep_all: Annotated[
-        bool, typer.Option("--keep-all", help="Keep every model, also with --profile.")
-    ] = False,
+    max_variants: Annotated[int | None, typer.Option(help="Keep at most so many, those furthest apart.", min=1)] = None,
+    keep_all: Annotated[bool, typer.Option("--keep-all", help="Keep every model, also with --profile.")] = False,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -467,22 +423,20 @@ def pack(
     ONNX runtime. Nothing is measured here; without --profile all models are kept.
     """
     from onnx_shift.files import check_output
-    from onnx_shift.onnx_pruner.packing import pack as pack_models
-    from onnx_shift.onnx_pruner.packing import read_profile
-    from onnx_shift.onnx_pruner.pareto import DEFAULT_METRICS
-    from onnx_shift.portfolio_view import (
+    from onnx_shift.portfolio.pack import pack as pack_models
+    from onnx_shift.portfolio.pack import read_profile
+    from onnx_shift.portfolio.select import DEFAULT_METRICS
+    from onnx_shift.runtime.portfolio import Portfolio
+    from onnx_shift.views.portfolio import (
         portfolio_summary,
         portfolio_table,
         selection_lines,
         selection_summary,
     )
-    from onnx_shift.runtime.portfolio import Portfolio
 
     check_output(output, *models, *([profile] if profile else []))
     if metric and profile is None:
-        raise OnnxShiftError(
-            f"--metric {metric[0]}: nothing was measured to choose by; give --profile as well"
-        )
+        raise OnnxShiftError(f"--metric {metric[0]}: nothing was measured to choose by; give --profile as well")
     measured = read_profile(profile) if profile is not None else None
     if measured is not None and (unknown := [m.stem for m in models if m.stem not in measured["variants"]]):
         raise OnnxShiftError(f"{profile}: does not list {', '.join(unknown)}; profile all models in one run")
@@ -509,7 +463,7 @@ def pack(
 
 def show_portfolio_size(portfolio: "Portfolio", path: Path) -> str:
     """Return the number of variants and the file's size for people."""
-    from onnx_shift.tables import show_bytes, show_number
+    from onnx_shift.views.tables import show_bytes, show_number
 
     return f"{show_number(len(portfolio), 'variant')}, {show_bytes(path.stat().st_size)}"
 
@@ -529,8 +483,8 @@ def inspect(
 
 
 def _inspect_portfolio(file: Path, as_json: bool) -> None:
-    from onnx_shift.portfolio_view import portfolio_summary, portfolio_table, signature_line
     from onnx_shift.runtime.portfolio import Portfolio
+    from onnx_shift.views.portfolio import portfolio_summary, portfolio_table, signature_line
 
     portfolio = Portfolio.open(file)
     if as_json:
@@ -541,7 +495,7 @@ def _inspect_portfolio(file: Path, as_json: bool) -> None:
 
 
 def _inspect_model(file: Path, as_json: bool) -> None:
-    from onnx_shift.model_view import layer_table, model_lines, model_summary
+    from onnx_shift.views.model import layer_table, model_lines, model_summary
 
     summary = model_summary(file)
     if as_json:
@@ -564,17 +518,17 @@ def report(
             metavar="RUN_OR_PORTFOLIO",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The page to write.", metavar="REPORT.html")
-    ] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.", metavar="REPORT.html")] = Path(
+        "report.html"
+    ),
 ) -> None:
     """Write one HTML page with charts and tables: what each variant costs and gains, what was removed, and why.
 
     The page loads nothing from the network: send it, or open it anywhere.
     """
     from onnx_shift.files import check_output, write_text
-    from onnx_shift.page import render_page
-    from onnx_shift.report import gather_evidence
+    from onnx_shift.report.evidence import gather_evidence
+    from onnx_shift.report.page import render_page
 
     check_output(output, source, *source.glob("*.json"), *source.glob("*/*.json"))
     write_text(output, render_page(gather_evidence(source)))
@@ -596,7 +550,7 @@ def demo(
     Stopped half-way, the same command goes on with the training it finds.
     """
     from onnx_shift.demo import demo_lines, run_demo
-    from onnx_shift.tables import demo_table
+    from onnx_shift.views.tables import demo_table
 
     figures = run_demo(output, log, date=_today(), levels=levels)
     if as_json:
@@ -625,9 +579,7 @@ def replay(
     ] = "day",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="Folder for replay.json and replay.png (default: none).", metavar="DIR"
-        ),
+        typer.Option("--output", "-o", help="Folder for replay.json and replay.png (default: none).", metavar="DIR"),
     ] = None,
     policy: Annotated[
         str, typer.Option(help="latency, qps, or package.module:function of the objective in milliseconds.")
@@ -640,9 +592,7 @@ def replay(
         ),
     ] = None,
     duration: Annotated[float, typer.Option(help="Seconds a built-in trace lasts.", min=1)] = 30,
-    provider: Annotated[
-        list[str] | None, typer.Option(help="onnxruntime execution provider. May be repeated.")
-    ] = None,
+    provider: Annotated[list[str] | None, typer.Option(help="onnxruntime execution provider. May be repeated.")] = None,
     threads: Annotated[int, typer.Option(help="Threads that one inference may use.", min=1, max=1024)] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the arrival times.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the time line as JSON.")] = False,
@@ -652,12 +602,12 @@ def replay(
     Requests come when the trace says, whether or not the device keeps up. The trace is served three times, once for
     each of the three; what a policy that knows the load beforehand would reach is worked out for comparison.
     """
-    from onnx_shift import timeline as drawing
     from onnx_shift.files import check_folder, make_folder, write_text
-    from onnx_shift.onnx_pruner.sessions import session_options
+    from onnx_shift.portfolio.sessions import session_options
     from onnx_shift.replaying import policy_maker, replay_trace, timeline_table
     from onnx_shift.runtime.portfolio import Portfolio
     from onnx_shift.runtime.replay import replay as serve
+    from onnx_shift.views import timeline as drawing
 
     if output is not None:
         check_folder(output, ("replay.json", "replay.png"), portfolio, Path(trace))

@@ -123,9 +123,9 @@ def _train(files: Files, steps: Steps, levels: int | None) -> list[Path]:
 
 def _prune(files: Files, sparse: Sequence[Path], steps: Steps) -> dict[str, Any]:
     """Prune every level and hold it against its original: outputs on random inputs, classes of all images."""
-    from onnx_shift.evaluation import labelled_images
     from onnx_shift.onnx_pruner import prune
     from onnx_shift.onnx_pruner.save import save
+    from onnx_shift.portfolio.evaluation import labelled_images
 
     images = np.concatenate([pixels for pixels, _ in labelled_images(PRESET, sparse[0])()])
     differences = []
@@ -153,9 +153,10 @@ def _prune(files: Files, sparse: Sequence[Path], steps: Steps) -> dict[str, Any]
 
 
 def _classes(model: Path, images: NDArray[Any]) -> NDArray[np.int64]:
-    from onnx_shift.onnx_pruner.sessions import open_session
+    from onnx_shift.ort import CPU
+    from onnx_shift.portfolio.sessions import open_session
 
-    session = open_session(model, ["CPUExecutionProvider"], 1)
+    session = open_session(model, [CPU], 1)
     answer: NDArray[np.int64] = session.run(None, {session.get_inputs()[0].name: images})[0].argmax(axis=1)
     return answer
 
@@ -163,9 +164,9 @@ def _classes(model: Path, images: NDArray[Any]) -> NDArray[np.int64]:
 def _profile_and_pack(
     files: Files, sparse: Sequence[Path], steps: Steps, date: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    from onnx_shift.evaluation import labelled_images
-    from onnx_shift.onnx_pruner.packing import pack
-    from onnx_shift.onnx_pruner.profiling import Settings, profile
+    from onnx_shift.portfolio.evaluation import labelled_images
+    from onnx_shift.portfolio.pack import pack
+    from onnx_shift.portfolio.profiling import Settings, profile
 
     models = [files.pruned / path.name for path in sparse]
     with steps.step("Measuring side by side") as advance:
@@ -186,14 +187,14 @@ def _profile_and_pack(
 
 def _efficiency(profile: Mapping[str, Any]) -> float:
     """The share of all variants that are Pareto-optimal (the paper's Table 3)."""
-    from onnx_shift.onnx_pruner.pareto import select
+    from onnx_shift.portfolio.select import select
 
     return round(select(profile, list(profile["variants"]), keep_all=True).efficiency, 4)
 
 
 def _memory(files: Files, kept: Sequence[str], steps: Steps) -> dict[str, Any]:
     """Resident memory of the portfolio with each variant active, and of all their sessions open at once."""
-    from onnx_shift.onnx_pruner.resident import measure_portfolio, measure_sessions
+    from onnx_shift.portfolio.memory import measure_portfolio, measure_sessions
 
     with steps.step("Measuring memory"):
         together = measure_sessions([files.pruned / f"{name}.onnx" for name in kept])
@@ -206,11 +207,11 @@ def _memory(files: Files, kept: Sequence[str], steps: Steps) -> dict[str, Any]:
 
 def _replay(files: Files, steps: Steps) -> dict[str, Any]:
     """Serve a day's load, squeezed into seconds, in requests of sixteen images; see runtime.replay."""
-    from onnx_shift.evaluation import labelled_images
-    from onnx_shift.onnx_pruner.sessions import session_options
+    from onnx_shift.portfolio.evaluation import labelled_images
+    from onnx_shift.portfolio.sessions import session_options
     from onnx_shift.runtime import Portfolio
-    from onnx_shift.runtime.load import builtin_trace
     from onnx_shift.runtime.replay import Moment, replay
+    from onnx_shift.runtime.trace import builtin_trace
 
     portfolio = Portfolio.open(files.portfolio)
     images, _ = next(labelled_images(PRESET, next(files.pruned.glob("*.onnx")))())
@@ -234,10 +235,10 @@ def _replay(files: Files, steps: Steps) -> dict[str, Any]:
 
 
 def _report(files: Files, figures: Mapping[str, Any]) -> None:
-    from onnx_shift.page import render_page
-    from onnx_shift.picture import write_demo_picture
-    from onnx_shift.report import gather_evidence
-    from onnx_shift.timeline import can_draw
+    from onnx_shift.report.evidence import gather_evidence
+    from onnx_shift.report.page import render_page
+    from onnx_shift.views.picture import write_demo_picture
+    from onnx_shift.views.timeline import can_draw
 
     write_text(files.report, render_page(gather_evidence(files.folder)))
     if can_draw():
@@ -264,12 +265,8 @@ def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:
             f"Memory: {least:.1f} to {most:.1f} MB with the portfolio and one variant active, "
             f"{memory['all_sessions_mb']:.1f} MB with a session of each of the {len(kept)} variants open."
         )
-    if any(
-        latency["noisy"] for entry in profile["variants"].values() for latency in entry["latency_ms"].values()
-    ):
-        lines.append(
-            "Noise: ~ marks latencies whose rounds lay far apart; a quieter machine gives better ones."
-        )
+    if any(latency["noisy"] for entry in profile["variants"].values() for latency in entry["latency_ms"].values()):
+        lines.append("Noise: ~ marks latencies whose rounds lay far apart; a quieter machine gives better ones.")
     runs = figures["replay"]["runs"]
     lines.append(
         f"Under load: {runs['policy']['within_objective']:.1%} of the requests answered in time by switching, "

@@ -8,17 +8,17 @@ from rich.table import Table
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import import_named
-from onnx_shift.tables import show_share
+from onnx_shift.views.tables import show_share
 
 if TYPE_CHECKING:
-    from onnx_shift.runtime.load import Trace
-    from onnx_shift.runtime.policy import Policy
+    from onnx_shift.runtime.load import Policy
     from onnx_shift.runtime.replay import Timeline
+    from onnx_shift.runtime.trace import Trace
 
 
 def replay_trace(text: str, duration_s: float) -> "Trace":
     """Return the built-in trace of that name, else the one in the CSV file. Raises TraceError."""
-    from onnx_shift.runtime.load import SHAPES, builtin_trace, read_trace
+    from onnx_shift.runtime.trace import SHAPES, builtin_trace, read_trace
 
     is_file = Path(text).suffix or Path(text).exists()
     return read_trace(text) if text not in SHAPES and is_file else builtin_trace(text, duration_s)
@@ -37,9 +37,7 @@ def policy_maker(text: str) -> "Callable[[float], Policy]":
         return named[text]
     module, colon, function = text.partition(":")
     if not (module and colon and function):
-        raise OnnxShiftError(
-            f"--policy {text}: not one of {', '.join(named)}, and no package.module:function"
-        )
+        raise OnnxShiftError(f"--policy {text}: not one of {', '.join(named)}, and no package.module:function")
     found: Callable[[float], Policy] = import_named(text, "--policy")
 
     def make(objective_ms: float) -> "Policy":

@@ -8,14 +8,8 @@ from onnx_shift.runtime.portfolio import Portfolio, Variant
 from onnx_shift.runtime.switcher import ModelSwitcher, SwitchRecord
 
 if TYPE_CHECKING:
-    from onnx_shift.runtime.policy import (
-        LatencyObjective,
-        Load,
-        MemoryBudget,
-        Policy,
-        QueriesPerSecond,
-        Together,
-    )
+    from onnx_shift.runtime.load import Load, Policy
+    from onnx_shift.runtime.policy import LatencyObjective, MemoryBudget, QueriesPerSecond, Together
 
 __all__ = [
     "ClosedError",

@@ -75,9 +75,7 @@ def new_member(name: str, content: Buffer | Bytes) -> Member:
     raw = np.frombuffer(content, np.uint8)
     deflated = np.frombuffer(deflate(raw), np.uint8)
     saves = deflated.size <= 0.9 * raw.size
-    return Member(
-        name, DEFLATED if saves else STORED, zlib.crc32(raw.data), raw.size, deflated if saves else raw
-    )
+    return Member(name, DEFLATED if saves else STORED, zlib.crc32(raw.data), raw.size, deflated if saves else raw)
 
 
 def write_archive(file: IO[bytes], members: Iterable[Member]) -> None:
@@ -150,14 +148,9 @@ def _read(file: IO[bytes] | _Memory, total_bytes: int) -> dict[str, Member]:
     if end != _end(count, directory_bytes, directory_offset):
         file.seek(0)
         if file.read(2) != b"PK":
-            raise PortfolioError(
-                "no portfolio: it is no zip archive, which onnx-shift pack makes of ONNX models"
-            )
+            raise PortfolioError("no portfolio: it is no zip archive, which onnx-shift pack makes of ONNX models")
         raise PortfolioError("no archive, or cut short: its end record is missing")
-    if (
-        directory_offset + directory_bytes + _END.size != total_bytes
-        or directory_bytes > _MAX_DIRECTORY_BYTES
-    ):
+    if directory_offset + directory_bytes + _END.size != total_bytes or directory_bytes > _MAX_DIRECTORY_BYTES:
         raise PortfolioError("its directory does not lie where the end record says")
     file.seek(directory_offset)
     directory = file.read(directory_bytes)

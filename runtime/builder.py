@@ -11,17 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime as ort
 
+from onnx_shift.ort import BUILD_ERRORS, ORT_ERRORS
 from onnx_shift.runtime import cache as device_cache
 from onnx_shift.runtime.errors import PortfolioError, SwitchError
 from onnx_shift.runtime.portfolio import TENSOR_TYPES, Content, Portfolio, Signature, Variant
-from onnx_shift.runtime.session import (
-    BUILD_ERRORS,
-    ORT_ERRORS,
-    OptionsSource,
-    Providers,
-    build_optimised_session,
-    build_session,
-)
+from onnx_shift.runtime.session import OptionsSource, Providers, build_optimised_session, build_session
 
 Shape = tuple[tuple[int, ...], np.dtype[Any]]
 _NUMPY_TYPES = {"float": "float32", "double": "float64"}  # the two whose names differ in onnxruntime
@@ -76,9 +70,7 @@ class Builder:
             self._checked.add(variant.name)
             options = self._options.fresh()
             if optimised:
-                session = build_optimised_session(
-                    model, arrays, options, self._providers, prepack=content.prepack
-                )
+                session = build_optimised_session(model, arrays, options, self._providers, prepack=content.prepack)
             else:
                 session = build_session(model, arrays, options, self._providers)
             times.append(self._clock())
@@ -147,9 +139,7 @@ class Builder:
             for value, signature in zip(found, stated, strict=True):
                 tensors = value.type.startswith("tensor") and signature.type.startswith("tensor")
                 if tensors and value.type != signature.type:
-                    raise PortfolioError(
-                        f"{value.name} is a {value.type}, not the {signature.type} of the manifest"
-                    )
+                    raise PortfolioError(f"{value.name} is a {value.type}, not the {signature.type} of the manifest")
 
     def _warm_up(self, session: ort.InferenceSession, shapes: Mapping[str, Shape] | None) -> None:
         """Run once on zeros, where a first run takes much longer than others.

@@ -72,9 +72,7 @@ def cache_key(model_sha256: str, options: ort.SessionOptions, providers: Provide
     """Return the name of the entry for this model here: see the module for what it depends on."""
     import json
 
-    chosen = [
-        (name, sorted(given.items())) for name, given in zip(providers.names, providers.options, strict=True)
-    ]
+    chosen = [(name, sorted(given.items())) for name, given in zip(providers.names, providers.options, strict=True)]
     parts = (_FORMAT, model_sha256, _processor(), chosen, _readable_options(options), ort.__version__)
     return sha256(json.dumps(parts).encode())
 
@@ -96,9 +94,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
-    return "\n".join(
-        [platform.machine(), *sorted({line for line in lines if line.startswith(_PROCESSOR_FIELDS)})]
-    )
+    return "\n".join([platform.machine(), *sorted({line for line in lines if line.startswith(_PROCESSOR_FIELDS)})])
 
 
 def load(folder: Path, key: str) -> Content | None:

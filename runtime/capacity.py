@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx_shift.runtime.policy import Load
+    from onnx_shift.runtime.load import Load
     from onnx_shift.runtime.portfolio import Variant
 
 _KEPT = 0.98  # share of the past kept with each request: it reaches back about fifty of them

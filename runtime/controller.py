@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from onnx_shift.runtime.errors import ClosedError, SwitchError
+from onnx_shift.runtime.load import Load, Policy
 from onnx_shift.runtime.meter import Meter
-from onnx_shift.runtime.policy import Load, Policy
 from onnx_shift.runtime.portfolio import Portfolio, Variant
 
 _FIRST_LOOK_S = 1.0
@@ -29,15 +29,9 @@ class Switchable(Protocol):
 def check_policy(policy: Policy, waiting: Callable[[], int] | None = None) -> None:
     """Raise SwitchError for what is no policy, or no function that counts what waits."""
     if isinstance(policy, type):
-        raise SwitchError(
-            f"policy {policy.__name__}: is a class; give one of its objects, {policy.__name__}(…)"
-        )
+        raise SwitchError(f"policy {policy.__name__}: is a class; give one of its objects, {policy.__name__}(…)")
     interval_s = getattr(policy, "interval_s", None)
-    if (
-        not isinstance(interval_s, int | float)
-        or not interval_s > 0
-        or not callable(getattr(policy, "decide", None))
-    ):
+    if not isinstance(interval_s, int | float) or not interval_s > 0 or not callable(getattr(policy, "decide", None)):
         raise SwitchError(
             f"policy {policy!r}: a policy has interval_s, seconds above 0, and decide(load); "
             f"here interval_s is {interval_s!r}"

@@ -13,17 +13,11 @@ from types import MappingProxyType
 import numpy as np
 import onnxruntime as ort
 
+from onnx_shift.ort import BUILD_ERRORS
 from onnx_shift.runtime.archive import Member, new_member
 from onnx_shift.runtime.inflate import Bytes
 from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor
-from onnx_shift.runtime.session import (
-    BUILD_ERRORS,
-    EXTERNAL_FILE,
-    Arrays,
-    Providers,
-    build_optimised_session,
-    build_session,
-)
+from onnx_shift.runtime.session import EXTERNAL_FILE, Arrays, Providers, build_optimised_session, build_session
 from onnx_shift.runtime.skeleton import NUMPY_TYPES, ExternalTensor, Node, external_tensors, nodes
 
 _INSIDE_BYTES = 1024  # smaller tensors stay in the model
@@ -72,9 +66,7 @@ def optimise(
         return None
     if not _takes(session, inputs):
         return None
-    files = [
-        _weights_file(f"weights-{index:03}.bin", group, views) for index, group in enumerate(_groups(tensors))
-    ]
+    files = [_weights_file(f"weights-{index:03}.bin", group, views) for index, group in enumerate(_groups(tensors))]
     return Content(
         new_member(MODEL, skeleton),
         MappingProxyType({member.name: member for member, _ in files}),
@@ -124,9 +116,7 @@ def _copies_a_classifier(nodes: Iterable[Node], tensors: Iterable[ExternalTensor
             readers.setdefault(name, []).append(node.operator)
     sizes = {tensor.name: _size_bytes(tensor) for tensor in tensors}
     rest = {
-        name: size
-        for name, size in sizes.items()
-        if not any(domain == _BLOCKED for domain, _ in readers.get(name, ()))
+        name: size for name, size in sizes.items() if not any(domain == _BLOCKED for domain, _ in readers.get(name, ()))
     }
     once = all(len(readers.get(name, ())) == 1 and readers[name][0] in _ONCE for name in rest)
     return once and _WORTH_BYTES <= sum(rest.values()) <= sum(sizes.values()) / 10

@@ -1,64 +1,22 @@
 """When to switch: policies look at the load and say where to go.
 
-A policy of one's own is any object with `interval_s` and `decide`; see `Policy`.
+A policy of one's own is any object with `interval_s` and `decide`; see `load.Policy`.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Protocol
 
 import numpy as np
 
 from onnx_shift.runtime.capacity import Capacities
 from onnx_shift.runtime.errors import SwitchError
+from onnx_shift.runtime.load import Load, Policy
 from onnx_shift.runtime.memory import free_memory_bytes
 from onnx_shift.runtime.portfolio import Variant, no_variant, stated_accuracies
 
-
-@dataclass(frozen=True)
-class Load:
-    """What a policy sees each time: the requests since it last looked, and those that wait now.
-
-    `arrived` counts a request when it comes, not when it is answered, so that a device that falls behind and
-    one that idles look different. `waiting` are those not answered yet, in the application's own queue or
-    inside `run`; `busy_s` is the time in which at least one request was served. `woken` of those completed were the
-    first after a pause, which take longer than those that follow: `woken_s` in all.
-    """
-
-    time_s: float
-    interval_s: float
-    arrived: int
-    completed: int
-    waiting: int
-    busy_s: float
-    latencies_ms: tuple[float, ...]
-    active: Variant
-    variants: tuple[Variant, ...]
-    woken: int = 0
-    woken_s: float = 0.0
-
-    @property
-    def larger(self) -> Variant | None:
-        """The next larger variant, if there is one."""
-        index = self.variants.index(self.active) + 1
-        return self.variants[index] if index < len(self.variants) else None
-
-
 _LONGEST_WINDOW_S = 20.0
-
-
-class Policy(Protocol):
-    """Anything with these two: `decide` is called every `interval_s` seconds, from one thread.
-
-    It returns "smaller", "larger", a variant or its name, or None to stay.
-    """
-
-    @property
-    def interval_s(self) -> float: ...
-
-    def decide(self, load: Load) -> str | Variant | None: ...
 
 
 @dataclass(kw_only=True)
@@ -191,9 +149,7 @@ class LatencyObjective(QueriesPerSecond):
     def _fall(self, load: Load, rate: float) -> str:
         capacity = self._capacities.of(load.active, load.active)
         ranked = _worst_first(load.variants)
-        return self._best(
-            load, rate, [v for v in ranked if self._capacities.of(v, load.active) > capacity]
-        ).name
+        return self._best(load, rate, [v for v in ranked if self._capacities.of(v, load.active) > capacity]).name
 
     def _rise(self, load: Load, rate: float) -> str | None:
         ranked = _worst_first(load.variants)

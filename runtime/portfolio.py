@@ -86,10 +86,7 @@ class Content(NamedTuple):
                 errors.append(error)
                 left.clear()  # the others need not go on
 
-        others = [
-            threading.Thread(target=work, name="onnx-shift-inflate")
-            for _ in range(min(threads, len(left)) - 1)
-        ]
+        others = [threading.Thread(target=work, name="onnx-shift-inflate") for _ in range(min(threads, len(left)) - 1)]
         for other in others:
             other.start()
         work()
@@ -176,9 +173,7 @@ class Portfolio:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(
-        cls, source: str | os.PathLike[str] | Buffer, *, limit_bytes: int = _DEFAULT_LIMIT_BYTES
-    ) -> "Portfolio":
+    def open(cls, source: str | os.PathLike[str] | Buffer, *, limit_bytes: int = _DEFAULT_LIMIT_BYTES) -> "Portfolio":
         """Read a portfolio from a path, or over bytes or a memory map, which it then points into without a
         copy.
 
@@ -191,9 +186,7 @@ class Portfolio:
         except PortfolioError as error:
             if path is None:
                 raise PortfolioError(f"portfolio: {error}") from error
-            raise PortfolioError(
-                str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
-            ) from error
+            raise PortfolioError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
 
     @classmethod
     def _open(
@@ -205,8 +198,7 @@ class Portfolio:
             inputs, outputs = (_signatures(manifest[key]) for key in ("inputs", "outputs"))
             variants = [_variant(entry, members, manifest["members"]) for entry in manifest["variants"]]
             contents = {
-                entry["name"]: content_of(entry, members, prefix=f"{entry['name']}/")
-                for entry in manifest["variants"]
+                entry["name"]: content_of(entry, members, prefix=f"{entry['name']}/") for entry in manifest["variants"]
             }
         if not variants or len(contents) != len(variants):
             raise PortfolioError("its manifest lists no variant, or one twice")
@@ -335,9 +327,7 @@ def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
     if MANIFEST not in members:
         raise PortfolioError(f"it holds no {MANIFEST}, so it is no portfolio")
     if members[MANIFEST].size_bytes > _MAX_MANIFEST_BYTES:
-        raise PortfolioError(
-            f"{MANIFEST}: declares {members[MANIFEST].size_bytes} bytes, which no manifest has"
-        )
+        raise PortfolioError(f"{MANIFEST}: declares {members[MANIFEST].size_bytes} bytes, which no manifest has")
     try:
         manifest = json.loads(members[MANIFEST].content().tobytes())
     except (ValueError, RecursionError) as error:

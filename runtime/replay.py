@@ -16,12 +16,13 @@ import numpy as np
 from onnx_shift.runtime.builder import smallest_shapes
 from onnx_shift.runtime.controller import check_policy
 from onnx_shift.runtime.errors import RunError, SwitchError
-from onnx_shift.runtime.load import Trace, TraceError
-from onnx_shift.runtime.policy import LatencyObjective, Load, Policy, place_of
+from onnx_shift.runtime.load import Load, Policy
+from onnx_shift.runtime.policy import LatencyObjective, place_of
 from onnx_shift.runtime.portfolio import Portfolio, Variant, stated_accuracies
 from onnx_shift.runtime.queueing import Floats, Run, clairvoyant
 from onnx_shift.runtime.session import Options, Provider
 from onnx_shift.runtime.switcher import ModelSwitcher
+from onnx_shift.runtime.trace import Trace, TraceError
 
 _CALIBRATION_S = 1.0
 _LOOK_S = 0.25
@@ -219,9 +220,7 @@ def _zeros(portfolio: Portfolio) -> dict[str, Any]:
     return {name: np.zeros(*shape) for name, shape in shapes.items()}
 
 
-def _time_variants(
-    portfolio: Portfolio, feed: Mapping[str, Any], options: Mapping[str, Any]
-) -> tuple[float, ...]:
+def _time_variants(portfolio: Portfolio, feed: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the mean time of a request in milliseconds, one after the other, by variant."""
     times = []
     with ModelSwitcher(portfolio, start=portfolio.variants[0].name, **options) as switcher:
@@ -291,8 +290,6 @@ def _serve(
         if failures:
             raise failures[0]
         switches = tuple(
-            (record.time_s - began, names.index(record.active))
-            for record in switcher.records
-            if record.changed
+            (record.time_s - began, names.index(record.active)) for record in switcher.records if record.changed
         )
     return Run(arrived_s, latency_ms, variant, switches)

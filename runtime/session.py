@@ -6,31 +6,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state
 
-from onnx_shift.errors import OnnxShiftError
+from onnx_shift.ort import BUILD_ERRORS, CPU
 from onnx_shift.runtime.errors import ProviderError
 
 Options: TypeAlias = "ort.SessionOptions | Callable[[], ort.SessionOptions] | None"
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Provider = str | tuple[str, Mapping[str, Any]]
-
-# onnxruntime's exceptions share no base but Exception.
-ORT_ERRORS: tuple[type[Exception], ...] = tuple(
-    kind
-    for kind in vars(onnxruntime_pybind11_state).values()
-    if isinstance(kind, type) and issubclass(kind, Exception)
-)
-# What building a session may still raise: a missing operator, a provider's refusal, no memory.
-RUN_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, ValueError, TypeError)
-BUILD_ERRORS: tuple[type[Exception], ...] = (
-    *ORT_ERRORS,
-    OnnxShiftError,
-    RuntimeError,
-    ValueError,
-    MemoryError,
-    OSError,
-)
 
 # The smallest model a session can be built from: ir_version 8, opset 13, y = Identity(x) over a float.
 IDENTITY_MODEL = bytes.fromhex(
@@ -41,7 +23,7 @@ IDENTITY_MODEL = bytes.fromhex(
 # given. Optimised graphs name this one: it always exists, and is empty, so that no tensor can be read from it.
 EXTERNAL_FILE = Path(__file__).with_name("empty.bin")
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
-_DEFAULT_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_DEFAULT_PROVIDERS = ("CUDAExecutionProvider", CPU)
 # onnxruntime tries every algorithm for every convolution of a new session, which takes longer than the rest of a
 # switch; cuDNN's own choice answers as fast.
 _DEFAULT_OPTIONS = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"}}
@@ -56,12 +38,12 @@ class Providers(NamedTuple):
     @property
     def slow_at_first(self) -> bool:
         """Whether a session's first run does more than run: copies weights, chooses or compiles kernels."""
-        return self.names != ("CPUExecutionProvider",)
+        return self.names != (CPU,)
 
     @property
     def optimises_once(self) -> bool:
         """Whether a graph optimised under them may be used again: others compile or fuse on their own."""
-        return set(self.names) <= {"CPUExecutionProvider", "CUDAExecutionProvider"}
+        return set(self.names) <= {CPU, "CUDAExecutionProvider"}
 
 
 def choose_providers(
@@ -89,14 +71,12 @@ def _refusal(name: str, options: Mapping[str, str]) -> str:
     available = ort.get_available_providers()
     if name not in available:
         return f"not available in this onnxruntime {ort.__version__}, which has {', '.join(available)}"
-    if name == "CPUExecutionProvider":
+    if name == CPU:
         return ""
     quiet = ort.SessionOptions()
     quiet.log_severity_level = 4
     try:
-        session = ort.InferenceSession(
-            IDENTITY_MODEL, quiet, providers=[(name, dict(options))], enable_fallback=False
-        )
+        session = ort.InferenceSession(IDENTITY_MODEL, quiet, providers=[(name, dict(options))], enable_fallback=False)
     except BUILD_ERRORS as error:
         # Before the reason stand the files and functions of onnxruntime that it went through.
         reason = " ".join(str(error).split()).rpartition(" : FAIL : ")[2]
@@ -162,7 +142,7 @@ def _copy_without_files(options: ort.SessionOptions) -> ort.SessionOptions:
 
 
 def _copy(options: ort.SessionOptions) -> ort.SessionOptions:
-    session = ort.InferenceSession(IDENTITY_MODEL, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(IDENTITY_MODEL, options, providers=[CPU])
     return session.get_session_options()
 
 
@@ -212,7 +192,5 @@ def _session(
         provider_options=[dict(chosen) for chosen in providers.options],
         enable_fallback=False,
     )
-    session.onnx_shift_memory = (
-        memory  # onnxruntime holds bare addresses: the memory must live as long as the session
-    )
+    session.onnx_shift_memory = memory  # onnxruntime holds bare addresses: the memory must live as long as the session
     return session

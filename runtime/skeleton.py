@@ -81,9 +81,7 @@ def _external_tensor(raw: memoryview) -> ExternalTensor | None:
         elif field == _NAME:
             name = str(value, "utf-8")
         elif field == _EXTERNAL_DATA:
-            pair = {
-                number: str(text, "utf-8") for number, text in _fields(value) if isinstance(text, memoryview)
-            }
+            pair = {number: str(text, "utf-8") for number, text in _fields(value) if isinstance(text, memoryview)}
             external[pair.get(1, "")] = pair.get(2, "")
     return ExternalTensor(name, type_, tuple(shape), int(external.get("offset", 0))) if external else None
 

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import onnxruntime as ort
 
+from onnx_shift.ort import RUN_ERRORS
 from onnx_shift.runtime.binding import Binding
 from onnx_shift.runtime.builder import Builder, Shape, choose_cache_folder, one_line
 from onnx_shift.runtime.errors import ClosedError, RunError, SwitchError
 from onnx_shift.runtime.inflate import Buffer
 from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant, no_variant
-from onnx_shift.runtime.session import RUN_ERRORS, Options, OptionsSource, Provider, choose_providers
+from onnx_shift.runtime.session import Options, OptionsSource, Provider, choose_providers
 
 if TYPE_CHECKING:  # only a switcher with a policy needs them: importing the runtime stays quick
     from onnx_shift.runtime.controller import Controller
+    from onnx_shift.runtime.load import Policy
     from onnx_shift.runtime.meter import Meter
-    from onnx_shift.runtime.policy import Policy
 
 _KEPT_RECORDS = 1000
 _INFLATING_THREADS = 4
@@ -102,9 +103,7 @@ class ModelSwitcher:
         self.portfolio = portfolio if isinstance(portfolio, Portfolio) else Portfolio.open(portfolio)
         self._options = OptionsSource(sess_options)
         self._providers = choose_providers(providers, provider_options)
-        self._builder = Builder(
-            self.portfolio, self._options, self._providers, choose_cache_folder(cache), clock
-        )
+        self._builder = Builder(self.portfolio, self._options, self._providers, choose_cache_folder(cache), clock)
         self._overlap = overlap
         self._last_shapes: dict[str, Shape] | None = None  # of the inputs of the last request
         self._records: deque[SwitchRecord] = deque(maxlen=_KEPT_RECORDS)
@@ -151,9 +150,7 @@ class ModelSwitcher:
         """
         with self._lease() as session:
             outputs: list[Any] = session.run(output_names, input_feed, run_options)
-        if self._providers.slow_at_first and all(
-            isinstance(value, np.ndarray) for value in input_feed.values()
-        ):
+        if self._providers.slow_at_first and all(isinstance(value, np.ndarray) for value in input_feed.values()):
             self._last_shapes = {name: (value.shape, value.dtype) for name, value in input_feed.items()}
         return outputs
 
@@ -165,9 +162,7 @@ class ModelSwitcher:
     ) -> Sequence[Any]:
         """Answer as `InferenceSession.run_with_ort_values` does; otherwise like `run`."""
         with self._lease() as session:
-            outputs: Sequence[Any] = session.run_with_ort_values(
-                output_names, input_dict_ort_values, run_options
-            )
+            outputs: Sequence[Any] = session.run_with_ort_values(output_names, input_dict_ort_values, run_options)
             return outputs
 
     def io_binding(self) -> Binding:
@@ -195,9 +190,7 @@ class ModelSwitcher:
         """Return the active model's metadata, with the attributes of onnxruntime's ModelMetadata."""
         with self._lease(request=False) as session:
             meta = session.get_modelmeta()  # a view into the session, which must not outlive it
-            return SimpleNamespace(
-                **{name: getattr(meta, name) for name in dir(meta) if not name.startswith("_")}
-            )
+            return SimpleNamespace(**{name: getattr(meta, name) for name in dir(meta) if not name.startswith("_")})
 
     def get_providers(self) -> list[str]:
         """Return the execution providers of the active session."""
@@ -277,9 +270,7 @@ class ModelSwitcher:
             self._publish(self._ready(previous)[0])
         except BaseException as second:
             with self._lock:
-                self._failure = SwitchError(
-                    f"{one_line(error)}; and going back failed too: {one_line(second)}"
-                )
+                self._failure = SwitchError(f"{one_line(error)}; and going back failed too: {one_line(second)}")
                 self._changed.notify_all()
             raise self._failure from second
 
@@ -410,9 +401,7 @@ class ModelSwitcher:
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
-            raise ClosedError(
-                "the switcher belongs to the process that made it: make another in a forked child"
-            )
+            raise ClosedError("the switcher belongs to the process that made it: make another in a forked child")
 
 
 def _retired_idle(serving: _Serving | None) -> _Serving | None:

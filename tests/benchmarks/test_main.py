@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import results
+from benchmarks.support import results
 
 
 def test_a_benchmark_for_other_hardware_keeps_its_result(
@@ -18,9 +18,7 @@ def test_a_benchmark_for_other_hardware_keeps_its_result(
     monkeypatch.setattr(results, "read_targets", lambda: {"demo": {"speed": {"at_least": 2}}})
     module = cast(
         ModuleType,
-        SimpleNamespace(
-            TITLE="Demo", MINUTES=1, __file__=__file__, missing=lambda: "no card", measure=lambda _: 1 / 0
-        ),
+        SimpleNamespace(TITLE="Demo", MINUTES=1, __file__=__file__, missing=lambda: "no card", measure=lambda _: 1 / 0),
     )
     assert benchmarks.run("demo", module, again=True) == []
     assert "demo: without a result; not measured here (no card)\n" in capsys.readouterr().out

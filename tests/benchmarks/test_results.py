@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import results
+from benchmarks.support import results
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ def test_readme_and_docs_state_the_figures_of_the_results() -> None:
     for path in results.documents():
         if path.exists():
             text = path.read_text()
-            message = f"{path.name}: run `.venv/bin/python -m benchmarks.results`"
+            message = f"{path.name}: run `.venv/bin/python -m benchmarks.support.results`"
             assert results.filled(text, measured) == text, message
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.sources import files_behind
+from benchmarks.support.sources import files_behind
 
 FILES = {
     "benchmarks/__init__.py": "",

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks import trainings
+from benchmarks.support import trainings
 from onnx_shift.exporter.data import DataError
 from onnx_shift.exporter.recipe import override
 
@@ -25,10 +25,7 @@ def place(folder: Path, name: str, levels: list[int], **changes: Any) -> None:
     run.mkdir()
     recipe = override(trainings.recipe_of(name), data="elsewhere", precision="float16", **changes)
     (run / "recipe.json").write_text(recipe.to_json())
-    rows = [
-        f"{level},{level},{2**level},{100 >> level},100,0.{80 + level},level-{level:02d}.onnx"
-        for level in levels
-    ]
+    rows = [f"{level},{level},{2**level},{100 >> level},100,0.{80 + level},level-{level:02d}.onnx" for level in levels]
     (run / "levels.csv").write_text("\n".join(["level,round,ratio,kept,total,accuracy,onnx", *rows]) + "\n")
     (run / "metrics.csv").write_text("round,seconds\n0,1800\n6,3600\n9,60\n")
     for level in levels:

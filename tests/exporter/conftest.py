@@ -33,9 +33,7 @@ def tiny_data() -> Dataset:
 @pytest.fixture
 def tiny_recipe() -> Recipe:
     """Three levels of two epochs of three batches; rewinds to the second batch."""
-    return override(
-        preset("digits"), levels=2, epochs=2, batch_size=32, width=0.25, rewind_steps=1, weight_decay=1e-4
-    )
+    return override(preset("digits"), levels=2, epochs=2, batch_size=32, width=0.25, rewind_steps=1, weight_decay=1e-4)
 
 
 @pytest.fixture

@@ -96,15 +96,9 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert _refusal("train", "vgg99").startswith("vgg99: no such preset; choose one of")
     assert _refusal("train", "-o", run) == "name a PRESET, or both --model and --data"
-    assert _refusal("train", "digits", "-o", run, "--method", "magic").startswith(
-        "--method magic: choose one of"
-    )
-    assert _refusal("train", "digits", "-o", run, "--exclude", "nope").startswith(
-        "--exclude nope: matches none"
-    )
-    assert "unknown; choose one of" in _refusal(
-        "train", "digits", "-o", tmp_path / "other", "--model", "vgg17"
-    )
+    assert _refusal("train", "digits", "-o", run, "--method", "magic").startswith("--method magic: choose one of")
+    assert _refusal("train", "digits", "-o", run, "--exclude", "nope").startswith("--exclude nope: matches none")
+    assert "unknown; choose one of" in _refusal("train", "digits", "-o", tmp_path / "other", "--model", "vgg17")
     assert not run.exists()
     missing = tmp_path / "missing.pt"
     assert _refusal("export", missing, "-o", tmp_path / "x.onnx").startswith(f"{missing}: cannot be read")

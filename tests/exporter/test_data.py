@@ -141,9 +141,7 @@ def test_what_cannot_be_used_is_named(
 ) -> None:
     columns = {key: value for key, value in (_columns(4) | {"second": [0] * 4} | change).items() if value}
     features = datasets.Features({**FEATURES, "second": datasets.Value("int64")})
-    path = _write(
-        tmp_path / "train.parquet", columns, datasets.Features({key: features[key] for key in columns})
-    )
+    path = _write(tmp_path / "train.parquet", columns, datasets.Features({key: features[key] for key in columns}))
     with pytest.raises(DataError, match=message):
         open_dataset(str(path), **options)
 
@@ -187,9 +185,7 @@ def test_images_of_sixteen_bits_are_refused_also_where_they_are_resized(tmp_path
         (tmp_path / name).mkdir()
         for index in range(5):
             Image.fromarray(np.full((8, 8), 300 * index, np.uint16)).save(tmp_path / name / f"{index}.png")
-    with pytest.raises(
-        DataError, match=r"images of mode I;16 have more than 8 bits a channel; convert them first"
-    ):
+    with pytest.raises(DataError, match=r"images of mode I;16 have more than 8 bits a channel; convert them first"):
         open_dataset(str(tmp_path), image_size=8)
 
 
@@ -213,9 +209,7 @@ def test_train_images_are_of_all_classes(tmp_path: Path, in_order_of_class: bool
     assert isinstance(again.images, Encoded) and np.array_equal(again.images[:], few.images)
 
 
-@pytest.mark.skipif(
-    not (SHARED / "tiny-imagenet-subset").exists(), reason="shared data are not on this machine"
-)
+@pytest.mark.skipif(not (SHARED / "tiny-imagenet-subset").exists(), reason="shared data are not on this machine")
 def test_tiny_imagenet_opens_like_the_hubs() -> None:
     data = open_dataset(str(SHARED / "tiny-imagenet-subset"), image_size=64)
     assert (len(data.train), len(data.test), len(data.class_names)) == (2000, 400, 200)

@@ -39,14 +39,10 @@ def _checkpoints(folder: Path, method: str, round_: int) -> tuple[dict[str, Any]
         command = [sys.executable, *launcher, "-m", "onnx_shift", "train", "digits", "--no-tensorboard"]
         for option, value in (OPTIONS | {"-o": folder / name, "--method": method}).items():
             command += [option, str(value)]
-        result = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=240, env=one_thread
-        )
+        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240, env=one_thread)
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("level-01.onnx") == 1  # the leading process alone talks
-    one, two = (
-        load_checkpoint(folder / name / f"checkpoints/round-{round_:02d}.pt") for name in ("one", "two")
-    )
+    one, two = (load_checkpoint(folder / name / f"checkpoints/round-{round_:02d}.pt") for name in ("one", "two"))
     return one, two
 
 
@@ -101,9 +97,7 @@ SHARES = ((0, 2), (2, 2), (2, 7))  # of seven images; one process has none
 
 def _share_of_batchnorm(rank: int, folder: str) -> None:
     """One process's part of a batch, forwards and backwards, to a file."""
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(SHARES)
-    )
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(SHARES))
     norm, images, upstream = _norm_and_images()
     ours = nn.Sequential(norm)
     synchronise_batchnorm(ours, torch.device("cpu"))

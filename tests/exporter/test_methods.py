@@ -58,9 +58,7 @@ def test_every_method_meets_its_count_within_the_mask_before(name: str, network:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_the_network_does_not_train_or_use_costs_no_method_its_way(
-    name: str, network: nn.Module
-) -> None:
+def test_what_the_network_does_not_train_or_use_costs_no_method_its_way(name: str, network: nn.Module) -> None:
     network.get_parameter("blocks.0.conv1.weight").requires_grad_(False)
     network.add_module("unused", nn.Linear(4, 4))
     scoring = _scoring(network, (1, 8, 8))
@@ -165,9 +163,7 @@ def test_synflow_empties_no_layer_of_a_deep_network(model: str) -> None:
 
 
 def test_cost_ranking_spares_weights_that_are_applied_rarely() -> None:
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
-    )
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
     nn.init.constant_(model[0].weight, 1.0)
     nn.init.constant_(model[3].weight, 0.5)
     assert positions(model, (1, 8, 8)) == {"0.weight": 64, "3.weight": 1}
@@ -190,9 +186,7 @@ def test_channels_joined_by_an_add_are_tied() -> None:
 def test_depthwise_convolutions_are_tied_to_their_input() -> None:
     groups = tied_weights(build("mobilenet-v2-cifar", num_classes=4, in_channels=3, width=0.25))
     assert ("features.3.conv.0.weight", "features.3.conv.2.weight") not in groups
-    assert any(
-        "features.4.conv.0.weight" in group and "features.4.conv.3.weight" in group for group in groups
-    )
+    assert any("features.4.conv.0.weight" in group and "features.4.conv.3.weight" in group for group in groups)
 
 
 class _Reshaped(nn.Module):
@@ -269,11 +263,7 @@ def test_what_shifts_an_empty_channel_goes_with_it(network: nn.Module) -> None:
     mask["blocks.0.conv1.weight"][0] = False
     assert all(kept.all() for name, kept in empty_shifts(network, mask).items() if "bn1" not in name)
     mask[stream[0]][2] = False  # now all that write the stream's third channel are empty
-    lost = {
-        name: kept.tolist().index(False)
-        for name, kept in empty_shifts(network, mask).items()
-        if not kept.all()
-    }
+    lost = {name: kept.tolist().index(False) for name, kept in empty_shifts(network, mask).items() if not kept.all()}
     norms = ["bn", "blocks.0.bn2", "blocks.1.bn2", "blocks.2.bn2"]
     assert lost == {f"{norm}.{part}": 2 for norm in norms for part in ("weight", "bias")} | {
         "blocks.0.bn1.weight": 0,

@@ -56,18 +56,14 @@ def test_weights_and_mask_become_onnx(
         expected = model(images).numpy()
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
     initializers = onnx.load(output).graph.initializer
-    zeros = [
-        np.mean(numpy_helper.to_array(t) == 0) for t in initializers if len(t.dims) == 4 and t.dims[2] == 3
-    ]
+    zeros = [np.mean(numpy_helper.to_array(t) == 0) for t in initializers if len(t.dims) == 4 and t.dims[2] == 3]
     assert all(0.4 < share < 0.6 for share in zeros)
 
 
 def test_masks_kept_as_buffers_are_applied(tmp_path: Path) -> None:
     path, _ = _write(tmp_path, "vgg11", width=0.25)
     export_any(path, tmp_path / "apart.onnx", model=None, mask=None, shape=None)
-    buffers = {
-        f"mask_{name.replace('.', '___')}": kept for name, kept in torch.load(tmp_path / "mask.pth").items()
-    }
+    buffers = {f"mask_{name.replace('.', '___')}": kept for name, kept in torch.load(tmp_path / "mask.pth").items()}
     pruned = {f"model.{name}": value for name, value in torch.load(path).items()} | buffers
     (tmp_path / "mask.pth").unlink()
     torch.save({"model_state_dict": pruned}, tmp_path / "pruned.pth")

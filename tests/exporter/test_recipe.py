@@ -137,9 +137,7 @@ def test_unknown_presets_and_foreign_json_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     for text in ('{"speed": 3}', "[1, 2]", "{"):
         path.write_text(text)
-        with pytest.raises(
-            RecipeError, match=r"other\.json: (not a recipe of this version|no recipe: it names)"
-        ):
+        with pytest.raises(RecipeError, match=r"other\.json: (not a recipe of this version|no recipe: it names)"):
             preset(str(path))
 
 

@@ -50,9 +50,7 @@ def test_a_run_leaves_what_it_promises(tiny_recipe: Recipe, run: Start, tmp_path
     folder = tmp_path / "run"
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["round"], row["epoch"]) for row in rows] == [
-        (str(r), str(e)) for r in range(3) for e in (1, 2)
-    ]
+    assert [(row["round"], row["epoch"]) for row in rows] == [(str(r), str(e)) for r in range(3) for e in (1, 2)]
     assert rows[5]["ratio"] == "4.0"
     assert float(rows[5]["test_accuracy"]) == result.levels[2].accuracy
     with (folder / "levels.csv").open() as file:
@@ -113,9 +111,7 @@ def test_with_learning_rate_rewinding_the_survivors_stay_as_they_were_trained(
     for round_ in (1, 2):
         step, weights = starts[round_]
         assert step == 1
-        for name, kept in load_checkpoint(tmp_path / f"run/checkpoints/round-{round_:02d}.pt")[
-            "mask"
-        ].items():
+        for name, kept in load_checkpoint(tmp_path / f"run/checkpoints/round-{round_:02d}.pt")["mask"].items():
             before = _weights(tmp_path / "run", round_ - 1)[name]
             assert torch.equal(weights[name], torch.where(kept, before, 0.0))
 
@@ -136,9 +132,7 @@ def test_refill_leaves_nothing_of_an_empty_channel(tiny_recipe: Recipe, run: Sta
     assert sum(layer.before[0] - layer.after[0] for layer in report.layers) == emptied
 
 
-def test_one_shot_methods_may_leave_out_the_first_levels(
-    tiny_recipe: Recipe, run: Start, tmp_path: Path
-) -> None:
+def test_one_shot_methods_may_leave_out_the_first_levels(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
     result = run(override(tiny_recipe, method="one-shot", levels=3, first_level=3))
     assert [level.level for level in result.levels] == [0, 3]
     assert result.levels[1].kept == result.levels[0].kept // 8
@@ -198,9 +192,7 @@ def test_a_run_stopped_anywhere_ends_bit_identical(
         resumed = run(recipe, f"stopped-{batch}")
         assert [level.accuracy for level in resumed.levels] == [level.accuracy for level in whole.levels]
         for round_ in (0, 1):
-            assert _same(
-                _weights(tmp_path / "whole", round_), _weights(tmp_path / f"stopped-{batch}", round_)
-            )
+            assert _same(_weights(tmp_path / "whole", round_), _weights(tmp_path / f"stopped-{batch}", round_))
         assert (tmp_path / "whole/level-01.onnx").read_bytes() == (
             tmp_path / f"stopped-{batch}/level-01.onnx"
         ).read_bytes()
@@ -295,9 +287,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tiny_recipe: Recipe, run: S
     assert _same(_weights(tmp_path / "whole", 1), _weights(tmp_path / "run", 1))
 
 
-def test_a_damaged_checkpoint_is_named_and_can_be_deleted(
-    tiny_recipe: Recipe, run: Start, tmp_path: Path
-) -> None:
+def test_a_damaged_checkpoint_is_named_and_can_be_deleted(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
     recipe = override(tiny_recipe, levels=1)
     with pytest.raises(_StoppedError):
         run(recipe, progress=_stop_at(5))
@@ -305,9 +295,7 @@ def test_a_damaged_checkpoint_is_named_and_can_be_deleted(
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 0xFF
     last.write_bytes(content)
-    with pytest.raises(
-        CheckpointError, match=r"last\.pt: not a usable checkpoint .*; delete it, and the same command"
-    ):
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a usable checkpoint .*; delete it, and the same command"):
         run(recipe)
     last.write_bytes(content[:1000])
     with pytest.raises(CheckpointError, match=r"last\.pt: not a usable checkpoint"):
@@ -330,9 +318,7 @@ def test_a_checkpoint_damaged_in_any_way_is_named(
         run(tiny_recipe)
 
 
-def test_a_round_trained_again_leaves_no_file_of_other_weights(
-    tiny_recipe: Recipe, run: Start, tmp_path: Path
-) -> None:
+def test_a_round_trained_again_leaves_no_file_of_other_weights(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
     run(tiny_recipe)
     level = tmp_path / "run/level-01.onnx"
     wanted = level.read_bytes()
@@ -374,14 +360,10 @@ def test_a_disk_that_is_full_for_tensorboard_is_one_line(
         run(tiny_recipe, tensorboard=True)
 
 
-def test_checkpoints_without_their_recipe_are_refused(
-    tiny_recipe: Recipe, run: Start, tmp_path: Path
-) -> None:
+def test_checkpoints_without_their_recipe_are_refused(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
     run(override(tiny_recipe, levels=0))
     (tmp_path / "run/recipe.json").unlink()
-    with pytest.raises(
-        CheckpointError, match=r"run: holds checkpoints, but not the recipe\.json they belong to"
-    ):
+    with pytest.raises(CheckpointError, match=r"run: holds checkpoints, but not the recipe\.json they belong to"):
         run(override(tiny_recipe, levels=1, seed=7))
 
 
@@ -390,9 +372,7 @@ def test_a_folder_of_another_recipe_is_refused_but_more_levels_are_not(
 ) -> None:
     run(override(tiny_recipe, levels=1))
     before = (tmp_path / "run/level-01.onnx").stat().st_mtime_ns
-    with pytest.raises(
-        CheckpointError, match=r"another recipe \(seed 0 there, 7 here\); choose another folder"
-    ):
+    with pytest.raises(CheckpointError, match=r"another recipe \(seed 0 there, 7 here\); choose another folder"):
         run(override(tiny_recipe, levels=1, seed=7))
     assert [level.kept for level in run(tiny_recipe).levels] == [61_380, 30_690, 15_345]
     assert (tmp_path / "run/level-01.onnx").stat().st_mtime_ns == before
@@ -437,9 +417,7 @@ def test_it_stops_when_the_accuracy_cannot_be_reached(
     assert run(recipe, "skipping").stopped == ""
 
 
-def test_seeds_make_runs_differ_and_nothing_else_does(
-    tiny_recipe: Recipe, run: Start, tmp_path: Path
-) -> None:
+def test_seeds_make_runs_differ_and_nothing_else_does(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
     recipe = override(tiny_recipe, levels=0)
     for name, seed in (("one", 1), ("again", 1), ("two", 2)):
         torch.manual_seed(seed * len(name))  # the caller's own chance must not matter
@@ -460,9 +438,7 @@ def test_progress_tells_the_place_and_the_time_left(tiny_recipe: Recipe, run: St
 
 
 @pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"channels_last": False}, {"nesterov": True}])
-def test_precision_and_memory_order_are_options(
-    options: dict[str, object], tiny_recipe: Recipe, run: Start
-) -> None:
+def test_precision_and_memory_order_are_options(options: dict[str, object], tiny_recipe: Recipe, run: Start) -> None:
     result = run(override(tiny_recipe, levels=1, epochs=6, **options))
     assert result.levels[1].accuracy > 0.5  # four classes told apart by brightness
 
@@ -499,15 +475,11 @@ def test_compiled_training_agrees_with_plain(tiny_recipe: Recipe, run: Start, tm
 
 def test_a_normalisation_of_other_channels_is_refused(tiny_recipe: Recipe, run: Start) -> None:
     for options in ({"mean": (0.5, 0.5), "std": (0.2, 0.2)}, {"mean": (0.5,)}):
-        with pytest.raises(
-            RecipeError, match=r"^--set mean, std: \d and \d numbers, but the images have 1 channels$"
-        ):
+        with pytest.raises(RecipeError, match=r"^--set mean, std: \d and \d numbers, but the images have 1 channels$"):
             run(override(tiny_recipe, **options))
 
 
-def test_a_device_that_is_not_there_is_refused(
-    tiny_recipe: Recipe, tiny_data: Dataset, tmp_path: Path
-) -> None:
+def test_a_device_that_is_not_there_is_refused(tiny_recipe: Recipe, tiny_data: Dataset, tmp_path: Path) -> None:
     for device in ("cuda:7", "abacus"):
         with pytest.raises(TrainingError, match=f"--device {device}: not there"):
             train(tiny_recipe, tmp_path / "run", device=device, dataset=tiny_data)

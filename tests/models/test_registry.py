@@ -61,10 +61,7 @@ def test_initialise_draws_gamma_between_zero_and_one() -> None:
     gamma = model.get_parameter("layers.10.bn.weight")
     assert 0 <= gamma.min() < 0.05
     assert 0.95 < gamma.max() <= 1
-    assert (
-        abs(float(model.get_parameter("layers.10.conv.weight").detach().std()) - (2 / (512 * 9)) ** 0.5)
-        < 1e-3
-    )
+    assert abs(float(model.get_parameter("layers.10.conv.weight").detach().std()) - (2 / (512 * 9)) ** 0.5) < 1e-3
 
 
 def test_a_foreign_factory_gets_the_arguments_it_takes(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
@@ -124,9 +121,7 @@ def test_what_training_would_fail_on_is_refused_before_it() -> None:
 
 
 def test_the_check_draws_nothing_and_changes_nothing() -> None:
-    model = torch.nn.Sequential(
-        torch.nn.BatchNorm2d(1), torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(4, 3)
-    )
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(4, 3))
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)

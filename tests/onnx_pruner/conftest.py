@@ -68,9 +68,7 @@ def run(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return list(session.run(None, dict(feeds)))
 
 
@@ -82,10 +80,7 @@ def random_feeds(model: onnx.ModelProto, batch: int, free: int = 8, seed: int = 
         if info.name in weights:
             continue
         dims = info.type.tensor_type.shape.dim
-        shape = [
-            d.dim_value if d.HasField("dim_value") else (batch if k == 0 else free)
-            for k, d in enumerate(dims)
-        ]
+        shape = [d.dim_value if d.HasField("dim_value") else (batch if k == 0 else free) for k, d in enumerate(dims)]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
         values = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
         feeds[info.name] = values.astype(dtype)

@@ -177,9 +177,7 @@ def test_metadata_survive_and_provenance_is_added(tmp_path: Path) -> None:
 def test_command_writes_beside_the_input(tmp_path: Path) -> None:
     path, report = tmp_path / "sparse.onnx", tmp_path / "report.json"
     onnx.save(model(), path)
-    result = CliRunner().invoke(
-        app, ["prune", str(path), "--align", "1", "--explain", "--report", str(report)]
-    )
+    result = CliRunner().invoke(app, ["prune", str(path), "--align", "1", "--explain", "--report", str(report)])
     assert result.exit_code == 0, result.output
     assert onnx.load(tmp_path / "sparse.pruned.onnx").graph.initializer[0].dims[0] == 7
     values = json.loads(report.read_text())
@@ -227,9 +225,7 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_model_beyond_two_gigabytes_goes_to_external_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_beyond_two_gigabytes_goes_to_external_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnx_shift.onnx_pruner.save.LARGEST_MESSAGE", 1 << 20)
     monkeypatch.setattr("onnx_shift.onnx_pruner.save.SMALLEST_EXTERNAL", 0)
     result = prune(model(), align=1, verify=False)

@@ -5,8 +5,7 @@ import onnx.parser
 import pytest
 
 from onnx_shift.onnx_pruner import prune
-from onnx_shift.onnx_pruner.counting import count_macs
-from onnx_shift.onnx_pruner.measure import parameter_count
+from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
 
 
 def _model(body: str, inputs: str, outputs: str, **weights: tuple[int, ...]) -> onnx.ModelProto:

@@ -16,9 +16,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.onnx_pruner import packing
-from onnx_shift.onnx_pruner.packing import PackError, pack, read_profile
-from onnx_shift.onnx_pruner.pareto import Selection
+from onnx_shift.portfolio import pack as packing
+from onnx_shift.portfolio.pack import PackError, pack, read_profile
+from onnx_shift.portfolio.select import Selection
 from onnx_shift.runtime import ModelSwitcher, Portfolio
 from onnx_shift.runtime.archive import sha256
 
@@ -60,9 +60,7 @@ def plain_answer(model: Path | bytes, feed: dict[str, np.ndarray]) -> np.ndarray
     return ort.InferenceSession(model, providers=CPU).run(None, feed)[0]
 
 
-def unpacked_and_switched_answers(
-    portfolio: Path, name: str, feed: dict[str, np.ndarray]
-) -> list[np.ndarray]:
+def unpacked_and_switched_answers(portfolio: Path, name: str, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Return the variant's answers in plain onnxruntime after unzip, and through a switcher, cache or none."""
     folder = portfolio.parent / f"{portfolio.stem}-unpacked"
     with zipfile.ZipFile(portfolio) as plain:
@@ -90,9 +88,7 @@ def test_equal_sizes_are_sorted_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ir_version, opset", [(3, 8), (8, 17), (10, 21)])
-def test_large_constants_lie_outside_and_small_tensors_inside(
-    tmp_path: Path, ir_version: int, opset: int
-) -> None:
+def test_large_constants_lie_outside_and_small_tensors_inside(tmp_path: Path, ir_version: int, opset: int) -> None:
     model = linear(ir_version=ir_version, opset=opset)
     path = save(model, tmp_path / "m.onnx")
     pack([path], tmp_path / "p.zip")
@@ -221,9 +217,7 @@ def test_a_profile_of_another_model_of_the_name_is_refused(tmp_path: Path) -> No
     profile = {"variants": {"m": entry}}
     pack([path], tmp_path / "p.zip", profile=profile, keep_all=True)
     save(linear(), path)  # other weights
-    with pytest.raises(
-        PackError, match=r"m\.onnx: the profile was made of another model of this name; profile again"
-    ):
+    with pytest.raises(PackError, match=r"m\.onnx: the profile was made of another model of this name; profile again"):
         pack([path], tmp_path / "q.zip", profile=profile, keep_all=True)
 
 
@@ -295,7 +289,7 @@ def test_a_profile_that_lacks_figures_is_refused(tmp_path: Path) -> None:
 
 PACK_FOREVER = """
 import sys
-from onnx_shift.onnx_pruner.packing import pack
+from onnx_shift.portfolio.pack import pack
 print("ready", flush=True)
 while True:
     pack(sys.argv[2:], sys.argv[1])

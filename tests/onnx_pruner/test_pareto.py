@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_shift.onnx_pruner.pareto import METRICS, SelectionError, select
+from onnx_shift.portfolio.select import METRICS, SelectionError, select
 
 
 def _entry(accuracy: float, latency: float, size: int, **more: Any) -> dict[str, Any]:
@@ -73,9 +73,7 @@ def test_keep_all_needs_no_metric_that_was_not_measured() -> None:
     assert select(profile, ["detector"], metrics=["latency", "size"]).optimal == ("detector",)
 
 
-@pytest.mark.parametrize(
-    ("median", "high", "kept"), [(0.90, 0.97, False), (0.90, 1.01, True), (0.97, 0.99, True)]
-)
+@pytest.mark.parametrize(("median", "high", "kept"), [(0.90, 0.97, False), (0.90, 1.01, True), (0.97, 0.99, True)])
 def test_slower_than_dense_is_slower_in_every_round(median: float, high: float, kept: bool) -> None:
     """Latencies of a busy machine, taken minutes apart, say less than rounds in turn with the dense model."""
     speedup = {
@@ -140,9 +138,7 @@ def test_what_cannot_be_chosen_is_refused(names: list[str], options: dict[str, A
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_prefers_the_better_of_two(metric: str) -> None:
     keys = {"size": "file_bytes", "deflated": "deflated_bytes", "memory": "memory_mb", "switch": "switch_ms"}
-    low, high = (
-        {"latency_ms": {"1": {"p50": value}}, keys.get(metric, metric): value} for value in (0.2, 0.9)
-    )
+    low, high = ({"latency_ms": {"1": {"p50": value}}, keys.get(metric, metric): value} for value in (0.2, 0.9))
     found = select({"variants": {"low": low, "high": high}}, ["low", "high"], metrics=[metric])
     assert found.kept == (("high",) if METRICS[metric].larger_is_better else ("low",))
 

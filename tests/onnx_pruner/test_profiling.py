@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.onnx_pruner.profiling import DENSE_FUSED, ProfileError, Settings, measure_accuracy, profile
-from onnx_shift.onnx_pruner.resident import measure_sessions
+from onnx_shift.portfolio.memory import measure_sessions
+from onnx_shift.portfolio.profiling import DENSE_FUSED, ProfileError, Settings, measure_accuracy, profile
 
 QUICK = Settings(batches=(1, 4), seconds=0.01, attempts=1, memory=False)
 

@@ -160,9 +160,7 @@ def test_a_target_that_is_computed_gets_one_correction(exact: Exact) -> None:
     }
     pruned = exact(text, arrays)
     assert pruned.weight("a")[0] == 6
-    assert (
-        pruned.operators().count("Mul") == 3
-    )  # the model's own, the old count for it, the new one behind it
+    assert pruned.operators().count("Mul") == 3  # the model's own, the old count for it, the new one behind it
 
 
 def test_a_shape_turned_into_a_column_is_given_the_old_count(exact: Exact) -> None:

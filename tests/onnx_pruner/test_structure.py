@@ -304,9 +304,7 @@ def test_whole_groups_go(exact: Exact) -> None:
         y = Conv(r, w3)
     }"""
     w3 = weight(2, 8, 1, 1, unread=(2, 3), seed=2)
-    pruned = exact(
-        text, {"w1": weight(8, 3, 1, 1), "w2": weight(8, 2, 1, 1, seed=1), "b2": bias(8), "w3": w3}
-    )
+    pruned = exact(text, {"w1": weight(8, 3, 1, 1), "w2": weight(8, 2, 1, 1, seed=1), "b2": bias(8), "w3": w3})
     assert pruned.weight("a")[0] == 6
     assert pruned.weight("b") == (6, 2, 1, 1)
     node = next(n for n in pruned.model.graph.node if "b" in n.output)
@@ -426,12 +424,8 @@ def test_matmul_with_the_weight_on_the_left(exact: Exact) -> None:
     assert pruned.weight("y", 0) == (4, 5)
 
 
-@pytest.mark.parametrize(
-    "length", [7, 8]
-)  # as many positions as channels: a bias along the wrong axis would fit
-def test_constants_move_into_the_bias_of_a_matmul_with_the_weight_on_the_left(
-    exact: Exact, length: int
-) -> None:
+@pytest.mark.parametrize("length", [7, 8])  # as many positions as channels: a bias along the wrong axis would fit
+def test_constants_move_into_the_bias_of_a_matmul_with_the_weight_on_the_left(exact: Exact, length: int) -> None:
     text = f"""g (float[N,3,{length}] x) => (float[N,8,{length}] y) {{
         a = MatMul(w1, x)
         b = Add(a, b1)
@@ -564,9 +558,7 @@ def test_counts_that_would_leave_the_blocked_layout_fill_a_block(
     assert exact(text, weights).weight("a")[0] == alive
 
 
-@pytest.mark.parametrize(
-    ("kernel", "channels", "expected"), [(1, 32, 32), (1, 24, 24), (1, 28, 20), (3, 32, 20)]
-)
+@pytest.mark.parametrize(("kernel", "channels", "expected"), [(1, 32, 32), (1, 24, 24), (1, 28, 20), (3, 32, 20)])
 def test_a_pool_behind_a_1x1_convolution_keeps_whole_blocks(
     exact: Exact, kernel: int, channels: int, expected: int
 ) -> None:
@@ -604,9 +596,7 @@ def test_same_weight_in_two_layers(exact: Exact) -> None:
         d = Relu(c)
         y = Conv(d, w3)
     }"""
-    pruned = exact(
-        text, {"w": weight(4, 4, 1, 1, dead=(2,)), "b": bias(4, _2=-1), "w3": weight(4, 4, 1, 1, seed=1)}
-    )
+    pruned = exact(text, {"w": weight(4, 4, 1, 1, dead=(2,)), "b": bias(4, _2=-1), "w3": weight(4, 4, 1, 1, seed=1)})
     # one weight of 4×4 is smaller than one of 3×4 and another of 3×3
     assert pruned.weight("a") == pruned.weight("c") == (4, 4, 1, 1)
     assert len([t for t in pruned.model.graph.initializer if len(t.dims) == 4]) == 2

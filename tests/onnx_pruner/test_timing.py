@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from onnx_shift.onnx_pruner.timing import ROUNDS, compare_latency
+from onnx_shift.portfolio.latency import ROUNDS, compare_latency
 
 
 class Machine:
@@ -60,9 +60,7 @@ def test_rounds_are_interleaved_and_their_order_turns() -> None:
 def test_a_noisy_attempt_is_repeated_and_the_calmest_is_returned() -> None:
     first_attempt = 2 + ROUNDS * 2
     machine = Machine(lambda call: 1 + (call // 2 % 2) if call < first_attempt else 1.0)
-    found = compare_latency(
-        {"d": machine.call("d", 1.0)}, "d", seconds=0.01, attempts=3, clock=lambda: machine.now
-    )
+    found = compare_latency({"d": machine.call("d", 1.0)}, "d", seconds=0.01, attempts=3, clock=lambda: machine.now)
     assert found.latency["d"].attempts == 2
     assert found.latency["d"].p50 == pytest.approx(1.0)
     assert not found.latency["d"].noisy
@@ -70,8 +68,6 @@ def test_a_noisy_attempt_is_repeated_and_the_calmest_is_returned() -> None:
 
 def test_noise_that_stays_is_marked() -> None:
     machine = Machine(lambda call: 1 + (call // 2 % 2))
-    found = compare_latency(
-        {"d": machine.call("d", 1.0)}, "d", seconds=0.01, attempts=2, clock=lambda: machine.now
-    )
+    found = compare_latency({"d": machine.call("d", 1.0)}, "d", seconds=0.01, attempts=2, clock=lambda: machine.now)
     assert found.latency["d"].noisy
     assert found.latency["d"].spread > 0.3

@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_shift.onnx_pruner import PruneError, prune, runtimes
-from onnx_shift.onnx_pruner.probes import find_domain
+from onnx_shift.onnx_pruner import PruneError, prune
+from onnx_shift.onnx_pruner.verification import engines
+from onnx_shift.onnx_pruner.verification.probes import find_domain
 from tests.onnx_pruner.conftest import Array, bias, build, ints, weight
 
 Exact = Callable[..., Any]
@@ -50,9 +51,7 @@ def test_a_norm_stays_behind_a_foreign_operator() -> None:
         "{ c = com.acme.Conv(x, w) y = BatchNormalization(c, g, o, m, v) }"
     )
     arrays = {"w": weight(6, 3, 1, 1), **NORM}
-    model.graph.initializer.extend(
-        onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()
-    )
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
     pruned = prune(model, verify=False).model
     assert [node.op_type for node in pruned.graph.node] == ["Conv", "BatchNormalization"]
 
@@ -178,9 +177,7 @@ def test_a_constant_between_two_steps_of_quantisation_stays(exact: Exact) -> Non
     ],
     ids=["output without a name", "slice without axes", "concat with nothing"],
 )
-def test_what_is_left_out_does_not_confuse(
-    exact: Exact, layer: str, left: int, extra: Mapping[str, Array]
-) -> None:
+def test_what_is_left_out_does_not_confuse(exact: Exact, layer: str, left: int, extra: Mapping[str, Array]) -> None:
     text = f"g (float[1,3,6,6] x) => (float[1,4,6,6] y) {{ c = Conv(x, w1) {layer} y = Conv(p, w2) }}"
     weights = {"w1": weight(8, 3, 1, 1, dead=(3,)), "w2": weight(4, left, 1, 1), **extra}
     model = build(text, weights, 17)
@@ -317,10 +314,10 @@ def test_a_free_size_is_found_before_attention_fills_the_memory() -> None:
     def run(feeds: Mapping[str, Array]) -> list[Array]:
         asked.append(feeds["x"].shape[-1])
         if asked[-1] != 16:
-            raise runtimes.CannotRunError("place")
+            raise engines.CannotRunError("place")
         return []
 
-    find_domain(run, runtimes.Source("attention", model, None), "onnxruntime", 0)
+    find_domain(run, engines.Source("attention", model, None), "onnxruntime", 0)
     assert max(asked) == 64  # 4,096 squared; 224 would take ten gigabytes
 
 

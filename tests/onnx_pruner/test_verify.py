@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from onnx_shift.cli import app
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.onnx_pruner import probes
-from onnx_shift.onnx_pruner.runtimes import RUNTIMES
-from onnx_shift.onnx_pruner.verify import Verification, VerificationError, compare
+from onnx_shift.onnx_pruner.verification import probes
+from onnx_shift.onnx_pruner.verification.compare import Verification, VerificationError, compare
+from onnx_shift.onnx_pruner.verification.engines import RUNTIMES
 
 CONV = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -106,9 +106,7 @@ def test_a_new_infinity_is_refused_whatever_the_tolerance() -> None:
 
 def test_what_the_runtimes_own_optimisation_changes_is_allowed_tenfold() -> None:
     """Conv and BatchNorm cancel to one part in a million: fusing them alone moves the output."""
-    text = CONV.replace(
-        "y = Relu (convolved)", "y = BatchNormalization <epsilon = 0.0> (convolved, s, t, m, v)"
-    )
+    text = CONV.replace("y = Relu (convolved)", "y = BatchNormalization <epsilon = 0.0> (convolved, s, t, m, v)")
 
     def cancelling(change: float) -> onnx.ModelProto:
         model = conv_model(change, text)
@@ -251,9 +249,7 @@ def test_a_model_that_the_runtime_cannot_run_is_refused_with_its_reason() -> Non
         compare(unknown, unknown)
     body = "s = Constant <value = int64[1] {5}> () y = Reshape (x, s)"
     never = parsed("(float[N,2] x) => (float[5] y)", body)
-    with pytest.raises(
-        VerificationError, match=r"onnxruntime runs it on none of the inputs tried: .*Reshape"
-    ):
+    with pytest.raises(VerificationError, match=r"onnxruntime runs it on none of the inputs tried: .*Reshape"):
         compare(never, never)
 
 

@@ -167,9 +167,7 @@ def test_no_command_writes_over_what_it_reads(arguments: list[str], bad_folder: 
     model = (bad_folder / "model.onnx").read_bytes()
     for name in ("a.onnx", "b.onnx", "profile.json", "replay.json"):
         (tmp_path / name).write_bytes(model)
-    message = refusal(
-        *[a.replace("FOLDER", str(tmp_path)) if "/" in a else names.get(a, a) for a in arguments]
-    )
+    message = refusal(*[a.replace("FOLDER", str(tmp_path)) if "/" in a else names.get(a, a) for a in arguments])
     assert message.endswith(": the same command reads or writes this file already; name another")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
         ("a.onnx", "b.onnx", "profile.json", "replay.json"), model
@@ -199,9 +197,7 @@ def test_no_command_writes_over_what_it_reads(arguments: list[str], bad_folder: 
         (["pack", "MODEL", "-o", "FOLDER/x.zip", "--metric", "size"], "--metric size: nothing was measured"),
     ],
 )
-def test_where_to_write_is_checked_before_any_work(
-    arguments: list[str], message: str, bad_folder: Path
-) -> None:
+def test_where_to_write_is_checked_before_any_work(arguments: list[str], message: str, bad_folder: Path) -> None:
     before = sorted(bad_folder.rglob("*"))
     places = {"MODEL": str(bad_folder / "model.onnx"), "FOLDER": str(bad_folder)}
 
@@ -240,9 +236,7 @@ def test_a_terminal_that_lacks_a_character_is_shown_another(bad_folder: Path) ->
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize(
-    "arguments", [["--version"], ["inspect", "model.onnx"], ["inspect", "--json", "model.onnx"]]
-)
+@pytest.mark.parametrize("arguments", [["--version"], ["inspect", "model.onnx"], ["inspect", "--json", "model.onnx"]])
 def test_a_full_disk_behind_stdout_is_told_in_one_line(arguments: list[str], bad_folder: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

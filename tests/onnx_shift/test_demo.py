@@ -13,8 +13,8 @@ from rich.console import Console
 
 from onnx_shift.demo import demo_lines
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.picture import write_demo_picture
-from onnx_shift.tables import demo_table, show_bytes, show_count
+from onnx_shift.views.picture import write_demo_picture
+from onnx_shift.views.tables import demo_table, show_bytes, show_count
 
 
 def _entry(ratio: float, accuracy: float, latency: float, size: int) -> dict[str, Any]:
@@ -123,7 +123,5 @@ def test_whole_path_on_real_digits(tmp_path: Path) -> None:
     assert len(packed) == 4 - len(found["dropped"])
     for path in packed:
         onnx.checker.check_model(path)
-    assert {"report.html", "demo.png", "profile.json", "replay.json"} <= {
-        path.name for path in folder.iterdir()
-    }
+    assert {"report.html", "demo.png", "profile.json", "replay.json"} <= {path.name for path in folder.iterdir()}
     assert "level-03" in done.stdout

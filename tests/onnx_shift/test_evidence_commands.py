@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from onnx_shift.cli import app
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.evaluation import evaluation
-from onnx_shift.tables import profile_notes, profile_tables
+from onnx_shift.portfolio.evaluation import evaluation
+from onnx_shift.views.tables import profile_notes, profile_tables
 
 
 def shift(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -112,9 +112,7 @@ def test_inspect_shows_weights_that_are_stored_in_integers(tmp_path: Path) -> No
     assert found["parameters"] == 73
 
 
-def test_a_narrow_terminal_breaks_lines_and_cuts_no_figure(
-    models: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_narrow_terminal_breaks_lines_and_cuts_no_figure(models: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     wide = shift("inspect", models[0]).stdout
     monkeypatch.setenv("COLUMNS", "30")
     assert shift("inspect", models[0]).stdout == wide
@@ -125,9 +123,7 @@ def test_report_of_a_folder(models: list[Path], tmp_path: Path) -> None:
     assert shift("profile", *models, "--seconds", "0.01", "-o", tmp_path / "profile.json").returncode == 0
     done = shift("report", tmp_path, "-o", tmp_path / "report.html")
     assert done.stdout == f"wrote {tmp_path / 'report.html'}\n"
-    assert (
-        ">Variants<" in (tmp_path / "report.html").read_text()
-    )  # nothing was chosen: accuracy was not measured
+    assert ">Variants<" in (tmp_path / "report.html").read_text()  # nothing was chosen: accuracy was not measured
 
 
 @pytest.mark.parametrize(
@@ -144,9 +140,7 @@ def test_report_of_a_folder(models: list[Path], tmp_path: Path) -> None:
         (["report", "none.zip"], "none.zip"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line(
-    models: list[Path], arguments: list[str], message: str
-) -> None:
+def test_what_cannot_be_done_is_told_in_one_line(models: list[Path], arguments: list[str], message: str) -> None:
     done = shift(*[str(models[1]) if argument == "MODEL" else argument for argument in arguments])
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -275,17 +269,13 @@ def test_the_only_split_is_all_test_images_unless_train_had_it(models: list[Path
     test = _images(tmp_path / "photos" / "test.parquet", [0, 1] * 10)
     other = _images(tmp_path / "photos" / "other.parquet", [0, 1] * 10)
     counts = {
-        (data.stem, model.stem): len(_labels(data, model)[0])
-        for data in (test, other)
-        for model in (plain, trained)
+        (data.stem, model.stem): len(_labels(data, model)[0]) for data in (test, other) for model in (plain, trained)
     }
     assert counts == {
         ("test", "small"): 20, ("other", "small"): 20, ("test", "trained"): 20, ("other", "trained"): 4,
     }  # fmt: skip
     assert evaluation(str(test), [plain]).note == f"{test} has one split: all 20 images are test images"
-    assert "accuracy is that of the 4 images which train holds out" in (
-        evaluation(str(other), [trained]).note or ""
-    )
+    assert "accuracy is that of the 4 images which train holds out" in (evaluation(str(other), [trained]).note or "")
 
 
 def test_classes_are_found_by_name_and_images_normalised_for_each_model(tmp_path: Path) -> None:
@@ -354,25 +344,17 @@ def test_notes_say_what_signs_mean_and_why_no_switch_was_timed() -> None:
     notes = "\n".join(profile_notes(_profile(switch_ms=1.23)))
     assert "~: rounds lay far apart even when repeated: level-00[v2], level-01[v2]" in notes
     assert "switch" not in notes
-    assert "switch: not measured, as their inputs or outputs differ" in profile_notes(
-        _profile(switch_ms=None)
-    )
+    assert "switch: not measured, as their inputs or outputs differ" in profile_notes(_profile(switch_ms=None))
     single = profile_notes(_profile(switch_ms=None, variants=1))
     assert "switch: not measured, as a single model has none to switch from" in single
 
 
-def test_pack_tells_the_search_efficiency_and_the_profile_at_fault(
-    models: list[Path], tmp_path: Path
-) -> None:
+def test_pack_tells_the_search_efficiency_and_the_profile_at_fault(models: list[Path], tmp_path: Path) -> None:
     profile, portfolio = tmp_path / "profile.json", tmp_path / "p.zip"
     entry = {"latency_ms": {"1": {"p50": 1.0}}, "file_bytes": 1000, "accuracy": 0.9, "ratio": 1}
     profile.write_text(json.dumps({"variants": {"dense": entry, "small": entry | {"accuracy": 0.5}}}))
-    done = CliRunner().invoke(
-        app, ["pack", *map(str, models), "-o", str(portfolio), "--profile", str(profile)]
-    )
-    assert (
-        "search efficiency 50%: 1 of 2 variants are Pareto-optimal in accuracy, latency, size" in done.output
-    )
+    done = CliRunner().invoke(app, ["pack", *map(str, models), "-o", str(portfolio), "--profile", str(profile)])
+    assert "search efficiency 50%: 1 of 2 variants are Pareto-optimal in accuracy, latency, size" in done.output
     options = ["--profile", str(profile), "--metric", "size", "--json"]
     done = CliRunner().invoke(app, ["pack", str(models[0]), "-o", str(portfolio), *options])
     found = json.loads(done.stdout)

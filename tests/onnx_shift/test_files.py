@@ -45,9 +45,7 @@ def test_written_file_has_ordinary_permissions(tmp_path: Path) -> None:
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     target = tmp_path / "nowhere" / "a.bin"
-    with pytest.raises(
-        OnnxShiftError, match=r"nowhere/a\.bin: cannot be written \(No such file or directory\)"
-    ):
+    with pytest.raises(OnnxShiftError, match=r"nowhere/a\.bin: cannot be written \(No such file or directory\)"):
         write_bytes(target, b"")
 
 
@@ -77,9 +75,7 @@ def test_an_output_that_is_an_input_is_refused_whatever_it_is_called(tmp_path: P
 def test_an_output_that_cannot_be_is_refused_beforehand(tmp_path: Path) -> None:
     with pytest.raises(OnnxShiftError, match=f"{tmp_path}: is a folder, not a file to write"):
         check_output(tmp_path)
-    with pytest.raises(
-        OnnxShiftError, match=r"none/a\.json: cannot be written \(there is no folder .*none\)"
-    ):
+    with pytest.raises(OnnxShiftError, match=r"none/a\.json: cannot be written \(there is no folder .*none\)"):
         check_output(tmp_path / "none" / "a.json")
 
 
@@ -88,17 +84,13 @@ def test_a_folder_is_checked_without_being_made(tmp_path: Path) -> None:
     check_folder(tmp_path / "new" / "deep", ["replay.json"])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     for folder in (tmp_path / "file", tmp_path / "file" / "deep"):
-        with pytest.raises(
-            OnnxShiftError, match=rf"{folder}: cannot be made \({tmp_path}/file is no folder\)"
-        ):
+        with pytest.raises(OnnxShiftError, match=rf"{folder}: cannot be made \({tmp_path}/file is no folder\)"):
             make_folder(folder)
     with pytest.raises(OnnxShiftError, match="file: the same command reads or writes this file already"):
         check_folder(tmp_path, ["other", "file"], tmp_path / "file")
 
 
-def test_modules_of_the_working_folder_are_found_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_modules_of_the_working_folder_are_found_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["elsewhere"])
     monkeypatch.chdir(tmp_path)
     search_working_folder()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("exporter", "models", "onnx_pruner", "runtime")
+PARTS = ("exporter", "models", "onnx_pruner", "portfolio", "runtime")
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_every_module_below_one_name(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {f"onnx_shift/{file.name}" for file in (ROOT / "onnx_shift").glob("*.py")}
-    expected |= {f"onnx_shift/{part}/{file.name}" for part in PARTS for file in (ROOT / part).glob("*.py")}
+    expected = {str(file.relative_to(ROOT)) for file in (ROOT / "onnx_shift").rglob("*.py")}
+    expected |= {f"onnx_shift/{file.relative_to(ROOT)}" for part in PARTS for file in (ROOT / part).rglob("*.py")}
     assert expected <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"onnx_shift"}
 
@@ -37,9 +37,7 @@ def test_wheel_holds_every_module_below_one_name(wheel: Path) -> None:
 def test_wheel_needs_no_torch_without_the_train_extra(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     metadata = archive.read(next(n for n in archive.namelist() if n.endswith("METADATA"))).decode()
-    required = [
-        line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line
-    ]
+    required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert {line.split()[1].split(">")[0] for line in required} == {
         "numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "typer", "rich", "deflate",
     }  # fmt: skip

@@ -14,10 +14,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from onnx_shift.charts import Axis, cost_axis, linear_axis
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.page import render_page
-from onnx_shift.report import Evidence, Layer, Pruning, gather_evidence
+from onnx_shift.report.charts import Axis, cost_axis, linear_axis
+from onnx_shift.report.evidence import Evidence, Layer, Pruning, gather_evidence
+from onnx_shift.report.page import render_page
 from onnx_shift.runtime.archive import new_member
 from onnx_shift.runtime.portfolio import MODEL, Content, Variant, write_portfolio
 
@@ -227,8 +227,7 @@ def test_words_of_a_point_name_its_figures_and_why_it_was_left_out() -> None:
     page = render_page(EVIDENCE)
     assert 'aria-label="half: 93.00% accurate, 900 kB, 6 ms at batch 1, 24 ms at batch 16"' in page
     assert (
-        "worse: 90.00% accurate, 950 kB, ~7 ms at batch 1, 28 ms at batch 16\nleft out: half is nowhere worse"
-        in page
+        "worse: 90.00% accurate, 950 kB, ~7 ms at batch 1, 28 ms at batch 16\nleft out: half is nowhere worse" in page
     )
 
 
@@ -339,10 +338,7 @@ def test_accuracy_that_was_not_measured_is_named_among_what_is_not_shown(tmp_pat
     _write(tmp_path / "profile.json", {**PROFILE, "variants": _with_accuracy(None)})
     page = render_page(gather_evidence(tmp_path))
     assert "None was chosen: dense: the profile holds no accuracy" in page
-    assert (
-        "accuracy against latency and size: no accuracy of any variant; onnx-shift profile with --data"
-        in page
-    )
+    assert "accuracy against latency and size: no accuracy of any variant; onnx-shift profile with --data" in page
 
 
 def _broken_replay() -> dict[str, Any]:
@@ -368,9 +364,7 @@ def _broken_replay() -> dict[str, Any]:
         ("r.json", {"parameters_after_align_1": 1}, "no report of onnx-shift prune: source is missing"),
     ],
 )
-def test_file_that_is_not_what_it_should_be_is_refused(
-    tmp_path: Path, name: str, content: Any, message: str
-) -> None:
+def test_file_that_is_not_what_it_should_be_is_refused(tmp_path: Path, name: str, content: Any, message: str) -> None:
     path = _write(tmp_path / name, content)
     with pytest.raises(OnnxShiftError, match=f"^{re.escape(str(path))}: .*{message}"):
         gather_evidence(tmp_path)
@@ -398,9 +392,7 @@ def test_a_folder_of_a_training_shows_its_levels(tmp_path: Path) -> None:
     assert page.count('class="moment"') == 3
     assert found.origin == ["Read from levels.csv."]
     (tmp_path / "levels.csv").write_text(header + "0,0,0.5,800,800,0.91,level-00.onnx\n")
-    with pytest.raises(
-        OnnxShiftError, match=r"levels\.csv: no list of levels, as train writes it .a ratio below 1"
-    ):
+    with pytest.raises(OnnxShiftError, match=r"levels\.csv: no list of levels, as train writes it .a ratio below 1"):
         gather_evidence(tmp_path)
     (tmp_path / "levels.csv").write_text("level,ratio\n0,1\n")
     with pytest.raises(OnnxShiftError, match=r"levels\.csv: no list of levels, as train writes it .'kept'"):
@@ -446,9 +438,7 @@ def test_portfolio_without_figures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OnnxShiftError, match=r"p\.zip: was packed without --profile"):
         gather_evidence(path)
     path = _portfolio(tmp_path / "p.zip", {"tiny": {"latency_ms": 1}})
-    with pytest.raises(
-        OnnxShiftError, match=r"p\.zip: no portfolio with figures: variants.tiny.latency_ms is 1"
-    ):
+    with pytest.raises(OnnxShiftError, match=r"p\.zip: no portfolio with figures: variants.tiny.latency_ms is 1"):
         gather_evidence(path)
 
 
@@ -568,12 +558,8 @@ def test_main_table_fits_a_desktop_and_what_scrolls_on_a_phone_says_so(page: Any
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_names_of_variants_are_whole_in_the_chart_of_switches(
-    browser: Any, tmp_path: Path, width: int
-) -> None:
-    text = (
-        json.dumps(REPLAY).replace('"half"', '"MobileNetV2-ratio-08"').replace('"tiny"', '"level-03.pruned"')
-    )
+def test_names_of_variants_are_whole_in_the_chart_of_switches(browser: Any, tmp_path: Path, width: int) -> None:
+    text = json.dumps(REPLAY).replace('"half"', '"MobileNetV2-ratio-08"').replace('"tiny"', '"level-03.pruned"')
     path = tmp_path / "report.html"
     path.write_text(render_page(Evidence("names", replay=json.loads(text))))
     screen = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": True}

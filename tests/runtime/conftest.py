@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_shift.onnx_pruner.packing import pack
+from onnx_shift.portfolio.pack import pack
 from onnx_shift.runtime import ModelSwitcher, Portfolio
 
 WIDTHS = {"small": 16, "medium": 32, "large": 64}
@@ -84,28 +84,20 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def answers(
-    model_paths: dict[str, Path], options: ort.SessionOptions, images: np.ndarray
-) -> dict[str, np.ndarray]:
+def answers(model_paths: dict[str, Path], options: ort.SessionOptions, images: np.ndarray) -> dict[str, np.ndarray]:
     """What a plain session answers, by variant."""
     return {
-        name: ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(
-            None, {"input": images}
-        )[0]
+        name: ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"input": images})[0]
         for name, path in model_paths.items()
     }
 
 
 @pytest.fixture
-def make_switcher(
-    portfolio_path: Path, options: ort.SessionOptions, tmp_path: Path
-) -> Callable[..., ModelSwitcher]:
+def make_switcher(portfolio_path: Path, options: ort.SessionOptions, tmp_path: Path) -> Callable[..., ModelSwitcher]:
     """Open a switcher over the portfolio, with a cache of its own; closed when the test ends."""
     opened = []
 
-    def make(
-        source: object = portfolio_path, sess_options: object = options, **arguments: object
-    ) -> ModelSwitcher:
+    def make(source: object = portfolio_path, sess_options: object = options, **arguments: object) -> ModelSwitcher:
         arguments = {"providers": ["CPUExecutionProvider"], "cache": tmp_path / "cache", **arguments}
         opened.append(ModelSwitcher(source, sess_options, **arguments))
         return opened[-1]

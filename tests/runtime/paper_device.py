@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from onnx_shift.runtime.policy import Load, Policy, place_of
+from onnx_shift.runtime.load import Load, Policy
+from onnx_shift.runtime.policy import place_of
 from onnx_shift.runtime.portfolio import Variant
 from onnx_shift.runtime.queueing import Floats, Run, finish_times
 

@@ -35,9 +35,7 @@ def test_what_is_stored_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("saved, method", [(0.101, DEFLATED), (0.099, STORED)])
-def test_deflated_only_where_it_saves_a_tenth(
-    saved: float, method: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deflated_only_where_it_saves_a_tenth(saved: float, method: int, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 10_000
     monkeypatch.setattr("onnx_shift.runtime.archive.deflate", lambda raw: bytes(round(size * (1 - saved))))
     assert new_member("x", bytes(size)).method == method
@@ -87,9 +85,7 @@ def test_a_declared_size_beyond_what_deflate_can_hold_is_refused() -> None:
     bomb = Member("bomb", DEFLATED, 0, 1 << 31, np.zeros(100, np.uint8))
     file = io.BytesIO()
     write_archive(file, [bomb])
-    with pytest.raises(
-        PortfolioError, match="bomb: declares 2147483648 bytes, more than 100 stored can hold"
-    ):
+    with pytest.raises(PortfolioError, match="bomb: declares 2147483648 bytes, more than 100 stored can hold"):
         read_archive(file.getvalue())
 
 
@@ -110,9 +106,7 @@ def test_a_wrong_crc_is_refused() -> None:
 
 @pytest.mark.parametrize("inflater", ["_inflate_package", "_inflate_zlib"])
 @pytest.mark.parametrize("content", [b"", b"a", bytes(100_000), NOISE])
-def test_every_inflater_gives_the_same(
-    inflater: str, content: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_inflater_gives_the_same(inflater: str, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = np.frombuffer(content, np.uint8)
     stream = deflate(raw)
     assert inflate(stream, raw.size).tobytes() == content

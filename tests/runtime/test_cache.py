@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from onnx_shift.onnx_pruner.packing import pack
+from onnx_shift.portfolio.pack import pack
 from onnx_shift.runtime import ModelSwitcher, Portfolio, RunError, cache, optimise
 from onnx_shift.runtime.cache import cache_key
 from onnx_shift.runtime.session import Providers
@@ -217,9 +217,7 @@ def test_only_a_classifier_beside_blocked_convolutions_is_left_unpacked(
     assert optimise._copies_a_classifier(nodes, tensors) is not packs
     if not packs:  # not worth it, or too much to pack at every run
         for size in (200_000, 400_000):
-            assert not optimise._copies_a_classifier(
-                nodes, [tensors[0], ExternalTensor("rest", 1, (size,), 0)]
-            )
+            assert not optimise._copies_a_classifier(nodes, [tensors[0], ExternalTensor("rest", 1, (size,), 0)])
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="blocked convolutions are x86's")
@@ -366,9 +364,7 @@ def test_a_process_killed_while_writing_leaves_a_whole_entry_or_none(tmp_path: P
     random = np.random.default_rng(0)
     whole = 0
     for _ in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITE_FOREVER, str(tmp_path)], stdout=subprocess.PIPE
-        )
+        process = subprocess.Popen([sys.executable, "-c", WRITE_FOREVER, str(tmp_path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(random.random() * 0.1)

@@ -49,9 +49,7 @@ def test_a_second_start_takes_the_optimised_graphs_of_the_first(
         model = make_switcher(providers=EXACT, cache=folder)
         record = model.switch("large")
         assert (record.prepare_ms < 0.5) is (cached and start == 1)
-        np.testing.assert_allclose(
-            model.run(None, {"input": images})[0], answers["large"], rtol=1e-4, atol=1e-4
-        )
+        np.testing.assert_allclose(model.run(None, {"input": images})[0], answers["large"], rtol=1e-4, atol=1e-4)
 
 
 def test_switching_beside_requests_gives_each_the_answer_of_one_variant(
@@ -107,6 +105,4 @@ def test_a_device_that_is_not_there_needs_a_named_fallback(make_switcher: Make) 
     absent = (CUDA, {"device_id": 99})
     with pytest.raises(ProviderError, match=r"CUDAExecutionProvider: .*does not start here"):
         make_switcher(providers=[absent])
-    assert make_switcher(providers=[absent, "CPUExecutionProvider"]).get_providers() == [
-        "CPUExecutionProvider"
-    ]
+    assert make_switcher(providers=[absent, "CPUExecutionProvider"]).get_providers() == ["CPUExecutionProvider"]

@@ -20,11 +20,7 @@ def damaged(raw: bytes, random: np.random.Generator) -> bytes:
     """Return `raw` with one of the damages that disks, networks and editors do, anywhere."""
     at, other = (int(value) for value in random.integers(0, len(raw), 2))
     if random.random() < 0.4:  # half of the bytes that matter most lie in headers, manifest and directory
-        at = (
-            len(raw) - 1 - int(random.integers(0, 1200))
-            if random.random() < 0.5
-            else int(random.integers(0, 3000))
-        )
+        at = len(raw) - 1 - int(random.integers(0, 1200)) if random.random() < 0.5 else int(random.integers(0, 3000))
     length = int(random.integers(1, 60))
     noise = random.integers(0, 256, length, np.uint8).tobytes()
     kind = random.integers(0, 7)

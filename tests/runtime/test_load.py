@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_shift.runtime.load import SHAPES, Trace, TraceError, builtin_trace, read_trace
+from onnx_shift.runtime.trace import SHAPES, Trace, TraceError, builtin_trace, read_trace
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -67,9 +67,7 @@ def test_more_requests_than_can_be_served_are_refused() -> None:
 
 
 def test_unknown_traces_and_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        TraceError, match="waves: no load trace; there are ramp, step, burst, day, or a CSV file"
-    ):
+    with pytest.raises(TraceError, match="waves: no load trace; there are ramp, step, burst, day, or a CSV file"):
         builtin_trace("waves", 10.0)
     for seconds in (0, float("inf")):
         with pytest.raises(TraceError, match=f"cannot last {seconds} seconds"):

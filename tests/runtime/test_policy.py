@@ -8,16 +8,15 @@ import pytest
 
 from onnx_shift.runtime.capacity import Capacities
 from onnx_shift.runtime.errors import SwitchError
-from onnx_shift.runtime.load import SHAPES, builtin_trace
+from onnx_shift.runtime.load import Load, Policy
 from onnx_shift.runtime.memory import free_memory_bytes
-from onnx_shift.runtime.policy import LatencyObjective, Load, MemoryBudget, Policy, QueriesPerSecond, Together
+from onnx_shift.runtime.policy import LatencyObjective, MemoryBudget, QueriesPerSecond, Together
 from onnx_shift.runtime.portfolio import Variant
 from onnx_shift.runtime.queueing import Run, clairvoyant
+from onnx_shift.runtime.trace import SHAPES, builtin_trace
 from tests.runtime.paper_device import always, simulate
 
-VARIANTS = tuple(
-    Variant(name, size, 0, "") for name, size in (("small", 100), ("medium", 200), ("large", 400))
-)
+VARIANTS = tuple(Variant(name, size, 0, "") for name, size in (("small", 100), ("medium", 200), ("large", 400)))
 
 
 def load(
@@ -65,9 +64,7 @@ def test_idleness_is_not_taken_for_overload(make: Callable[[], Policy]) -> None:
 def test_a_load_that_the_larger_could_not_carry_changes_nothing(make: Callable[[], Policy]) -> None:
     policy = make()
     settle(policy, 1, arrived=4)  # 80 of 100 per second; the large one promises 100 / sqrt(2)
-    assert {
-        policy.decide(load(1 + step * 0.05, arrived=4, completed=4, busy_s=0.04)) for step in range(40)
-    } == {None}
+    assert {policy.decide(load(1 + step * 0.05, arrived=4, completed=4, busy_s=0.04)) for step in range(40)} == {None}
 
 
 def test_nothing_goes_up_during_the_cool_down() -> None:
@@ -111,15 +108,12 @@ def test_what_took_long_for_waiting_does_not_count_as_slow() -> None:
 
 def test_the_objective_is_kept_by_the_most_accurate_not_the_largest() -> None:
     stated = [
-        Variant(*fields, 0, "", {"accuracy": a})
-        for fields, a in [(("s", 1), 0.8), (("m", 2), 0.9), (("l", 4), 0.9)]
+        Variant(*fields, 0, "", {"accuracy": a}) for fields, a in [(("s", 1), 0.8), (("m", 2), 0.9), (("l", 4), 0.9)]
     ]
     policy = LatencyObjective()
 
     def choices(active: int) -> set[str | None]:
-        looks = (
-            Load(0.05 * i, 0.05, 1, 1, 0, 0.01, (9.0,), stated[active], tuple(stated)) for i in range(1, 40)
-        )
+        looks = (Load(0.05 * i, 0.05, 1, 1, 0, 0.01, (9.0,), stated[active], tuple(stated)) for i in range(1, 40))
         return {policy.decide(look) for look in looks}
 
     assert "m" in choices(0) and "l" not in choices(0)
@@ -191,9 +185,7 @@ def test_a_policy_that_names_variants_is_heard_beside_another() -> None:
     objective = LatencyObjective(p95_ms=100)
     together = Together([objective, MemoryBudget(0, free_bytes=lambda: 10**9)])
     now = settle(together, 2, arrived=5)
-    answers = [
-        together.decide(load(now + 0.05 * step, arrived=40, waiting=40, active=2)) for step in range(4)
-    ]
+    answers = [together.decide(load(now + 0.05 * step, arrived=40, waiting=40, active=2)) for step in range(4)]
     assert "small" in answers
 
 
@@ -266,8 +258,7 @@ def test_the_objective_is_kept_and_the_accuracy_gained(device: str, trace: str) 
 def test_a_device_that_others_use_too_is_not_taken_for_slow_variants(trace: str, slow_s: float) -> None:
     """Every three seconds or so all takes twice as long for a while: no variant is given up for that."""
     variants = [
-        Variant(name, 1, 0, "", {"latency_ms": {"1": {"p50": latency}}})
-        for name, latency in (("s", 3), ("l", 5))
+        Variant(name, 1, 0, "", {"latency_ms": {"1": {"p50": latency}}}) for name, latency in (("s", 3), ("l", 5))
     ]
     times = np.cumsum(np.random.default_rng(7).exponential(3.0, 20))
 
@@ -277,9 +268,7 @@ def test_a_device_that_others_use_too_is_not_taken_for_slow_variants(trace: str,
     arrived_s = builtin_trace(trace, 30.0).arrivals(180, np.random.default_rng(0))
 
     def serve(policy: Policy) -> Run:
-        return simulate(
-            arrived_s, 30.0, variants, [0.003, 0.005], policy, switch_s=[0.02, 0.02], slowness=slowness
-        )
+        return simulate(arrived_s, 30.0, variants, [0.003, 0.005], policy, switch_s=[0.02, 0.02], slowness=slowness)
 
     run, smallest = serve(LatencyObjective()), serve(Says(variants[0]))
     assert run.within(100.0) >= 0.95 * smallest.within(100.0)
@@ -296,9 +285,7 @@ def test_what_a_device_takes_to_wake_is_not_taken_for_what_it_serves() -> None:
     gains = []
     for seed in range(8):
         arrived_s = builtin_trace("ramp", 15.0).arrivals(1 / service_s[-1], np.random.default_rng(seed))
-        run = simulate(
-            arrived_s, 15.0, variants, service_s, LatencyObjective(), switch_s=[0.02, 0.02], wake_s=0.002
-        )
+        run = simulate(arrived_s, 15.0, variants, service_s, LatencyObjective(), switch_s=[0.02, 0.02], wake_s=0.002)
         assert run.within(100.0) >= 0.95 * always(arrived_s, service_s[0], 0).within(100.0)
         best = clairvoyant(arrived_s, 1.0, service_s, accuracies, 100.0)
         gained, possible = (one.accuracy(accuracies) - accuracies[0] for one in (run, best))

@@ -50,9 +50,7 @@ def test_deflated_bytes_are_what_is_held(portfolio: Portfolio, portfolio_path: P
     with zipfile.ZipFile(portfolio_path) as plain:
         sizes = {entry.filename: entry.compress_size for entry in plain.infolist()}
     for variant in portfolio:
-        assert variant.deflated_bytes == sum(
-            size for name, size in sizes.items() if name.startswith(variant.name)
-        )
+        assert variant.deflated_bytes == sum(size for name, size in sizes.items() if name.startswith(variant.name))
     assert portfolio.stored_bytes == sum(size for name, size in sizes.items() if name != MANIFEST)
 
 
@@ -88,9 +86,7 @@ def swap_small_and_large(manifest: Any, members: dict[str, Member]) -> None:
         for name, value in swapped.items():
             first, _, rest = name.partition("/")
             first = {"small": "large", "large": "small"}.get(first, first)
-            table[f"{first}/{rest}"] = (
-                value if isinstance(value, dict) else value._replace(name=f"{first}/{rest}")
-            )
+            table[f"{first}/{rest}"] = value if isinstance(value, dict) else value._replace(name=f"{first}/{rest}")
 
 
 def test_content_let_go_is_read_again(portfolio_path: Path, tmp_path: Path) -> None:
@@ -103,9 +99,7 @@ def test_content_let_go_is_read_again(portfolio_path: Path, tmp_path: Path) -> N
     again = portfolio.content("large")
     assert again is not content and again.model.sha256() == content.model.sha256()
     copy.write_bytes(rewritten(copy, swap_small_and_large))
-    with pytest.raises(
-        PortfolioError, match=r"copy\.zip: changed since it was opened: large is another model now"
-    ):
+    with pytest.raises(PortfolioError, match=r"copy\.zip: changed since it was opened: large is another model now"):
         portfolio.content("large")
     copy.write_bytes(b"")
     with pytest.raises(PortfolioError, match=r"copy\.zip: no archive: too short"):
@@ -180,25 +174,19 @@ def test_another_zip_is_no_portfolio(tmp_path: Path) -> None:
     path = tmp_path / "other.zip"
     with path.open("wb") as file:
         write_archive(file, [new_member("x", b"x")])
-    with pytest.raises(
-        PortfolioError, match=r"other\.zip: it holds no manifest\.json, so it is no portfolio"
-    ):
+    with pytest.raises(PortfolioError, match=r"other\.zip: it holds no manifest\.json, so it is no portfolio"):
         Portfolio.open(path)
 
 
 def test_a_manifest_that_would_fill_the_memory_is_refused() -> None:
     file = io.BytesIO()
     write_archive(file, [new_member(MANIFEST, bytes(17 << 20))])
-    with pytest.raises(
-        PortfolioError, match=r"manifest\.json: declares 17825792 bytes, which no manifest has"
-    ):
+    with pytest.raises(PortfolioError, match=r"manifest\.json: declares 17825792 bytes, which no manifest has"):
         Portfolio.open(file.getvalue())
 
 
 def test_limits_and_missing_files_are_named(portfolio_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        PortfolioError, match=r"portfolio\.zip: small: \d+ bytes inflated, above the limit of 1000"
-    ):
+    with pytest.raises(PortfolioError, match=r"portfolio\.zip: small: \d+ bytes inflated, above the limit of 1000"):
         Portfolio.open(portfolio_path, limit_bytes=1000)
     with pytest.raises(PortfolioError, match=r"absent\.zip: cannot be read \(No such file"):
         Portfolio.open(tmp_path / "absent.zip")

@@ -11,11 +11,11 @@ import pytest
 
 from onnx_shift.runtime import ModelSwitcher, Portfolio, SwitchError
 from onnx_shift.runtime.controller import Controller
-from onnx_shift.runtime.load import Trace, TraceError
+from onnx_shift.runtime.load import Load
 from onnx_shift.runtime.meter import Meter
-from onnx_shift.runtime.policy import Load
 from onnx_shift.runtime.portfolio import Variant
 from onnx_shift.runtime.replay import Moment, Timeline, replay
+from onnx_shift.runtime.trace import Trace, TraceError
 
 Make = Callable[..., ModelSwitcher]
 
@@ -108,9 +108,7 @@ def test_a_policy_s_failed_switch_is_logged_and_not_the_end(
     model = make_switcher(policy=Wrong())
     assert Wrong.asked.wait(30)
     said = "the policy's switch failed, the variant before still serves: no variant 'nonesuch'"
-    assert (
-        caplog.text.count(said) == 2
-    )  # the same again and again is told once, and once more after a success
+    assert caplog.text.count(said) == 2  # the same again and again is told once, and once more after a success
     assert model.run(None, {"input": images})[0].shape == (2, 5)
 
 
@@ -133,9 +131,7 @@ class Fails:
 def test_what_is_no_policy_is_refused(make_switcher: Make) -> None:
     with pytest.raises(SwitchError, match=r"^policy Fails: is a class; give one of its objects, Fails\(…\)$"):
         make_switcher(policy=Fails)
-    with pytest.raises(
-        SwitchError, match=r"^waiting=3: give a function that returns how many requests wait$"
-    ):
+    with pytest.raises(SwitchError, match=r"^waiting=3: give a function that returns how many requests wait$"):
         make_switcher(policy=Fails(), waiting=3)
     for policy, said in ((json, "None"), (type("Hasty", (), {"interval_s": 0, "decide": len})(), "0")):
         with pytest.raises(SwitchError, match=f"a policy has interval_s, .* here interval_s is {said}$"):
@@ -182,9 +178,7 @@ def test_policies_hear_of_requests_alone(make_switcher: Make, images: np.ndarray
     assert sum(load.completed for load in policy.seen) + model._meter.read()[1] == 5
 
 
-def test_a_policy_that_fails_is_logged_and_asked_again(
-    make_switcher: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_policy_that_fails_is_logged_and_asked_again(make_switcher: Make, caplog: pytest.LogCaptureFixture) -> None:
     policy = Fails()
     make_switcher(policy=policy)
     assert policy.again.wait(30)
@@ -227,9 +221,7 @@ def test_a_replay_whose_requests_cannot_be_asked_ends(
 
 
 @pytest.fixture(scope="module")
-def timeline(
-    portfolio_path: Path, options: ort.SessionOptions, tmp_path_factory: pytest.TempPathFactory
-) -> Timeline:
+def timeline(portfolio_path: Path, options: ort.SessionOptions, tmp_path_factory: pytest.TempPathFactory) -> Timeline:
     moments: list[Moment] = []
     found = replay(
         Portfolio.open(portfolio_path),

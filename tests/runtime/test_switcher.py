@@ -26,7 +26,7 @@ from onnx_shift.runtime import (
     session,
     switcher,
 )
-from onnx_shift.runtime.policy import Load
+from onnx_shift.runtime.load import Load
 from onnx_shift.runtime.portfolio import Content, Signature
 
 Make = Callable[..., ModelSwitcher]
@@ -171,9 +171,7 @@ def test_unknown_variants_and_providers_are_named(make_switcher: Make, portfolio
         make_switcher(providers=["CPUExecutionProvider", "CUDAExecutionProvider"], provider_options=[{}])
     with pytest.raises(ProviderError, match=r"give a list of names, such as \['CPUExecutionProvider'\]"):
         make_switcher(providers="CPUExecutionProvider")
-    with pytest.raises(
-        ProviderError, match=r"provider 3 with options \{\}: give a name, or a pair of name and"
-    ):
+    with pytest.raises(ProviderError, match=r"provider 3 with options \{\}: give a name, or a pair of name and"):
         make_switcher(providers=[3])
 
 
@@ -237,9 +235,7 @@ def test_where_even_going_back_fails_callers_are_told_and_a_later_switch_heals(
     np.testing.assert_array_equal(answer(model, images), answers["medium"])
 
 
-def test_requests_from_many_threads_while_switching(
-    make_switcher: Make, answers: Answers, images: np.ndarray
-) -> None:
+def test_requests_from_many_threads_while_switching(make_switcher: Make, answers: Answers, images: np.ndarray) -> None:
     model = make_switcher()
     stop = threading.Event()
     inputs = [images + np.float32(index) for index in range(4)]
@@ -515,9 +511,7 @@ def test_an_unclosed_switcher_does_not_abort_the_interpreter(portfolio_path: Pat
         subprocess.run([sys.executable, "-c", LEFT_OPEN, str(portfolio_path)], check=True, timeout=120)
 
 
-def test_session_options_reach_every_session_and_stay_as_they_were(
-    portfolio_path: Path, tmp_path: Path
-) -> None:
+def test_session_options_reach_every_session_and_stay_as_they_were(portfolio_path: Path, tmp_path: Path) -> None:
     given = ort.SessionOptions()
     given.intra_op_num_threads = 1
     given.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -530,9 +524,7 @@ def test_session_options_reach_every_session_and_stay_as_they_were(
     assert given.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 
 
-def test_session_options_may_be_made_by_a_function(
-    make_switcher: Make, answers: Answers, images: np.ndarray
-) -> None:
+def test_session_options_may_be_made_by_a_function(make_switcher: Make, answers: Answers, images: np.ndarray) -> None:
     made = []
 
     def make() -> ort.SessionOptions:
@@ -555,9 +547,7 @@ def test_without_optimisation_no_graph_is_optimised(
     assert not (tmp_path / "unused").exists()
 
 
-def test_a_portfolio_opens_by_path_or_bytes_too(
-    make_switcher: Make, portfolio_path: Path, images: np.ndarray
-) -> None:
+def test_a_portfolio_opens_by_path_or_bytes_too(make_switcher: Make, portfolio_path: Path, images: np.ndarray) -> None:
     for source in (str(portfolio_path), portfolio_path.read_bytes(), Portfolio.open(portfolio_path)):
         assert answer(make_switcher(source), images).shape == (2, 5)
 

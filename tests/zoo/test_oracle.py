@@ -6,9 +6,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shift.onnx_pruner import prune
-from tests.zoo import zeros
-from tests.zoo.judge import judge
-from tests.zoo.oracle import Layer, constant_output, fewest_parameters
+from zoo import zeros
+from zoo.judge import judge
+from zoo.oracle import Layer, constant_output, fewest_parameters
 
 
 def random_chain(seed: int) -> list[Layer]:
@@ -18,15 +18,11 @@ def random_chain(seed: int) -> list[Layer]:
     chain, width = [], 3
     for _ in range(rng.integers(2, 7)):
         outputs, size = int(rng.integers(2, 20)), int(rng.choice([1, 3]))
-        weight = rng.standard_normal((outputs, width, size, size)) * (
-            rng.random((outputs, width, 1, 1)) < density
-        )
+        weight = rng.standard_normal((outputs, width, size, size)) * (rng.random((outputs, width, 1, 1)) < density)
         weight[rng.random(outputs) < 0.3] = 0
         bias = rng.standard_normal(outputs) * (rng.random(outputs) < 0.8)
         padded = size == 3 and bool(rng.random() < 0.5)
-        chain.append(
-            Layer(weight.astype(np.float32), bias.astype(np.float32), padded, bool(rng.random() < 0.7))
-        )
+        chain.append(Layer(weight.astype(np.float32), bias.astype(np.float32), padded, bool(rng.random() < 0.7)))
         width = outputs
     weight = rng.standard_normal((5, width, 1, 1)) * (rng.random((5, width, 1, 1)) < max(density, 0.5))
     chain.append(Layer(weight.astype(np.float32), rng.standard_normal(5).astype(np.float32), False, False))
@@ -43,9 +39,7 @@ def as_model(chain: list[Layer]) -> onnx.ModelProto:
         ]
         size = layer.weight.shape[-1]
         pads = [size // 2 if layer.padded else 0] * 4
-        nodes.append(
-            helper.make_node("Conv", [name, f"w{k}", f"b{k}"], [f"c{k}"], kernel_shape=[size] * 2, pads=pads)
-        )
+        nodes.append(helper.make_node("Conv", [name, f"w{k}", f"b{k}"], [f"c{k}"], kernel_shape=[size] * 2, pads=pads))
         name = f"c{k}"
         if layer.relu:
             nodes.append(helper.make_node("Relu", [name], [f"r{k}"]))

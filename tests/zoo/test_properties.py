@@ -12,10 +12,10 @@ from onnx.reference import ReferenceEvaluator
 
 from onnx_shift.onnx_pruner import prune
 from onnx_shift.onnx_pruner.rules import RULES
-from tests.zoo import zeros
-from tests.zoo.judge import CANNOT_RUN, feeds, judge, open_model
-from tests.zoo.operators import COMMON, GENERATORS, OPSETS
-from tests.zoo.random_graphs import Growing
+from zoo import zeros
+from zoo.judge import CANNOT_RUN, feeds, judge, open_model
+from zoo.operators import COMMON, GENERATORS, OPSETS
+from zoo.random_graphs import Growing
 
 FREE_SIZE = 16
 
@@ -87,9 +87,7 @@ def test_half_precision_is_exact(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (ml_dtypes.bfloat16, 0.1)])
-def test_types_that_onnxruntime_lacks_are_exact_in_the_reference(
-    dtype: type, tolerance: float, seed: int
-) -> None:
+def test_types_that_onnxruntime_lacks_are_exact_in_the_reference(dtype: type, tolerance: float, seed: int) -> None:
     """A residual stream, a branch and a classifier; onnxruntime convolves neither float64 nor bfloat16."""
     growing = Growing(seed, 17, dtype)
     first = growing.convolved(growing.input)
@@ -98,9 +96,7 @@ def test_types_that_onnxruntime_lacks_are_exact_in_the_reference(
     weight = growing.floats(growing.sparse((branch.shape[1], x.shape[1], *[1] * (x.rank - 2))))
     other = growing.add("Conv", [x, weight], branch.shape)
     stream = growing.add("Add", [branch, other], branch.shape)
-    y = growing.convolved(
-        growing.add("Concat", [stream, x], (1, branch.shape[1] + x.shape[1], *x.shape[2:]), axis=1)
-    )
+    y = growing.convolved(growing.add("Concat", [stream, x], (1, branch.shape[1] + x.shape[1], *x.shape[2:]), axis=1))
     flat = growing.add("Flatten", [growing.add("GlobalAveragePool", [y], y.shape)], (1, y.shape[1]), axis=1)
     growing.add("Gemm", [flat, growing.floats(growing.sparse((y.shape[1], 3), 1, 0))], (1, 3))
     model = growing.finish()
@@ -119,9 +115,7 @@ def parameters_of_any_type(model: onnx.ModelProto) -> int:
 
 
 graphs = {
-    "operators": st.lists(
-        st.sampled_from(sorted({*GENERATORS})) | st.sampled_from(COMMON), min_size=1, max_size=12
-    ),
+    "operators": st.lists(st.sampled_from(sorted({*GENERATORS})) | st.sampled_from(COMMON), min_size=1, max_size=12),
     "seed": st.integers(0, 10_000),
     "opset": st.sampled_from(OPSETS),
     "align": st.sampled_from([1, 4]),

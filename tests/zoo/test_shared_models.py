@@ -7,8 +7,8 @@ import pytest
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner import prune
-from tests.zoo import zeros
-from tests.zoo.judge import judge
+from zoo import zeros
+from zoo.judge import judge
 
 FOLDER = Path(__file__).parents[3] / "shared" / "models"
 #: Seconds per run at their input sizes.

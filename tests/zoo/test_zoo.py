@@ -8,12 +8,12 @@ import onnx
 import pytest
 
 from onnx_shift.onnx_pruner import prune
-from tests.zoo import handbuilt, zeros
-from tests.zoo.judge import judge
+from zoo import handbuilt, zeros
+from zoo.judge import judge
 
 torch = pytest.importorskip("torch", reason="the zoo's families are written in torch")
 
-from tests.zoo import classifiers, export, tasks  # noqa: E402
+from zoo import classifiers, export, tasks  # noqa: E402
 
 TORCH = {**classifiers.FAMILIES, **tasks.FAMILIES}
 NAMES = sorted({*TORCH, *handbuilt.NETWORKS})

@@ -1,0 +1,303 @@
+"""Reading a model into a graph that the pruner can edit, and writing it back.
+
+Graphs go through onnx-graphsurgeon; the weights stay where they are in the source model until something
+changes them, so that a 100 MB model costs one copy, not five.
+"""
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.checker
+import onnx.external_data_helper
+import onnx.inliner
+import onnx.shape_inference
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from onnx_shift import files
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner.graph.shapes import infer
+from onnx_shift.onnx_pruner.graph.vectors import Dimension, Shape, Vector
+
+Array = NDArray[Any]
+__all__ = ["Array", "Dimension", "Network", "PruneError", "Shape", "Source", "open_network", "read_model"]
+
+OLDEST_OPSET = 7  # before it, broadcasting in element-wise operators had other rules
+LARGE_BYTES = 1 << 12  # initializers above this are hidden from shape inference
+LARGEST_MESSAGE = (1 << 31) - 1
+
+
+class PruneError(OnnxShiftError):
+    """A model that cannot be pruned, or not without changing what it computes."""
+
+
+@dataclass
+class Network:
+    """A model opened for editing: the graph, and what is known of each tensor by name."""
+
+    source: onnx.ModelProto
+    graph: gs.Graph
+    nodes: Mapping[int, tuple[gs.Node, onnx.NodeProto, Mapping[str, Any]]]  # by id: as it was read
+    initializers: Mapping[str, onnx.TensorProto]  # those of the source, and its large Constant nodes
+    opset: int
+    shapes: dict[str, Shape]
+    types: dict[str, int]
+    vectors: Mapping[str, Vector]  # small integer tensors worked out at run time, as far as they are known
+    captured: frozenset[str]
+    size_bytes: int  # of graph and weights, without the names of weights
+
+    @property
+    def outputs(self) -> list[str]:
+        return [tensor.name for tensor in self.graph.outputs]
+
+    def wanted(self, without: Mapping[int, Collection[int]] = {}) -> set[str]:
+        """Names that a graph output depends on; `without`: inputs that are not read, by id of the node."""
+        found = {*self.outputs, *self.captured}
+        for node in reversed(self.graph.nodes):
+            if any(tensor.name in found for tensor in node.outputs):
+                unread = without.get(id(node), ())
+                found.update(t.name for k, t in enumerate(node.inputs) if t.name and k not in unread)
+        return found
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as it was handed in. `sha256` and `file_bytes` are the file's; None for a model in memory."""
+
+    model: onnx.ModelProto
+    name: str
+    file_bytes: int | None
+    sha256: str | None
+    external_data: bool = False
+
+
+def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Source:
+    """Read a path, or take a ModelProto as it is. Raises PruneError in one line when it is no ONNX model."""
+    if isinstance(source, onnx.ModelProto):
+        name = source.graph.name or "model"
+        if not source.graph.node and not source.graph.output:
+            raise PruneError(f"{name}: the model's graph is empty")
+        return Source(source, name, None, None)
+    path = Path(source)
+    if not path.is_file():
+        raise PruneError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    content = files.read_bytes(path)
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        if content.startswith(b"PK"):
+            raise PruneError(f"{path}: not an ONNX model but a zip archive, perhaps a portfolio") from error
+        raise PruneError(f"{path}: not an ONNX model, or a truncated one ({error})") from error
+    if not model.graph.node and not model.graph.output:
+        raise PruneError(f"{path}: not an ONNX model (its graph is empty)")
+    external = _load_external_data(model, path)
+    digest = hashlib.sha256(content).hexdigest()
+    return Source(model, str(path), len(content) + external, digest, external_data=external > 0)
+
+
+def _load_external_data(model: onnx.ModelProto, path: Path) -> int:
+    """Bring external data into the model; returns their bytes."""
+    size = 0
+    for tensor in onnx.external_data_helper._get_all_tensors(model):
+        if onnx.external_data_helper.uses_external_data(tensor):
+            try:
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+            except (OSError, ValueError, onnx.checker.ValidationError) as error:
+                raise PruneError(
+                    f"{path}: external data of {tensor.name!r} cannot be read: {_first_line(error)}"
+                ) from error
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+            size += len(tensor.raw_data)
+    return size
+
+
+def open_network(source: Source) -> Network:
+    """Open a model for editing; the model itself is never changed. Raises PruneError when it is not sound."""
+    model, name = source.model, source.name
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    model = _in_order(model)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if not opset:
+        raise PruneError(f"{name}: states no version of the standard operators (opset)")
+    if opset < OLDEST_OPSET:
+        raise PruneError(f"{name}: opset {opset} is older than {OLDEST_OPSET}; convert it with onnx.version_converter")
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = {
+        node.output[0]: value
+        for node in model.graph.node
+        if (value := _constant_value(node)) is not None and payload_bytes(value) >= LARGE_BYTES
+    }
+    skeleton = _with_output_shapes(_without_large_weights(model, constants))
+    initializers |= constants
+    try:
+        onnx.checker.check_model(skeleton)
+    except onnx.checker.ValidationError as error:
+        if "deprecated" not in str(error):  # runtimes go on running what the standard has retired
+            raise PruneError(f"{name}: fails the ONNX checker: {_first_line(error)}") from error
+    _check_weights(model, name)
+    try:
+        inferred = infer(skeleton)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise PruneError(f"{name}: shapes do not fit together: {_first_line(error)}") from error
+    shapes, types = inferred.shapes, inferred.types
+    for weight, tensor in initializers.items():
+        types[weight] = tensor.data_type
+        shapes[weight] = tuple(tensor.dims)
+    with quiet_graphsurgeon():
+        imported = gs.import_onnx(skeleton)
+    captured = frozenset(captured_names(model.graph))
+    originals = {
+        id(node): (node, proto, dict(node.attrs))
+        for node, proto in zip(imported.nodes, skeleton.graph.node, strict=True)
+    }
+    size_bytes = skeleton.ByteSize() + sum(payload_bytes(tensor) for tensor in initializers.values())
+    return Network(
+        model, imported, originals, initializers, opset, shapes, types, inferred.vectors, captured, size_bytes
+    )
+
+
+def _in_order(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every node behind those that it reads from, as the standard asks and runtimes do without."""
+    nodes = model.graph.node
+    maker = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    needs = [[maker[name] for name in (*node.input, *_captured(node)) if name in maker] for node in nodes]
+    if all(before < index for index, needed in enumerate(needs) for before in needed):
+        return model
+    order: dict[int, None] = {}
+    waiting = list(reversed(range(len(nodes))))
+    entered: set[int] = set()
+    while waiting:
+        index = waiting[-1]
+        missing = [] if index in entered else [before for before in needs[index] if before not in order]
+        entered.add(index)  # a node met again stands in a circle, which the checker tells
+        waiting += missing
+        if not missing:
+            order[waiting.pop()] = None
+    sorted_model = onnx.ModelProto()
+    sorted_model.CopyFrom(model)
+    del sorted_model.graph.node[:]
+    sorted_model.graph.node.extend(nodes[index] for index in order)
+    return sorted_model
+
+
+def _with_output_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the shapes of outputs that it leaves out, as runtimes let it, where they can be inferred."""
+    tensors = [one.type.tensor_type for one in model.graph.output if one.type.HasField("tensor_type")]
+    if all(tensor.HasField("shape") for tensor in tensors):
+        return model
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph.output
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return model  # the checker says what is wrong
+    for output, known in zip(model.graph.output, inferred, strict=True):
+        output.CopyFrom(known)
+    return model
+
+
+def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return None
+    return next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _check_weights(model: onnx.ModelProto, name: str) -> None:
+    """Refuse what the checker of the skeleton cannot see."""
+    seen: set[str] = set()
+    for tensor in model.graph.initializer:
+        if tensor.name in seen:
+            raise PruneError(f"{name}: two initializers are called {tensor.name!r}")
+        seen.add(tensor.name)
+        if any(size < 0 for size in tensor.dims):
+            raise PruneError(f"{name}: initializer {tensor.name!r} has a negative dimension")
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise PruneError(f"{name}: the external data of initializer {tensor.name!r} is not loaded")
+
+
+def payload_bytes(tensor: onnx.TensorProto) -> int:
+    """How many bytes the values of a tensor take (asking protobuf would serialise them)."""
+    if tensor.data_type == onnx.TensorProto.STRING or tensor.data_type not in onnx.helper.get_all_tensor_dtypes():
+        return int(tensor.ByteSize())
+    return int(prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def _without_large_weights(model: onnx.ModelProto, constants: Mapping[str, onnx.TensorProto]) -> onnx.ModelProto:
+    """The model with its large constants as inputs, and no value_info (it may be stale): quick to infer."""
+    skeleton = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
+    graph = skeleton.graph
+    graph.name = model.graph.name or "graph"
+    inputs = {info.name for info in model.graph.input}
+    large = dict(constants)
+    for tensor in model.graph.initializer:
+        if payload_bytes(tensor) >= LARGE_BYTES:
+            large[tensor.name] = tensor
+        else:
+            graph.initializer.append(tensor)
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    graph.node.extend(node for node in model.graph.node if not (node.output and node.output[0] in constants))
+    graph.input.extend(info for info in model.graph.input if info.name not in large)
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)) for name, tensor in large.items()
+    )
+    graph.output.extend(model.graph.output)
+    foreign = {name for node in model.graph.node if node.domain not in ("", "ai.onnx") for name in node.output}
+    graph.value_info.extend(info for info in model.graph.value_info if info.name in foreign - inputs)
+    return skeleton
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The bodies of an If, Loop or Scan."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def captured_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that bodies of `graph`'s nodes read; a few too many do no harm, they only pin."""
+    for node in graph.node:
+        yield from _captured(node)
+
+
+def _captured(node: onnx.NodeProto) -> Iterator[str]:
+    for body in subgraphs(node):
+        yield from (name for inner in body.node for name in inner.input)
+        yield from (info.name for info in body.output)
+        yield from captured_names(body)
+
+
+@contextmanager
+def quiet_graphsurgeon() -> Iterator[None]:
+    """Silence graphsurgeon's remarks (on types and doubled node names) while it works for us."""
+    before = G_LOGGER.severity
+    G_LOGGER.severity = G_LOGGER.CRITICAL
+    try:
+        yield
+    finally:
+        G_LOGGER.severity = before
+
+
+def initializer_of(tensor: gs.Tensor) -> onnx.TensorProto | None:
+    """The TensorProto behind a dense constant that the source model holds, if `tensor` is one."""
+    if not isinstance(tensor, gs.Constant) or isinstance(tensor._values, SparseValues):
+        return None
+    return tensor._values.tensor if isinstance(tensor._values, LazyValues) else None

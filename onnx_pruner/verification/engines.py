@@ -1,0 +1,222 @@
+"""Run an ONNX model in a named runtime: onnxruntime, the ONNX reference evaluator or OpenVINO."""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from onnx_shift.errors import OnnxShiftError
+
+Model = str | os.PathLike[str] | onnx.ModelProto
+Array = np.ndarray[Any, Any]
+Feeds = dict[str, Array]
+Outputs = list[Array]
+
+#: Tensors above this size reach onnxruntime by reference instead of inside the serialised model.
+_BY_REFERENCE_BYTES = 1 << 20
+_VALUES = (TypeError, ValueError)
+
+
+class VerificationError(OnnxShiftError):
+    """The models cannot be compared: no runtime, no input that runs, or not a model at all."""
+
+
+class CannotRunError(Exception):
+    """A runtime refuses a model or an input; the text is the runtime's own reason."""
+
+
+Run = Callable[[Feeds], Outputs]  # a model opened in a runtime: named inputs to outputs. Raises CannotRunError.
+
+
+class Open(Protocol):
+    """Open a model in a runtime; `folder` takes temporary files. Raises CannotRunError."""
+
+    def __call__(self, source: "Source", folder: str, /, *, optimise: bool = False) -> Run: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to run: its name in errors, its graph, and its file if any (external weights stay there)."""
+
+    label: str
+    model: onnx.ModelProto
+    path: Path | None
+
+    @property
+    def graph(self) -> onnx.GraphProto:
+        return self.model.graph
+
+
+def read(model: Model, label: str) -> Source:
+    """Return `model`, read if it is a path. Raises VerificationError when the file is no ONNX model."""
+    if isinstance(model, onnx.ModelProto):
+        return Source(label, model, None)
+    path = Path(model)
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise VerificationError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except DecodeError as error:
+        raise VerificationError(f"{path}: is not an ONNX model") from error
+    if not proto.HasField("graph"):
+        raise VerificationError(f"{path}: is not an ONNX model")
+    return Source(str(path), proto, path)
+
+
+def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Return the inputs that a caller must feed: not the weights that old models list among them."""
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def _reason(error: Exception) -> str:
+    """Return a runtime's message as one line, without the source lines that OpenVINO begins with."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    return " ".join(told)[:300] or type(error).__name__
+
+
+def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> Run:
+    import onnxruntime
+
+    from onnx_shift.ort import CPU, RUN_ERRORS
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    arrays: dict[str, Array] = {}
+    try:
+        content: str | bytes = str(source.path)
+        if source.path is None:
+            skeleton, arrays = _split_weights(source.model)
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
+            options.add_external_initializers(list(arrays), values)
+            content = skeleton.SerializeToString()
+        session = onnxruntime.InferenceSession(content, options, providers=[CPU])
+    except RUN_ERRORS as error:
+        raise CannotRunError(_reason(error)) from error
+
+    def run(feeds: Feeds, /) -> Outputs:
+        assert session is not None and arrays is not None  # the session reads the arrays as long as it lives
+        try:
+            return _flat(session.run(None, feeds))
+        except RUN_ERRORS as error:
+            raise CannotRunError(_reason(error)) from error
+
+    return run
+
+
+def _split_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """Return the model with its large weights marked external, and those arrays by name.
+
+    A model in memory may exceed the 2 GB of one protobuf message, and serialising weights costs more than
+    running a small network.
+    """
+    skeleton, arrays = onnx.ModelProto(), {}
+    _copy_fields(model, skeleton, without="graph")
+    _copy_fields(model.graph, skeleton.graph, without="initializer")
+    for tensor in model.graph.initializer:
+        size_bytes = math.prod(tensor.dims) * 4
+        plain = tensor.data_type == TensorProto.FLOAT and tensor.HasField("raw_data")
+        if not plain or size_bytes < _BY_REFERENCE_BYTES:
+            skeleton.graph.initializer.append(tensor)
+            continue
+        arrays[tensor.name] = onnx.numpy_helper.to_array(tensor)
+        outside = skeleton.graph.initializer.add(
+            name=tensor.name,
+            data_type=tensor.data_type,
+            dims=tensor.dims,
+            data_location=TensorProto.EXTERNAL,
+        )
+        outside.external_data.add(key="location", value="in-memory")
+        outside.external_data.add(key="length", value=str(size_bytes))
+    return skeleton, arrays
+
+
+def _copy_fields(message: Any, target: Any, *, without: str) -> None:
+    for field, value in message.ListFields():
+        if field.name == without:
+            continue
+        if hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
+        elif hasattr(value, "CopyFrom"):
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
+
+
+def _reference(source: Source, folder: str, /, *, optimise: bool = False) -> Run:
+    from onnx.reference import ReferenceEvaluator
+
+    refusals = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, *_VALUES)
+    try:
+        evaluator = ReferenceEvaluator(source.model if source.path is None else onnx.load(source.path))
+    except refusals as error:
+        raise CannotRunError(_reason(error)) from error
+
+    def run(feeds: Feeds, /) -> Outputs:
+        try:
+            with np.errstate(all="ignore"):
+                return _flat(list(evaluator.run(None, feeds)))
+        except refusals as error:
+            raise CannotRunError(_reason(error)) from error
+
+    return run
+
+
+def _openvino(source: Source, folder: str, /, *, optimise: bool = False) -> Run:
+    try:
+        import openvino
+    except ImportError as error:
+        raise VerificationError(
+            "runtime 'openvino' is not installed; install the extra onnx-shift[openvino]"
+        ) from error
+    path = source.path or Path(folder, "model.onnx")
+    try:
+        if source.path is None:
+            onnx.save(source.model, path)
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except (RuntimeError, *_VALUES) as error:
+        raise CannotRunError(_reason(error)) from error
+
+    def run(feeds: Feeds, /) -> Outputs:
+        try:
+            # Not by name: two outputs that compute the same may share a port. The arrays are the runtime's:
+            # copy.
+            return [np.array(value) for value in compiled(feeds).to_tuple()]
+        except (RuntimeError, *_VALUES) as error:
+            raise CannotRunError(_reason(error)) from error
+
+    return run
+
+
+#: How to open a model, by the runtime's name.
+RUNTIMES: Mapping[str, Open] = {
+    "onnxruntime": _onnxruntime,
+    "reference": _reference,
+    "openvino": _openvino,
+}
+
+
+def _flat(values: Sequence[Any]) -> Outputs:
+    """Return outputs as arrays; sequences and maps are laid out one after the other."""
+    arrays: Outputs = []
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            arrays += _flat(value)
+        elif isinstance(value, dict):
+            arrays.append(np.array([value[key] for key in sorted(value)]))
+        elif value is not None:
+            arrays.append(np.asarray(value))
+    return arrays

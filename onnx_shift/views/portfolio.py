@@ -1,0 +1,68 @@
+"""A portfolio as people and programs want to see it."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from onnx_shift.views.tables import show_bytes, show_share
+
+if TYPE_CHECKING:
+    from onnx_shift.portfolio.select import Selection
+    from onnx_shift.runtime.portfolio import Portfolio
+
+
+def portfolio_summary(portfolio: "Portfolio") -> dict[str, Any]:
+    """Return what `inspect --json` prints of a portfolio."""
+    return {
+        "inputs": [vars(signature) for signature in portfolio.inputs],
+        "outputs": [vars(signature) for signature in portfolio.outputs],
+        "variants": [
+            {
+                "name": variant.name,
+                "weight_bytes": variant.weight_bytes,
+                "deflated_bytes": variant.deflated_bytes,
+                "sha256": variant.sha256,
+                "metadata": dict(variant.metadata),
+            }
+            for variant in portfolio
+        ],
+    }
+
+
+def portfolio_table(portfolio: "Portfolio") -> Table:
+    """Return the variants as a table, smallest first; accuracy where the metadata state it."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("variant", "weights", "deflated", "accuracy", "ratio"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    for variant in portfolio:
+        ratio = variant.metadata.get("ratio")
+        table.add_row(
+            variant.name,
+            show_bytes(variant.weight_bytes),
+            show_bytes(variant.deflated_bytes),
+            "–" if variant.accuracy is None else show_share(variant.accuracy),
+            f"{ratio:.3g}" if isinstance(ratio, int | float) else "–",
+        )
+    return table
+
+
+def signature_line(portfolio: "Portfolio") -> str:
+    """Return inputs and outputs in one line."""
+    sides = [", ".join(f"{s.name} {s.type}{s.shape}" for s in side) for side in (portfolio.inputs, portfolio.outputs)]
+    return f"{sides[0]} -> {sides[1]}"
+
+
+def selection_summary(selection: "Selection") -> dict[str, Any]:
+    """Return what `pack --json` prints of the choice; without a profile nothing was chosen."""
+    return selection.to_dict() if selection.optimal else {"dropped": dict(selection.dropped)}
+
+
+def selection_lines(selection: "Selection") -> list[str]:
+    """Return the search efficiency and what it counts in one line, or none where nothing was chosen."""
+    if not selection.optimal:
+        return []
+    count = len(selection.kept) + len(selection.dropped)
+    return [
+        f"search efficiency {selection.efficiency:.0%}: {len(selection.optimal)} of {count} variants are "
+        f"Pareto-optimal in {', '.join(selection.metrics)}"
+    ]

@@ -1,0 +1,104 @@
+"""The terminal report of `onnx-shift prune`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from onnx_shift.onnx_pruner.report import LayerChange, PruneReport
+
+
+def show(report: "PruneReport", output: Path, out: Console, explain: bool) -> None:
+    """Print what changed: a row per changed layer, totals, and with `explain` why zero or dead channels stayed."""
+    if report.unchanged:
+        same = "holds the same model, its external data within" if report.external_data else "is a byte-identical copy"
+        why = f"{output} {same}."
+        if report.parameters_after_align_1 < report.parameters_after:
+            out.print(f"Nothing to remove at --align {report.align}, but at --align 1: {why}", highlight=False)
+        else:
+            out.print(f"Nothing to remove and no BatchNormalization to fold: {why}", highlight=False)
+    else:
+        changed = [layer for layer in report.layers if layer.before != layer.after]
+        if changed:
+            out.print(_table(changed))
+        _totals(report, out, output)
+    if explain:
+        _reasons(report, out)
+    for note in report.notes:
+        out.print(f"note: {note}", style="dim", highlight=False)
+
+
+def _table(layers: "list[LayerChange]") -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("layer", overflow="fold")
+    table.add_column("")
+    for title in ("before", "after", "parameters", "left"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for layer in layers:
+        after = "×".join(map(str, layer.after)) if layer.after else "gone"
+        left = layer.parameters_after / max(layer.parameters_before, 1)
+        parameters = f"{layer.parameters_before:,} → {layer.parameters_after:,}"
+        table.add_row(layer.name, layer.op, "×".join(map(str, layer.before)), after, parameters, f"{left:.0%}")
+    return table
+
+
+def _totals(report: "PruneReport", out: Console, output: Path) -> None:
+    def line(title: str, before: float, after: float, scale: float = 1, digits: int = 0, less: str = "fewer") -> None:
+        factor = (
+            f"{before / after:.2f}× {less}" if after and before / after >= 1.005 else f"{1 - after / before:.2%} {less}"
+        )
+        if before == after:
+            factor = "unchanged"
+        elif after > before:
+            factor = f"{after / before - 1:.2%} more"
+        figures = f"{title:<22}{before / scale:>16,.{digits}f} → {after / scale:<14,.{digits}f} "
+        out.print(Text.assemble(figures, (factor, "bold")), highlight=False)
+
+    out.print()
+    line("parameters", report.parameters_before, report.parameters_after)
+    if report.macs_before is not None and report.macs_after is not None:
+        line("multiply–accumulates", report.macs_before, report.macs_after)
+    line("megabytes", report.bytes_before, report.bytes_after, 1e6, 2, "smaller")
+    line("nodes", report.nodes_before, report.nodes_after)
+    if report.align > 1 and report.parameters_after_align_1 < report.parameters_after:
+        out.print(
+            f"counts are kept at multiples of {report.align} for speed; --align 1 would leave "
+            f"{report.parameters_after_align_1:,} parameters",
+            highlight=False,
+        )
+    did = f"removed {report.channels_removed:,} of {report.channels_before:,} channels"
+    if report.batch_norms_fused:
+        did += f", folded {report.batch_norms_fused} BatchNormalization"
+    seconds = sum(s for step, s in report.seconds.items() if step != "verify")
+    out.print(f"{did} in {seconds:.2f} s", highlight=False)
+    if report.verified and report.largest_difference is not None:
+        out.print(
+            f"verified: outputs equal, largest difference {report.largest_difference:.1e} of their scale "
+            f"({report.seconds.get('verify', 0):.1f} s)",
+            highlight=False,
+        )
+    else:
+        out.print("not verified", style="yellow", highlight=False)
+    out.print(f"wrote {output}", highlight=False)
+
+
+def _reasons(report: "PruneReport", out: Console) -> None:
+    if not report.kept:
+        out.print("no zero or dead channel stayed", highlight=False)
+        return
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title="zero or dead channels that stayed",
+        title_justify="left",
+    )
+    table.add_column("tensor", overflow="fold")
+    table.add_column("channels", justify="right")
+    table.add_column("why", overflow="fold")
+    for kept in report.kept:
+        table.add_row(kept.tensor, str(len(kept.channels)), kept.reason)
+    out.print(table)

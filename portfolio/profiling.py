@@ -1,0 +1,351 @@
+"""Profile models (module 5 of the paper): accuracy, latency, size, memory and the cost of switching to each.
+
+All models are measured side by side in one run, and compared with the dense model *with its BatchNorm fused*:
+fusion comes for free with every runtime, so it is never counted as a speed-up.
+"""
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
+from onnx_shift.onnx_pruner.graph.network import Source, read_model
+from onnx_shift.onnx_pruner.prune import prune
+from onnx_shift.ort import CPU, ORT_ERRORS
+from onnx_shift.portfolio.latency import Comparison, compare_latency
+from onnx_shift.portfolio.memory import measure_sessions
+from onnx_shift.portfolio.sessions import fixed_batch, open_session, random_inputs
+from onnx_shift.portfolio.switch_cost import measure_switches
+from onnx_shift.runtime import ProviderError
+from onnx_shift.runtime.session import choose_providers
+
+FORMAT = 1
+DENSE_FUSED = "dense, BatchNorm fused"  # the baseline's name where the dense file itself still has BatchNorm
+_KEEPS_ALL = 1 << 30  # no layer has as many channels, so this alignment removes none
+
+Batch = tuple[NDArray[Any], NDArray[Any]]
+Data = Callable[[], Iterable[Batch]]
+Progress = Callable[[str], None]
+
+
+class ProfileError(OnnxShiftError):
+    """A model cannot be profiled as asked: the file, provider or data set is at fault."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of the images whose class is the first of the answers (`top1`), or among five (`top5`)."""
+
+    top1: float
+    top5: float
+    images: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: batch sizes, providers, threads, seconds of timing per model and batch size."""
+
+    batches: Sequence[int] = (1,)
+    providers: Sequence[str] = (CPU,)
+    threads: int = 1
+    seconds: float = 1.0
+    attempts: int = 2
+    seed: int = 0
+    input_shapes: Mapping[str, Sequence[int]] | None = None
+    memory: bool = True
+
+
+def profile(
+    models: Sequence[Path],
+    *,
+    dense: Path | None = None,
+    data: Data | Mapping[Path, Data] | None = None,
+    settings: Settings | None = None,
+    date: str | None = None,
+    progress: Progress = lambda step: None,
+) -> dict[str, Any]:
+    """Measure `models` against the dense one and return the profile, ready for JSON (format 1).
+
+    `dense` is one of `models`; without it, the model whose metadata say ratio 1, else the one with most
+    parameters. `data` gives batches of (images as the models take them, class numbers), for each model its own where
+    they take them differently; without it accuracy is what the models' metadata state. Raises ProfileError naming the
+    file, provider, shape or data at fault.
+    """
+    settings = settings or Settings()
+    check_providers(settings.providers)
+    read = {path.stem: read_model(path) for path in models}
+    if len(read) < len(models):
+        names = [path.stem for path in models]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ProfileError(f"{twice}: two models have this name, and a variant is named after its file")
+    dense_name = dense.stem if dense else _dense(read)
+    if dense_name not in read:
+        raise ProfileError(f"{dense}: the dense model is not among the models to profile")
+
+    check_shapes(models, read, settings.input_shapes or {})
+    variants: dict[str, dict[str, Any]] = {}
+    for path in models:
+        progress(f"counting {path.stem}")
+        variants[path.stem] = _counted(read[path.stem], settings)
+    for provider in settings.providers:
+        measured = _timed(models, read, dense_name, provider, settings, progress)
+        for name, figures in measured.items():
+            entry = variants.setdefault(name, {})
+            if provider == settings.providers[0]:
+                entry.update(figures)
+            else:
+                entry.setdefault("providers", {})[provider] = figures
+    baseline = variants.pop(DENSE_FUSED, None)
+    progress("switching")
+    costs = measure_switches(models, providers=_with_cpu(settings.providers[0]), threads=settings.threads)
+    for name, cost in costs.items():
+        variants[name]["deflated_bytes"] = cost.deflated_bytes
+        variants[name]["switch_ms"] = None if cost.switch_ms is None else round(cost.switch_ms, 3)
+    for path in models:
+        batches = data.get(path) if isinstance(data, Mapping) else data
+        if batches is not None:
+            progress(f"accuracy of {path.stem}")
+            found = measure_accuracy(path, batches(), settings)
+            variants[path.stem] |= {
+                "accuracy": round(found.top1, 6),
+                "top5": round(found.top5, 6),
+                "images": found.images,
+                "classes": found.classes,
+            }
+    return {
+        "format": FORMAT,
+        "machine": machine(settings, date),
+        "dense": dense_name,
+        "baseline": {"name": DENSE_FUSED, **baseline} if baseline else {"name": dense_name},
+        "variants": variants,
+    }
+
+
+def check_shapes(models: Sequence[Path], read: Mapping[str, Source], input_shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise ProfileError where a given shape names an input of no model, or is not one that the input takes."""
+    unknown = set(input_shapes)
+    for path in models:
+        for value in read[path.stem].model.graph.input:
+            wanted = input_shapes.get(value.name)
+            if wanted is None:
+                continue
+            unknown.discard(value.name)
+            axes = [axis.dim_value or axis.dim_param or "?" for axis in value.type.tensor_type.shape.dim]
+            fits = len(wanted) == len(axes) and all(
+                size > 0 and (size == axis or not isinstance(axis, int))
+                for size, axis in zip(wanted, axes, strict=True)
+            )
+            if not fits:
+                shape, takes = ",".join(map(str, wanted)), ",".join(map(str, axes))
+                raise ProfileError(f"--shape {value.name}={shape}: {path} takes ({takes})")
+    for name in sorted(unknown):
+        raise ProfileError(f"--shape {name}: none of the models has an input of this name")
+
+
+def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings | None = None) -> Accuracy:
+    """Classify all images of `batches` and return the shares that come out right.
+
+    A model with a fixed batch gets the images in pieces of that size, the last one padded.
+    """
+    settings = settings or Settings()
+    session = open_session(model, settings.providers[:1], settings.threads)
+    if len(session.get_inputs()) != 1:
+        names = ", ".join(value.name for value in session.get_inputs())
+        raise ProfileError(f"{model}: has {len(session.get_inputs())} inputs ({names}), images are but one")
+    step = fixed_batch(session)
+    first = five = images = classes = 0
+    for pixels, labels in batches:
+        logits = np.concatenate([_run(model, session, piece, step) for piece in _pieces(pixels, step)])
+        if logits.ndim != 2:
+            raise ProfileError(f"{model}: its first output is no table of class scores {logits.shape}")
+        if np.max(labels) >= logits.shape[1]:
+            raise ProfileError(
+                f"{model}: tells {logits.shape[1]} classes apart, images are labelled up to {np.max(labels)}"
+            )
+        ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+        right = ranked == np.asarray(labels).reshape(-1, 1)
+        first += int(right[:, 0].sum())
+        five += int(right.any(axis=1).sum())
+        images, classes = images + len(right), logits.shape[1]
+    if images == 0:
+        raise ProfileError("the data set holds no image")
+    return Accuracy(first / images, five / images, images, classes)
+
+
+def machine(settings: Settings, date: str | None) -> dict[str, Any]:
+    """Return where and with what was measured: processor, versions, providers, threads, date."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "onnx": onnx.__version__,
+        "providers": list(settings.providers),
+        "threads": settings.threads,
+        "date": date,
+    }
+
+
+def _counted(source: Source, settings: Settings) -> dict[str, Any]:
+    stated = stated_metadata(source.model)
+    entry: dict[str, Any] = {
+        "model_sha256": source.sha256,
+        "structure": _structure(source.model),
+        "parameters": parameter_count(source.model),
+        "macs": count_macs(source.model, settings.input_shapes),
+        "file_bytes": source.file_bytes,
+    }
+    return entry | {key: _number(stated.get(key)) for key in ("ratio", "accuracy")}
+
+
+def _structure(model: ModelProto) -> str:
+    """Return a hash of all that decides what a run costs: the nodes and the shapes of weights, not their values."""
+    nodes = [node.SerializeToString(deterministic=True) for node in model.graph.node]
+    weights = sorted((tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in model.graph.initializer)
+    return hashlib.sha256(repr((nodes, weights)).encode()).hexdigest()
+
+
+def stated_metadata(model: ModelProto) -> dict[str, str]:
+    """Return what onnx-shift wrote into the model's metadata, its prefix left out."""
+    prefix = "onnx_shift."
+    properties = {prop.key: prop.value for prop in model.metadata_props}
+    return {key.removeprefix(prefix): text for key, text in properties.items() if key.startswith(prefix)}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _timed(
+    models: Sequence[Path],
+    read: Mapping[str, Source],
+    dense_name: str,
+    provider: str,
+    settings: Settings,
+    progress: Progress,
+) -> dict[str, dict[str, Any]]:
+    """Latency, throughput and memory of every model, and of the fused dense one, on one provider."""
+    chosen = _with_cpu(provider)
+    sessions = {path.stem: open_session(path, chosen, settings.threads) for path in models}
+    baseline = dense_name
+    if any(node.op_type == "BatchNormalization" for node in read[dense_name].model.graph.node):
+        sessions[DENSE_FUSED] = open_session(_fused(read[dense_name].model), chosen, settings.threads)
+        baseline = DENSE_FUSED
+    figures: dict[str, dict[str, Any]] = {
+        name: {"latency_ms": {}, "speedup": {}, "throughput": None} for name in sessions
+    }
+    for batch in _batches(sessions, settings):
+        progress(f"timing {len(sessions)} models on {provider}, batch {batch}")
+        found = _compare(sessions, baseline, batch, settings)
+        for name, latency in found.latency.items():
+            entry = figures[name]
+            entry["latency_ms"][str(batch)] = latency.to_dict()
+            entry["speedup"][str(batch)] = found.speedup[name].to_dict()
+            entry["throughput"] = max(entry["throughput"] or 0.0, round(1000 * batch / latency.p50, 1))
+    del sessions
+    for path in models if settings.memory else ():
+        progress(f"memory of {path.stem}")
+        resident = measure_sessions(
+            [path], providers=chosen, threads=settings.threads, input_shapes=settings.input_shapes
+        )
+        if resident is not None:
+            figures[path.stem]["memory_mb"] = round(resident.resident_bytes / 1e6, 2)
+            figures[path.stem]["peak_memory_mb"] = round(resident.peak_bytes / 1e6, 2)
+    return figures
+
+
+def _with_cpu(provider: str) -> list[str]:
+    return list(dict.fromkeys([provider, CPU]))
+
+
+def _compare(sessions: Mapping[str, Any], baseline: str, batch: int, settings: Settings) -> Comparison:
+    def call(session: Any) -> Callable[[], object]:
+        feed = random_inputs(session, batch, settings.seed, settings.input_shapes)
+        return lambda: session.run(None, feed)
+
+    calls = {name: call(session) for name, session in sessions.items()}
+    return compare_latency(calls, baseline, seconds=settings.seconds, attempts=settings.attempts)
+
+
+def _batches(sessions: Mapping[str, Any], settings: Settings) -> list[int]:
+    """The batch sizes that every model takes: the asked ones, or the one size that a model insists on."""
+    fixed = {size: name for name, session in sessions.items() if (size := fixed_batch(session)) is not None}
+    if len(fixed) > 1:
+        raise ProfileError(f"the models take different fixed batches {sorted(fixed)}: profile them apart")
+    for size, name in fixed.items():
+        if set(settings.batches) - {1, size}:
+            raise ProfileError(f"{name}: takes batches of {size} only; leave out --batch, or profile it apart")
+    return sorted(fixed) or sorted(set(settings.batches))
+
+
+def _fused(dense: ModelProto) -> bytes:
+    """The dense model with BatchNorm folded into its convolutions, and every channel kept."""
+    return bytes(prune(dense, align=_KEEPS_ALL, verify=False).model.SerializeToString())
+
+
+def _dense(read: Mapping[str, Source]) -> str:
+    for name, source in read.items():
+        if stated_metadata(source.model).get("ratio") in ("1", "1.0"):
+            return name
+    return max(read, key=lambda name: parameter_count(read[name].model))
+
+
+def _pieces(pixels: NDArray[Any], step: int | None) -> Iterable[NDArray[Any]]:
+    if step is None:
+        return [pixels]
+    return (pixels[start : start + step] for start in range(0, len(pixels), step))
+
+
+def _run(model: Path, session: Any, pixels: NDArray[Any], step: int | None) -> NDArray[Any]:
+    name = session.get_inputs()[0].name
+    missing = 0 if step is None else step - len(pixels)
+    if missing:
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
+    quiet = onnxruntime.RunOptions()
+    quiet.log_severity_level = 4  # what fails is told below
+    try:
+        answer = np.asarray(session.run(None, {name: pixels}, quiet)[0])
+    except ORT_ERRORS as error:
+        shape = "×".join(map(str, pixels.shape[1:]))
+        raise ProfileError(f"{model}: does not take images of {shape} as {name} ({error})") from error
+    return answer[: len(answer) - missing]
+
+
+def check_providers(providers: Sequence[str]) -> None:
+    """Raise ProfileError for one that is not there or does not start: the CPU would stand in for it unasked."""
+    provider = ""
+    try:
+        for provider in providers:
+            choose_providers([provider])
+    except ProviderError as error:
+        known = ", ".join(onnxruntime.get_available_providers())
+        raise ProfileError(
+            f"provider {provider}: not in this onnxruntime, which has {known}, or it does not start here"
+        ) from error
+
+
+def processor() -> str:
+    """Return the name of this machine's processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

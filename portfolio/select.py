@@ -1,0 +1,280 @@
+"""Choose the variants worth shipping (module 6 of the paper): Pareto-optimal, distinct, not slow.
+
+A variant is dropped for the first of these reasons that holds, and the reason is kept in words:
+it classifies no better than guessing; it is slower than the dense model; another is at least as good in every
+metric and better in one (Pareto); another is as good in every metric within its tolerance (near-duplicate).
+Where more than `max_variants` remain, those stay that lie furthest apart.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from onnx_shift.errors import OnnxShiftError
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How to read one metric from a profile entry, and when two of its values count as the same.
+
+    `larger_is_better` turns the comparison; `tolerance` is a difference where `absolute`, else a share. By a metric of
+    the `structure`, networks that differ in nothing but the values of their weights are equal, whatever was measured.
+    """
+
+    read: Callable[[Entry], float | None]
+    show: Callable[[float], str]
+    tolerance: float
+    absolute: bool = False
+    larger_is_better: bool = False
+    structure: bool = False
+
+
+def _figure(key: str) -> Callable[[Entry], float | None]:
+    return lambda entry: entry.get(key)
+
+
+def _latency(entry: Entry) -> float | None:
+    by_batch = entry.get("latency_ms") or {}
+    smallest = min(by_batch, key=int, default=None)
+    return None if smallest is None else float(by_batch[smallest]["p50"])
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 1e6:.3g} MB" if value >= 1e6 else f"{value / 1e3:.3g} kB"
+
+
+METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric(_figure("accuracy"), "{:.2%}".format, 0.001, absolute=True, larger_is_better=True),
+    "top5": Metric(_figure("top5"), "{:.2%}".format, 0.001, absolute=True, larger_is_better=True),
+    "latency": Metric(_latency, "{:.3g} ms".format, 0.05, structure=True),
+    "throughput": Metric(_figure("throughput"), "{:.4g} images/s".format, 0.03, larger_is_better=True, structure=True),
+    "size": Metric(_figure("file_bytes"), _bytes, 0.03),
+    "deflated": Metric(_figure("deflated_bytes"), _bytes, 0.03),
+    "parameters": Metric(_figure("parameters"), "{:,.0f} parameters".format, 0.03),
+    "macs": Metric(_figure("macs"), "{:,.0f} multiply–accumulates".format, 0.03),
+    "memory": Metric(_figure("memory_mb"), "{:.3g} MB resident".format, 0.05, structure=True),
+    "switch": Metric(_figure("switch_ms"), "{:.3g} ms to switch".format, 0.1),
+}
+DEFAULT_METRICS = ("accuracy", "latency", "size")
+
+
+class SelectionError(OnnxShiftError):
+    """The profile does not say enough about the variants to choose among them."""
+
+
+class NotMeasuredError(SelectionError):
+    """A metric to choose by that the profile does not hold for some variant."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Names kept, in the order given, and for every name dropped the reason.
+
+    `optimal` are those that no other makes needless: neither guessing, nor dominated, nor a near-duplicate; empty where
+    `metrics` were not measured. `efficiency` is their share of all variants (the paper's Table 3).
+    """
+
+    kept: tuple[str, ...]
+    dropped: Mapping[str, str]
+    optimal: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+    @property
+    def efficiency(self) -> float:
+        return len(self.optimal) / (len(self.kept) + len(self.dropped))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kept": list(self.kept),
+            "dropped": dict(self.dropped),
+            "optimal": list(self.optimal),
+            "metrics": list(self.metrics),
+            "efficiency": round(self.efficiency, 4),
+        }
+
+
+def select(
+    profile: Mapping[str, Any],
+    names: Sequence[str],
+    *,
+    max_variants: int | None = None,
+    keep_all: bool = False,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+) -> Selection:
+    """Choose among `names`, all of which `profile` (format 1) must hold, and say why others are dropped.
+
+    `keep_all` keeps every variant and still reports which are Pareto-optimal, if it can. Raises SelectionError naming
+    the variant, metric or option: unknown metric, no profile of a name, a metric that was not measured.
+    """
+    if not names:
+        raise SelectionError("there is no variant to choose from")
+    if max_variants is not None and max_variants < 1:
+        raise SelectionError(f"--max-variants {max_variants}: at least one variant must stay")
+    if max_variants is not None and keep_all:
+        raise SelectionError("--keep-all keeps every variant: leave out --max-variants")
+    if not metrics:
+        raise SelectionError("there is no metric to choose by")
+    try:
+        values = _without_noise(profile, {name: _values(profile, name, metrics) for name in names})
+    except NotMeasuredError:
+        if not keep_all:
+            raise
+        return Selection(tuple(names), {}, (), tuple(metrics))
+    optimal = tuple(_rest(names, _needless(profile, names, values, (_guesses,))))
+    if keep_all:
+        return Selection(tuple(names), {}, optimal, tuple(metrics))
+    dropped = _needless(profile, names, values, (_guesses, _slower_than_dense))
+    kept = _rest(names, dropped)
+    if not kept:
+        raise SelectionError(f"no variant is worth keeping ({names[0]}: {dropped[names[0]]}); see --keep-all")
+    if max_variants is not None and len(kept) > max_variants:
+        chosen = _furthest_apart(kept, values, max_variants)
+        dropped |= {name: f"more than --max-variants {max_variants}" for name in kept if name not in chosen}
+    return Selection(tuple(_rest(names, dropped)), dropped, optimal, tuple(metrics))
+
+
+def _needless(
+    profile: Mapping[str, Any],
+    names: Sequence[str],
+    values: Mapping[str, "Values"],
+    reasons: Sequence[Callable[[Mapping[str, Any], str], str | None]],
+) -> dict[str, str]:
+    """Return why a variant is not needed: for one of `reasons`, or because of another that none of them drops."""
+    dropped: dict[str, str] = {}
+    for reason in reasons:
+        for name in _rest(names, dropped):
+            if why := reason(profile, name):
+                dropped[name] = why
+    _drop_dominated(names, values, dropped)
+    _drop_near_duplicates(names, values, dropped)
+    return dropped
+
+
+Values = Mapping[str, float]  # metric -> value turned so that smaller is better
+
+
+def _values(profile: Mapping[str, Any], name: str, metrics: Sequence[str]) -> Values:
+    entry = profile.get("variants", {}).get(name)
+    if entry is None:
+        raise SelectionError(f"{name}: the profile holds no variant of this name, so it is of other models")
+    found = {}
+    for metric in metrics:
+        if metric not in METRICS:
+            raise SelectionError(f"metric {metric}: unknown; choose from {', '.join(METRICS)}")
+        value = METRICS[metric].read(entry)
+        if value is None:
+            hint = "profile with --data, or " if metric in ("accuracy", "top5") else ""
+            raise NotMeasuredError(
+                f"{name}: the profile holds no {metric}; {hint}choose by what it holds, such as --metric latency "
+                "--metric size, or --keep-all"
+            )
+        found[metric] = -value if METRICS[metric].larger_is_better else value
+    return found
+
+
+def _without_noise(profile: Mapping[str, Any], values: Mapping[str, Values]) -> Mapping[str, Values]:
+    """Give networks of one structure the median of what was measured of them all."""
+    alike: dict[str, list[Values]] = {}
+    keys = {name: profile["variants"][name].get("structure", name) for name in values}
+    for name, key in keys.items():
+        alike.setdefault(key, []).append(values[name])
+    return {
+        name: {
+            metric: median(other[metric] for other in alike[keys[name]]) if METRICS[metric].structure else value
+            for metric, value in values[name].items()
+        }
+        for name in values
+    }
+
+
+def _rest(names: Sequence[str], dropped: Mapping[str, str]) -> list[str]:
+    return [name for name in names if name not in dropped]
+
+
+def _guesses(profile: Mapping[str, Any], name: str) -> str | None:
+    entry = profile["variants"][name]
+    accuracy, classes, images = entry.get("accuracy"), entry.get("classes"), entry.get("images")
+    if accuracy is None or not classes or not images:
+        return None
+    chance = 1 / classes
+    if accuracy > chance + 3 * math.sqrt(chance * (1 - chance) / images):
+        return None
+    return f"no better than guessing: {accuracy:.1%} right of {classes} classes"
+
+
+def _slower_than_dense(profile: Mapping[str, Any], name: str) -> str | None:
+    """Why it is slower: by more than the tolerance, measured side by side, and in every round.
+
+    One of the dense model's structure is as fast, whatever was measured.
+    """
+    entry, dense = (profile["variants"].get(which, {}) for which in (name, profile.get("dense")))
+    speedups = entry.get("speedup")
+    if not speedups or name == profile.get("dense") or entry.get("structure", name) == dense.get("structure"):
+        return None
+    found = speedups[min(speedups, key=int)]
+    if found["high"] >= 1 or found["median"] * (1 + METRICS["latency"].tolerance) >= 1:
+        return None
+    return f"slower than the dense model: {found['median']:.2f} times as fast, at best {found['high']:.2f}"
+
+
+def _dominates(one: Values, other: Values) -> bool:
+    return all(one[metric] <= other[metric] for metric in one) and any(one[metric] < other[metric] for metric in one)
+
+
+def _drop_dominated(names: Sequence[str], values: Mapping[str, Values], dropped: dict[str, str]) -> None:
+    rest = _rest(names, dropped)
+    front = [name for name in rest if not any(_dominates(values[other], values[name]) for other in rest)]
+    for name in rest:
+        better = next((other for other in front if _dominates(values[other], values[name])), None)
+        if better is not None:
+            dropped[name] = f"{better} is nowhere worse ({_figures(values[better])})"
+
+
+def _drop_near_duplicates(names: Sequence[str], values: Mapping[str, Values], dropped: dict[str, str]) -> None:
+    """Drop what another variant replaces within the tolerances; that other one then has to stay."""
+    needed: set[str] = set()
+    for name in sorted(_rest(names, dropped), key=lambda name: list(values[name].values())[-1], reverse=True):
+        stand_in = next(
+            (
+                other
+                for other in _rest(names, dropped)
+                if other != name and name not in needed and _replaces(values[other], values[name])
+            ),
+            None,
+        )
+        if stand_in is not None:
+            needed.add(stand_in)
+            dropped[name] = f"near-duplicate of {stand_in} ({_figures(values[stand_in])})"
+
+
+def _replaces(one: Values, other: Values) -> bool:
+    return all(one[metric] - other[metric] <= _allowance(metric, other[metric]) for metric in one)
+
+
+def _allowance(metric: str, value: float) -> float:
+    how = METRICS[metric]
+    return how.tolerance if how.absolute else how.tolerance * abs(value)
+
+
+def _figures(values: Values) -> str:
+    return ", ".join(METRICS[metric].show(abs(value)) for metric, value in values.items())
+
+
+def _furthest_apart(names: Sequence[str], values: Mapping[str, Values], count: int) -> set[str]:
+    """The best variant in the first metric, then again and again the one furthest from all chosen."""
+    ranks = {
+        metric: {name: rank for rank, name in enumerate(sorted(names, key=lambda name: values[name][metric]))}
+        for metric in values[names[0]]
+    }
+    chosen = [min(names, key=lambda name: ranks[next(iter(ranks))][name])]
+
+    def distance(name: str) -> int:
+        return min(sum(abs(rank[name] - rank[other]) for rank in ranks.values()) for other in chosen)
+
+    while len(chosen) < count:
+        chosen.append(max((name for name in names if name not in chosen), key=distance))
+    return set(chosen)
