@@ -92,7 +92,7 @@ def train(
     model: Annotated[
         str | None, typer.Option(help="A model by name, or package.module:factory for any torch module.")
     ] = None,
-    width: Annotated[float | None, typer.Option(help="Channels, times this.")] = None,
+    width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
     data: Annotated[
         str | None,
         typer.Option(help="digits, a parquet file or folder, an image folder, or a name on the hub."),
@@ -101,7 +101,7 @@ def train(
     label_column: Annotated[str | None, typer.Option(help="Column of the labels (default: by type).")] = None,
     image_size: Annotated[int | None, typer.Option(help="Resize and crop all images to this size.")] = None,
     train_images: Annotated[
-        int | None, typer.Option(help="Train on so many images: the first, if these are of all classes.")
+        int | None, typer.Option(help="Number of training images: the first, if these are of all classes.")
     ] = None,
     augmentation: Annotated[str | None, typer.Option(help="none, shift, flip-crop or resized-crop.")] = None,
     prune_share: Annotated[
@@ -109,12 +109,12 @@ def train(
         typer.Option(help="Share of the remaining weights removed per round: 0.5, or 0.2 as published."),
     ] = None,
     rank: Annotated[
-        str | None, typer.Option(help="magnitude, or cost: weights of layers that take long go first.")
+        str | None, typer.Option(help="magnitude, or cost: weights of slow layers are removed first.")
     ] = None,
     cost_power: Annotated[
         float | None, typer.Option(help="With --rank cost: score / positions^POWER.", metavar="POWER")
     ] = None,
-    refill_widen: Annotated[float | None, typer.Option(help="With refill: channels kept, times this.")] = None,
+    refill_widen: Annotated[float | None, typer.Option(help="With refill: multiplier of channels kept.")] = None,
     refill_from: Annotated[int | None, typer.Option(help="With refill: the first level that refills.")] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Weight never pruned, by name or pattern. May be repeated.")
@@ -143,15 +143,15 @@ def train(
     ] = None,
     replicates: Annotated[
         int,
-        typer.Option(help="Train so many times, with seeds one apart, into RUN/seed-0, RUN/seed-1 …", min=1),
+        typer.Option(help="Number of trainings, with consecutive seeds, into RUN/seed-0, RUN/seed-1 …", min=1),
     ] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …; auto takes a graphics card if any.")] = "auto",
     tensorboard: Annotated[bool, typer.Option(help="Write RUN/tensorboard as well as the CSV files.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the finished levels as JSON.")] = False,
 ) -> None:
-    """Train a network and its sparse levels; each leaves as RUN/level-NN.onnx, the dense one as level-00.onnx.
+    """Train a network and its sparse levels; each is exported as RUN/level-NN.onnx, the dense one as level-00.onnx.
 
-    The same command on an unfinished RUN goes on where it stopped. Several processes or machines share the work
+    The same command on an unfinished RUN resumes it. Several processes or machines share the work
     under torchrun: `torchrun --nproc-per-node 2 -m onnx_shift train …`.
     """
     # Read when torch is loaded. Threads that wait by spinning take the time of whatever else runs: on two cores, beside
@@ -186,12 +186,12 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.", metavar="FILE.onnx")],
-    model: Annotated[str | None, typer.Option(help="The model of foreign weights (default: the one they fit).")] = None,
+    model: Annotated[str | None, typer.Option(help="Model of third-party weights (default: the one they fit).")] = None,
     mask: Annotated[
-        Path | None, typer.Option(help="The mask of foreign weights (default: mask.pth beside them, if any).")
+        Path | None, typer.Option(help="The mask of third-party weights (default: mask.pth beside them).")
     ] = None,
     shape: Annotated[
-        str | None, typer.Option(help="Image shape of foreign weights, such as 3,32,32.", metavar="C,H,W")
+        str | None, typer.Option(help="Image shape of third-party weights, such as 3,32,32.", metavar="C,H,W")
     ] = None,
 ) -> None:
     """Write a trained checkpoint as ONNX: dynamic batch, BatchNorm kept, removed weights exactly zero."""
@@ -209,7 +209,7 @@ def export(
 
 @app.command()
 def prune(
-    sparse: Annotated[Path, typer.Argument(help="The ONNX model whose zeros shall go.", metavar="SPARSE.onnx")],
+    sparse: Annotated[Path, typer.Argument(help="The sparse ONNX model to prune.", metavar="SPARSE.onnx")],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Where to write; default: SPARSE.pruned.onnx beside the input."),
@@ -227,7 +227,7 @@ def prune(
 ) -> None:
     """Remove every channel that contributes nothing; outputs stay the same on every input.
 
-    A channel goes when all its weights are zero, or when nothing reads it; what it still added through its bias
+    A channel is removed when all its weights are zero, or when nothing reads it; what it still added through its bias
     moves into the layers that follow. Works on any ONNX model, needs no data and no training code.
     """
     from onnx_shift import files
@@ -252,7 +252,7 @@ def prune(
 @app.command()
 def verify(
     original: Annotated[Path, typer.Argument(help="The model to trust, for example the sparse one.", metavar="A.onnx")],
-    pruned: Annotated[Path, typer.Argument(help="The model to hold against it.", metavar="B.onnx")],
+    pruned: Annotated[Path, typer.Argument(help="The model to compare with it.", metavar="B.onnx")],
     runtime: Annotated[
         list[str] | None,
         typer.Option(help="Where to run both: onnxruntime (default), reference or openvino. May be repeated."),
@@ -404,9 +404,9 @@ def pack(
     ],
     profile: Annotated[
         Path | None,
-        typer.Option(help="What `profile` measured: keeps only the variants worth keeping.", metavar="PROFILE.json"),
+        typer.Option(help="The models' profile; keeps only the variants worth keeping.", metavar="PROFILE.json"),
     ] = None,
-    max_variants: Annotated[int | None, typer.Option(help="Keep at most so many, those furthest apart.", min=1)] = None,
+    max_variants: Annotated[int | None, typer.Option(help="Keep at most this many, the furthest apart.", min=1)] = None,
     keep_all: Annotated[bool, typer.Option("--keep-all", help="Keep every model, also with --profile.")] = False,
     metric: Annotated[
         list[str] | None,
@@ -514,7 +514,7 @@ def report(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder of a training, or with profile.json and what else there is, or a portfolio.",
+            help="A run folder, a folder with profile.json, or a portfolio.",
             metavar="RUN_OR_PORTFOLIO",
         ),
     ],
@@ -547,7 +547,7 @@ def demo(
 ) -> None:
     """Run the whole path on real handwritten digits: train, prune, measure, pack and switch. Takes minutes.
 
-    Stopped half-way, the same command goes on with the training it finds.
+    Stopped half-way, the same command resumes the training it finds.
     """
     from onnx_shift.demo import demo_lines, run_demo
     from onnx_shift.views.tables import demo_table
@@ -587,7 +587,7 @@ def replay(
     objective: Annotated[
         float | None,
         typer.Option(
-            help="95 of 100 requests in so many milliseconds (default: 100, or ten requests of the largest).",
+            help="p95 latency objective, ms (default: 100, or ten requests of the largest variant).",
             min=0,
         ),
     ] = None,
