@@ -42,7 +42,7 @@ docs: dev  ## write docs/commands.md from the commands' own help
 
 check: lint types test  ## lint, types and tests: what .ci/run calls
 
-bench: dev  ## every figure of docs/results, measured on this machine; goes on where it was stopped
+bench: dev  ## every figure of docs/results, measured on this machine; resumes an interrupted run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 

@@ -11,7 +11,7 @@ A module of this folder is a benchmark when it defines
 
     def draw(result: dict[str, Any], figure: matplotlib.figure.Figure) -> None: ...   # optional picture
 
-`measure` returns what goes to docs/results/NAME.json as it is, beside machine, versions and date:
+`measure` returns the content of docs/results/NAME.json, beside machine, versions and date:
 
     {"rows": [{"model": "vgg16", "size, sparse over pruned": 5.14, ...}, ...],   # the table, column -> value
      "figures": {"vgg16_size_ratio": 5.14, ...},                              # named numbers that targets check

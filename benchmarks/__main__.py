@@ -1,7 +1,7 @@
 """Run the benchmarks: `python -m benchmarks [NAME ...] [--again] [--list]`.
 
 Results go to docs/results/. What was measured on this machine with this very code is not measured again unless
-`--again`; an interrupted run goes on with the first that is missing. Exit status 1 when a figure misses its
+`--again`; an interrupted run resumes with the first that is missing. Exit status 1 when a figure misses its
 target in targets.toml or a benchmark fails.
 """
 

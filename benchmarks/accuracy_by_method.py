@@ -34,7 +34,7 @@ COLOURS = {
 LABELS = {
     "imp": "iterative magnitude, weights rewound (ours)",
     PRESET: "iterative magnitude as preset (ours)",
-    "refill": "fast tickets: whole channels (ours)",
+    "refill": "channel-sparse: whole channels (ours)",
     "one-shot": "one-shot magnitude",
 }
 Found = dict[tuple[str, str], dict[int, list[float]]]  # network, method -> ratio -> percent, one per replicate

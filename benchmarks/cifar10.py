@@ -23,7 +23,7 @@ SECONDS, ATTEMPTS = 1.0, 3
 #: What Table 3 compares, accuracy and non-zero parameters; deflated, a variant takes what its non-zeros do.
 SEARCHED = ("accuracy", "deflated")
 _COLOURS = {"imp": "#0b62c4", "fast": "#7c3aed"}
-_LABELS = {"imp": "iterative magnitude", "fast": "fast tickets"}
+_LABELS = {"imp": "iterative magnitude", "fast": "channel-sparse"}
 _PUBLISHED = [
     {"search": "PreNAS (published)", "variants": 1770, "device-days": 9.11, "Pareto-optimal, %": 0.39},
     {"search": "RepVGG (published)", "variants": 228, "device-days": 26.09, "Pareto-optimal, %": 5.70},
@@ -95,10 +95,10 @@ def results_of(found: Mapping[str, Any], runs: Mapping[str, Run]) -> dict[str, A
         "figures": figures,
         "spread": {key: (speedup["low"], speedup["high"]) for key, speedup in ours.items()},
         "notes": [
-            f"Ours: quarter-width VGG-16, {recipe.epochs} epochs per level, {runs['fast'].recipe.epochs} for fast "
-            "tickets, on all 50,000 images, one replicate, days of two cores of a CPU; the last row full width on one "
-            "NVIDIA H200, which two trainings shared. Published: the full network on older cards. Optimal in accuracy "
-            "and deflated size, in the last row weights left, which is what the published counts of non-zero "
+            f"Ours: quarter-width VGG-16, {recipe.epochs} epochs per level, {runs['fast'].recipe.epochs} for "
+            "channel-sparse variants, on all 50,000 images, one replicate, days of two cores of a CPU; the last row "
+            "full width on one NVIDIA H200, which two trainings shared. Published: the full network on older cards. "
+            "Optimal in accuracy and deflated size, in the last row weights left, which is what the published counts of non-zero "
             "parameters come to, among the variants of that search; one no better than guessing, or that another "
             "replaces within the tolerances, is not counted. "
             "In accuracy, latency and file size, which decide what `pack` keeps, "
@@ -108,7 +108,8 @@ def results_of(found: Mapping[str, Any], runs: Mapping[str, Run]) -> dict[str, A
             f"{figures['one_point_speedup']:.2f}x at batch 1 and {figures['one_point_speedup_batch_16']:.2f}x at "
             f"batch 16; at no loss at all: {equal}, {figures['equal_speedup']:.2f}x and "
             f"{figures['equal_speedup_batch_16']:.2f}x. Plain magnitude makes networks much smaller and only a little "
-            "faster: it empties the late, cheap layers. Fast tickets empty whole channels of the costly ones.",
+            "faster: it empties the late, cheap layers. Channel-sparse variants are empty in whole "
+            "channels of the costly ones.",
             "Speed-ups are over the dense network with BatchNorm fused, onnxruntime on the CPU, one thread, rounds in "
             "turn; in brackets the range of the rounds.",
         ],

@@ -61,7 +61,7 @@ def measure(work: Path) -> dict[str, Any]:
             f"At ratio 256: {100 * (last.accuracy - dense):+.2f} points, {figures['size_ratio_256']:.2f}x smaller, "
             f"{figures['speedup_256']:.2f}x faster; published -1.57 points, 5.14x and up to 1.67x, over a dense one "
             "whose BatchNorm was left unfused. Ours keeps trained weights from level to level, which leaves more "
-            "channels with a weight or two. Fast tickets empty whole channels: within as many points "
+            "channels with a weight or two. Channel-sparse variants are empty in whole channels: within as many points "
             f"{figures['size_ratio']:.1f}x smaller and {figures['speedup']:.2f}x faster.",
         ],
     }

@@ -78,8 +78,8 @@ def measure(work: Path) -> dict[str, Any]:
         "spread": {"speedup": (fastest["speedup"][1]["low"], fastest["speedup"][1]["high"])},
         "details": details,
         "notes": [
-            "Levels of quarter-width VGG-16 on CIFAR-10: of iterative magnitude pruning (imp) and the last of the fast "
-            "tickets (fast), whose whole channels are empty; onnxruntime on the CPU, one thread, rounds of "
+            "Levels of quarter-width VGG-16 on CIFAR-10: of iterative magnitude pruning (imp) and the last "
+            "channel-sparse one (fast), whose whole channels are empty; onnxruntime on the CPU, one thread, rounds of "
             "all networks in turn, their range in brackets. Speed-ups are over the dense network with BatchNorm fused; "
             "smaller is against the sparse file of the same level, BatchNorm and all. Memory: a process that opens "
             "the session and answers once, above an idle onnxruntime.",
@@ -110,7 +110,8 @@ def compare_forms(
 ) -> list[dict[str, Any]]:
     """Make every form of every level, and return what each measures beside the dense network, the first level.
 
-    Answers are compared on so many batches of 256 test images, by default on all; `seconds` go to the latency of each.
+    Answers are compared on `batches_of_images` times 256 test images, by default on all; each network is timed for
+    `seconds`.
     """
     dense = next(iter(levels))
     paths: dict[tuple[str, str], Path] = {}
@@ -226,5 +227,5 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    size.plot([], [], "*", color="black", markersize=9, label="fast tickets")
+    size.plot([], [], "*", color="black", markersize=9, label="channel-sparse")
     size.legend(frameon=False, fontsize="small")

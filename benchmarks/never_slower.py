@@ -1,4 +1,4 @@
-"""Latency of pruned networks beside their sparse originals, over the zoo (issue 3, figure 4)."""
+"""Latency of pruned networks beside their sparse originals, over the zoo."""
 
 import statistics
 import time

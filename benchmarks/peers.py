@@ -1,4 +1,4 @@
-"""Other tools that turn zeros into smaller tensors, on the same sparse networks in one run (issue 3, figure 5)."""
+"""Other tools that turn zeros into smaller tensors, on the same sparse networks in one run."""
 
 import copy
 import signal
@@ -151,7 +151,7 @@ def ours(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _C
 
 
 def papers_rule(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock) -> onnx.ModelProto:
-    """DNNShifter's module 2 to 4: fuse BatchNorm, then one pass over (C_out, C_in) of neighbours in a chain."""
+    """As DNNShifter's published code: fuse BatchNorm, then one pass over (C_out, C_in) of neighbours in a chain."""
     fused = export_module(module, example, fused=True)
     clock(lambda: _one_pass(fused))
     return fused

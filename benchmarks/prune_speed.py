@@ -1,4 +1,4 @@
-"""How long pruning takes beside reading and writing the file (issue 3, figure 3; the paper's Fig. 7 states 0.12 s)."""
+"""How long pruning takes beside reading and writing the file (the paper's Fig. 7 states 0.12 s)."""
 
 import statistics
 import time
@@ -46,7 +46,7 @@ def measure(work: Path) -> dict[str, Any]:
                 {
                     "model": name,
                     "MB": round(path.stat().st_size / 1e6, 1),
-                    "goes": what,
+                    "removed": what,
                     "parameters left": round(report.parameters_after / report.parameters_before, 3),
                     "prune, s": round(statistics.median(pruning), 3),
                     "load and save, s": round(statistics.median(copying), 3),

@@ -14,7 +14,7 @@ from onnx_shift.runtime import Portfolio
 from onnx_shift.runtime.replay import replay
 from onnx_shift.runtime.trace import SHAPES, builtin_trace
 
-TITLE = "Replay: load traces served by switching, and by one variant always (issue 4, figure 4)"
+TITLE = "Replay: load traces served by switching, and by one variant always"
 MINUTES = 13
 PICTURE_INCHES = (12, 7)
 

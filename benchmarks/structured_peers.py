@@ -1,6 +1,6 @@
 """Structured pruning by Torch-Pruning beside ours (the paper's Table 4).
 
-Peers start from our dense network's trained weights: the same share of every layer's filters goes, step by step, until
+Peers start from our dense network's trained weights: the same share of every layer's filters is removed in steps until
 a part of the parameters is left; then the network is trained for as many epochs, on the same images and with the same
 schedule, as the dense one was. These trainings are cached like all others; factories here make, always the same, the
 networks that they start from.
@@ -33,8 +33,8 @@ MINUTES = 2
 PICTURE_INCHES = (11, 4.6)
 
 CRITERIA = {"l1": "l1-norm filters", "similar": "similar filters (geometric median)"}
-PARTS = (4, 7, 16)  # one in so many parameters is left; 7: as many as in our fastest ticket
-OURS = {"imp": "ours, iterative magnitude", "fast": "ours, fast tickets"}
+PARTS = (4, 7, 16)  # one in this many parameters is left; 7: as many as in our fastest variant
+OURS = {"imp": "ours, iterative magnitude", "fast": "ours, channel-sparse"}
 _COLOURS = dict(zip((*OURS.values(), *CRITERIA.values()), ("#0b62c4", "#7c3aed", "#b45309", "#15803d"), strict=True))
 _STEPS = 400
 

@@ -1,4 +1,4 @@
-"""What a switch costs, whether callers notice it, and what a portfolio takes in memory (issue 4, points 1 to 3).
+"""What a switch costs, whether callers notice it, and what a portfolio takes in memory.
 
 Each part runs in a process of its own, so that nothing of one is resident in another: `python -m benchmarks.switching
 PART PROVIDER PORTFOLIO MODEL...` prints its figures as JSON.
@@ -30,7 +30,7 @@ _ROUNDS = 9
 _IMPORTS = 24  # they last a tenth of a second and vary by as much as is asked
 _WINDOW_S = 4.0
 _WINDOWS = 6
-_BLOCKS = 3  # of so many windows each
+_BLOCKS = 3  # each of this many windows
 # Time on a graphics card is dear, and answers are quick.
 _ROUNDS_ON_DEVICE, _WINDOWS_ON_DEVICE, _WINDOW_ON_DEVICE_S = 5, 2, 2.0
 _SOAK_SWITCHES = 10_000

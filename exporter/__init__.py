@@ -1,4 +1,4 @@
-"""train -> export: sparse portfolios in PyTorch; every level leaves as ONNX."""
+"""train -> export: sparse portfolios in PyTorch; every level is exported as ONNX."""
 
 from onnx_shift.exporter.recipe import PRESETS, Recipe, override, preset
 from onnx_shift.exporter.rounds import Level, Progress, Run, train

@@ -16,7 +16,7 @@ FORMAT = 1
 
 
 class CheckpointError(OnnxShiftError):
-    """A checkpoint that is damaged, foreign, or of another recipe."""
+    """A checkpoint that is damaged, not ours, or of another recipe."""
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

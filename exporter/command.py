@@ -86,7 +86,7 @@ def _train(
     except KeyboardInterrupt:
         trained = RunFolder(folder).last.parent.exists()
         where = f"from the last finished epoch in {folder}" if trained else "from the start: nothing was trained yet"
-        log.print(f"interrupted; the same command goes on {where}")
+        log.print(f"interrupted; the same command resumes {where}")
         raise typer.Exit(INTERRUPTED) from None
     if run.stopped:
         log.print(f"stopped early: {run.stopped}")

@@ -1,6 +1,6 @@
 """Open an image-classification set, by name or path, as arrays of uint8 images and integer labels.
 
-"digits" is scikit-learn's handwritten digits (embedded, real). Anything else goes through Hugging Face
+"digits" is scikit-learn's handwritten digits (embedded, real). Anything else is read by Hugging Face
 `datasets`: a parquet file or a folder of them, a folder of images, or a name on the hub ("owner/set" or
 "owner/set:config").
 """
@@ -137,7 +137,7 @@ def open_dataset(
     """Open a data set by name or path; see the module's text.
 
     Columns are found by type unless named. Images must be of one size and mode unless `image_size` brings
-    them there (shorter side resized, centre cropped). `train_images` are the first so many, or as many of a fixed
+    them there (shorter side resized, centre cropped). `train_images`: the first of them, or as many of a fixed
     shuffle where the first are not of all classes. A split is decoded at once where that takes no more than
     `memory_limit_bytes`, the training images not without `decode_train`; else when it is indexed. Raises DataError
     with one line that names the set.

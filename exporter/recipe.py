@@ -43,7 +43,7 @@ class Recipe:
     image_column: str | None = None  # None: found by type
     label_column: str | None = None
     image_size: int | None = None  # resize the shorter side and crop the centre; None: take images as they are
-    train_images: int | None = None  # train on so many; None: on all
+    train_images: int | None = None  # number of training images; None: all
     mean: tuple[float, ...] | None = None  # per channel, of pixels in 0..1; None: measured on the training images
     std: tuple[float, ...] | None = None
     augmentation: str = "flip-crop"
@@ -58,11 +58,11 @@ class Recipe:
     rank: str = "magnitude"
     cost_power: float = 0.25  # with rank "cost": score / positions^cost_power; 0.5 starves the first layers
     least_density: float = 0.0  # of a layer, over that of all layers; 0: the last ones may starve
-    refill_widen: float = 1.0  # with method "refill": channels kept, times this
+    refill_widen: float = 1.0  # with method "refill": multiplier of channels kept
     refill_from: int = 1  # with method "refill": levels before this one are plain magnitude pruning
     refill_multiple: int = 1  # with method "refill": channels stay in multiples of this, to the nearest
     exclude: tuple[str, ...] = ()  # weights never pruned, by name or pattern
-    rewind: str = "weights"  # what goes back to rewind_steps; with "learning-rate" trained weights stay
+    rewind: str = "weights"  # what is rewound to rewind_steps; with "learning-rate" trained weights stay
     rewind_steps: int = 0
     # optimisation
     epochs: int = 160
@@ -234,7 +234,7 @@ def override(recipe: Recipe, **changes: Any) -> Recipe:
     changes = {key: value for key, value in changes.items() if value is not None}
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
     if ":" in changes.get("model", ""):
-        changes.setdefault("initialisation", "own")  # a foreign model may come with trained weights
+        changes.setdefault("initialisation", "own")  # a third-party model may come with trained weights
     if "epochs" in changes and changes["epochs"] != recipe.epochs:
         factor = changes["epochs"] / recipe.epochs
         changes.setdefault("milestones", tuple(milestone * factor for milestone in recipe.milestones))

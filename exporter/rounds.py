@@ -257,7 +257,7 @@ class _Session:
         except CheckpointError as error:
             if path == self.folder.rewind:
                 raise
-            raise CheckpointError(f"{error}; delete it, and the same command goes on from the one before") from error
+            raise CheckpointError(f"{error}; delete it, and the same command resumes from the one before") from error
 
     def _before_step(self, round_: int, step: int) -> None:
         if round_ == 0 and step == self.rewind_step and self.world.leads:
@@ -340,7 +340,7 @@ class _Session:
         return next_mask(self.method, scoring, keep)
 
     def _scoring_batches(self, count: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """So many batches of training images, not augmented, the same at every call."""
+        """Return `count` batches of training images, not augmented, the same at every call."""
         generator = torch.Generator().manual_seed(derive_seed(self.recipe.seed, "scoring"))
         train = self.trainer.train
         order = torch.randperm(len(train), generator=generator)

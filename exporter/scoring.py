@@ -20,7 +20,7 @@ class Scoring:
     recipe: Recipe
     round: int
     image_shape: tuple[int, int, int]
-    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # so many training batches, the same every time
+    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # a number of training batches, the same every time
     redraw: Callable[[], None]  # draws the model's weights anew, as at initialisation
     generator: torch.Generator  # the method's own source of chance, on the CPU
 
@@ -40,7 +40,7 @@ class Method:
 
     `source` says which weights the network handed over holds: those "trained" in the round before, those of
     the trained "dense" network, or the "initial" ones. With "trained" pruning and training alternate;
-    otherwise every level is chosen by itself. `passes` spreads one round's removal over so many scorings.
+    otherwise every level is chosen by itself. `passes` spreads one round's removal over this many scorings.
     `reshape` may turn the selected mask into another one within the mask of the round before.
     """
 

@@ -174,7 +174,7 @@ class Trainer:
         empties_channels: bool = False,
     ) -> None:
         self.recipe, self.device, self.world = recipe, device, world
-        self.empties_channels = empties_channels  # then what is left of an empty channel goes too
+        self.empties_channels = empties_channels  # then what is left of an empty channel is removed too
         self.train, self.test = train, test
         self.model = model.to(device)
         if recipe.channels_last:

@@ -38,7 +38,7 @@ class ModelError(OnnxShiftError):
 def build(name: str, *, num_classes: int, in_channels: int, width: float = 1.0) -> nn.Module:
     """Build the model `name` of the table, or what `package.module:factory` returns.
 
-    A foreign factory is called with those of `num_classes`, `in_channels` and `width` that its signature
+    A third-party factory is called with those of `num_classes`, `in_channels` and `width` that its signature
     takes. Raises ModelError when there is no such model or it cannot be built.
     """
     if ":" not in name:

@@ -112,7 +112,7 @@ def _read_only(node: gs.Node, inputs: list[gs.Tensor]) -> None:
 
 
 def _join_biases(network: Network, surgery: Surgery) -> None:
-    """A bias that a MatMul was given goes into the constant that is added next, where there is one."""
+    """A bias that a MatMul was given is added to the constant that is added next, where there is one."""
     readers: dict[str, list[tuple[gs.Node, int]]] = {bias.outputs[0].name: [] for bias in surgery.biases}
     for node in network.graph.nodes:
         for k, tensor in enumerate(node.inputs):

@@ -1,8 +1,8 @@
 """New weights and biases for a layer that lost channels: part of `apply`.
 
-A constant input that goes moves into the bias, where the layer does not pad; where it does, its kernels are added,
-scaled, to those of the channel that stands for it. Nothing else about the layer changes, so a constant output stays
-constant: its weights on varying inputs are zero, and what its constant inputs gave is now in its bias.
+A constant input that is removed moves into the bias, where the layer does not pad; where it does, its kernels are
+added, scaled, to those of the channel that stands for it. Nothing else about the layer changes, so a constant output
+stays constant: its weights on varying inputs are zero, and what its constant inputs gave is now in its bias.
 """
 
 from collections import Counter
@@ -110,7 +110,7 @@ class Surgery:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """What goes and what stays of one layer."""
+    """What is removed and what stays of one layer."""
 
     keep_in: Mask
     keep_out: Mask

@@ -125,7 +125,7 @@ class _Planner:
                 return vanishing
 
     def _vanishing(self) -> frozenset[str]:
-        """Tensors that lose every channel and that a Concat goes on without, and all that only they are made of."""
+        """Tensors that lose every channel and that a Concat can do without, and all that only they are made of."""
         found: set[str] = set()
         read: set[str] = set()  # by who stays and cannot do without
         for op, effect in zip(reversed(self.analysis.ops), reversed(self.analysis.effects), strict=True):
@@ -194,7 +194,7 @@ class _Planner:
         self.held_back.update(dict.fromkeys((int(c) for c in classes), why))
 
     def _even_groups(self, source: str, target: str, shape: tuple[int, ...], align: int) -> None:
-        """A grouped layer keeps equally many inputs in each group, and outputs too; a group goes as a whole or not."""
+        """A grouped layer keeps equally many inputs in each group, and outputs too; a group is removed whole or not."""
         unit = 1 if align == 1 else _whole_blocks(shape[1:], 1)
         sides = [self.members[name].reshape(shape[0], -1) for name in (source, target) if name in self.members]
         alive = np.logical_or.reduce([(~self.cut[side]).any(axis=1) for side in sides])

@@ -37,7 +37,8 @@ def prune(model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, ve
 
     `model` is a path or a ModelProto, and is never edited. Channel counts at convolutions stay multiples of `align`
     (1: smallest model). With `verify`, onnxruntime runs both models, and a difference raises PruneError; so does a
-    model that is not sound. Source: issue 3, which goes beyond the paper's rule to the fixed point of `analysis`.
+    model that is not sound. The paper's model pruner makes one pass over zero filters; `analysis`
+    repeats until nothing changes.
     """
     if align < 1:
         raise PruneError(f"--align {align}: must be 1 or more")
@@ -209,7 +210,7 @@ def _verified(source: Source, result: PruneResult) -> PruneReport:
     try:
         outcome = compare(source.model, result.model)
     except VerificationError as error:
-        raise PruneError(f"{source.name}: cannot be verified (--no-verify goes without): {error}") from error
+        raise PruneError(f"{source.name}: cannot be verified (--no-verify leaves that out): {error}") from error
     if not outcome.equal:
         detail = f"largest difference {outcome.largest_difference:.1e} of the output scale"
         reason = outcome.reason or f"{detail}, tolerance {outcome.tolerance:.1e}"

@@ -62,7 +62,7 @@ class Size:
 
 @dataclass
 class Rewriter:
-    """One node under the knife: which channels of its inputs and outputs stay, and ways to edit it."""
+    """One node being rewritten: which channels of its inputs and outputs stay, and ways to edit it."""
 
     op: Op
     keep: Mapping[str, Mask]

@@ -1,7 +1,7 @@
 """The whole path on real data: train, export, prune, verify, profile, choose, pack, switch, report.
 
 Everything is written below one folder and can be looked at, or used, afterwards. The same folder given again
-goes on from the training it holds.
+resumes the training it holds.
 """
 
 import json

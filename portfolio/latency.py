@@ -17,7 +17,7 @@ import numpy as np
 ROUNDS = 15
 _FEWEST_ROUNDS = 5  # for models so slow that one call takes a good part of the seconds allowed
 NOISY_SPREAD = 0.10  # turns whose quartiles lie further apart than this are measured again, then marked
-_NOISY_RANGE = 2.0  # and turns of which one took so many times as long as another
+_NOISY_RANGE = 2.0  # and turns of which one took this many times as long as another
 
 
 @dataclass(frozen=True)

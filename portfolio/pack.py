@@ -105,10 +105,10 @@ def read_profile(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         profile = json.loads(read_bytes(path))
     except ValueError as error:
-        raise PackError(f"{path}: no profile, as it is no JSON ({error})") from error
+        raise PackError(f"{path}: not a profile: invalid JSON ({error})") from error
     entries = profile.get("variants") if isinstance(profile, dict) else None
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise PackError(f"{path}: no profile: it lists no variants")
+        raise PackError(f"{path}: not a profile: it lists no variants")
     return dict(profile)
 
 

@@ -1,4 +1,4 @@
-"""Profile models (module 5 of the paper): accuracy, latency, size, memory and the cost of switching to each.
+"""Profile models (the paper's profiler): accuracy, latency, size, memory and the cost of switching to each.
 
 All models are measured side by side in one run, and compared with the dense model *with its BatchNorm fused*:
 fusion comes for free with every runtime, so it is never counted as a speed-up.

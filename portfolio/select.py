@@ -1,4 +1,4 @@
-"""Choose the variants worth shipping (module 6 of the paper): Pareto-optimal, distinct, not slow.
+"""Choose the variants worth shipping (the paper's portfolio post-processor): Pareto-optimal, distinct, not slow.
 
 A variant is dropped for the first of these reasons that holds, and the reason is kept in words:
 it classifies no better than guessing; it is slower than the dense model; another is at least as good in every

@@ -57,7 +57,7 @@ class Builder:
         self._take_from_cache()
 
     def build(self, variant: Variant, *, threads: int, shapes: Mapping[str, Shape] | None) -> Built:
-        """Return the variant's session, inflated by so many threads and warm for inputs of `shapes`.
+        """Return the variant's session, inflated by `threads` threads and warm for inputs of `shapes`.
 
         Raises SwitchError when it cannot be made ready.
         """

@@ -42,7 +42,7 @@ def check_policy(policy: Policy, waiting: Callable[[], int] | None = None) -> No
 
 class Controller:
     """Asks `policy` at its interval, on a thread of its own, and switches as it answers; what fails is logged, once
-    for as long as it goes on failing in the same way.
+    for as long as it keeps failing in the same way.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 libdeflate does it 2-3 times faster than zlib. It is called through the shared library that the package
 `deflate` brings, because the package itself only returns fresh heap objects: large ones come and go with
-every switch, and glibc's heap then swings by a model's size. A map goes back to the system when its last
+every switch, and glibc's heap then swings by a model's size. A map returns to the system when its last
 array dies.
 """
 

@@ -22,13 +22,13 @@ _LONGEST_WINDOW_S = 20.0
 @dataclass(kw_only=True)
 class QueriesPerSecond:
     """The paper's policy: where queries per second fall behind, the next smaller variant; where less load comes, the
-    next larger (section 3.3, module 9). Only neighbours, and no figure has to be known beforehand.
+    next larger (its model switcher). Only neighbours, and no figure has to be known beforehand.
 
     Falling behind: more than `patience` requests wait that the active variant does not catch up with soon; or two
-    thirds of that wait and more came lately than it serves. Up it goes when fewer wait and the next larger variant
+    thirds of that wait and more came lately than it serves. It steps up when fewer wait and the next larger variant
     promises to be busy for less than `high` of the time, at the load of the last `window_s` (longer where these
     brought fewer than about `window_requests`); that gap is the hysteresis. For `cooldown_s` after a step down
-    nothing goes up.
+    there is no step up.
     """
 
     interval_s: float = 0.05
@@ -105,7 +105,7 @@ class LatencyObjective(QueriesPerSecond):
     where the portfolio states the accuracy of all, else the largest.
 
     Watches the load as `QueriesPerSecond` does, with four differences: requests may wait for 0.7 of the objective;
-    so the variant to go up to may be busy all the time; it goes straight to the best variant that keeps up with the
+    so the variant to go up to may be busy all the time; it switches straight to the best variant that keeps up with the
     load and with those that wait; and a variant that exceeds the objective though nothing waits is left alone for
     `avoid_s`.
     """

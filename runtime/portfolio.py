@@ -67,7 +67,7 @@ class Content(NamedTuple):
         return self.model.size_bytes + sum(member.size_bytes for member in self.weights.values())
 
     def inflate(self, threads: int, *, check: bool) -> tuple[bytes, dict[str, np.ndarray[Any, Any]]]:
-        """Return the model's bytes and the tensors by name, the files inflated side by side by so many threads.
+        """Return the model's bytes and the tensors by name, the files inflated side by side by `threads` threads.
 
         Raises PortfolioError when a member is damaged (`check` compares CRC-32), MemoryError when there is no room.
         """

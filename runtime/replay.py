@@ -77,7 +77,7 @@ class Timeline:
         }
 
     def figures(self) -> dict[str, float | None]:
-        """Return how the policy compares (issue 4): requests within the objective over those of the smallest
+        """Return how the policy compares: requests within the objective over those of the smallest
         always, and the gain in accuracy over it as a share of the clairvoyant's.
         """
         within = {name: run.within(self.objective_ms) for name, run in self.runs.items()}

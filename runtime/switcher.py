@@ -253,7 +253,7 @@ class ModelSwitcher:
         previous = self._active
         if self._serving is not None and threading.get_ident() in self._serving.inside.values():
             raise SwitchError("switching in place from within a request would wait for that request for ever")
-        # What can go wrong on the disk goes wrong while the old one serves.
+        # What can fail on the disk fails while the old one serves.
         self._builder.prepare(variant, threads=self._idle_processors())
         began = self._clock()
         try:

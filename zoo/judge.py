@@ -1,4 +1,4 @@
-"""An own comparison of two models by the rule of issue 3: the code under test must not judge itself."""
+"""An own comparison of two models by the rule of docs/exactness.md: the code under test must not judge itself."""
 
 from dataclasses import dataclass
 

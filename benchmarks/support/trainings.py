@@ -68,7 +68,7 @@ _RESIDUAL = {
     "exclude": (),
 }
 _RESIDUAL_HIGH = {**_RESIDUAL, "levels": 5, "first_level": 5}
-#: Fast tickets: whole channels of the costly layers are emptied.
+#: Channel-sparse variants (docs/glossary.md): whole channels of the costly layers are emptied.
 _REFILL = {
     "method": "refill",
     "rank": "cost",

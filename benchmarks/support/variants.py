@@ -34,7 +34,7 @@ class Pruned:
 
 
 def pruned_variants(folder: Path, *, collapsed: bool = False) -> list[Pruned]:
-    """Prune all levels of plain magnitude, its dense network first, and those of the fast tickets.
+    """Prune all levels of plain magnitude, its dense network first, and the channel-sparse variants.
 
     Levels that hardly do better than guessing are left out unless `collapsed`: small and useless proves nothing.
     """

@@ -1,7 +1,7 @@
 """Shapes where ONNX's own inference stops: sizes worked out at run time from Shape, Gather, Concat and arithmetic.
 
 Exported networks reshape by such sub-graphs, with the batch size unknown. Here small integer tensors are followed as
-vectors of numbers and symbols (names of dimensions), and shapes are completed from them; ONNX's inference then goes
+vectors of numbers and symbols (names of dimensions), and shapes are completed from them; ONNX's inference then runs
 on from there. A symbol stands for one size throughout a run of the model.
 """
 

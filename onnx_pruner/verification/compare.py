@@ -1,7 +1,7 @@
 """Whether two ONNX models compute the same function, as far as running both can tell.
 
-Both models run on the same inputs (`onnx_pruner.probes`) in the same runtime (`onnx_pruner.runtimes`). The
-rule (issue 3): an output may differ by `TOLERANCE` of its scale, or by ten times the difference that
+Both models run on the same inputs (`verification.probes`) in the same runtime (`verification.engines`). The
+rule: an output may differ by `TOLERANCE` of its scale, or by ten times the difference that
 onnxruntime's own optimisation makes on the original, whichever is larger; a value that is finite in one model
 alone always fails.
 """
@@ -98,7 +98,7 @@ def compare(
     runtimes: Sequence[str] = ("onnxruntime",),
     seed: int = 0,
 ) -> Verification:
-    """Run both models on the same inputs in every named runtime: are their outputs equal (issue 3)?
+    """Run both models on the same inputs in every named runtime: are their outputs equal?
 
     Models are paths or ModelProtos, neither is changed. Raises VerificationError when a file is no ONNX model, or a
     runtime is unknown, not installed, or cannot run the original.
@@ -220,7 +220,7 @@ def _how(difference: float, allowed: float) -> str:
 
 
 class _Baseline:
-    """How far rounding alone goes: the original run in another way, built only when a difference asks for it.
+    """How much rounding alone changes: the original run in another way, built only when a difference asks for it.
 
     That is onnxruntime with all optimisations; for other runtimes, which have no such switch, onnxruntime
     without.

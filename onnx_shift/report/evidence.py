@@ -99,7 +99,7 @@ def _of_folder(folder: Path) -> Evidence:
             prunings[name] = _pruning(report)
             reports.append(path)
         else:
-            without.append(f"{path.relative_to(folder)} tells of no layer with weights")
+            without.append(f"{path.relative_to(folder)} lists no layers with weights")
     trained = next(iter((*folder.glob("levels.csv"), *sorted(folder.glob("*/levels.csv")))), None)
     levels = _levels(trained) if trained is not None else []
     if profile is None and not prunings and replay is None and not levels:

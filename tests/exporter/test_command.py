@@ -121,7 +121,7 @@ def test_interrupting_says_how_to_go_on(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == (
-        f"interrupted; the same command goes on from the last finished epoch in {tmp_path}"
+        f"interrupted; the same command resumes from the last finished epoch in {tmp_path}"
     )
     assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["round"] == 0
 

@@ -264,7 +264,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("{", "no JSON"),
+        ("{", "invalid JSON"),
         ("[]", "lists no variants"),
         ('{"variants": {"m": 3}}', "lists no variants"),
         ('{"variants": 3}', "lists no variants"),
@@ -273,7 +273,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 def test_a_profile_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "profile.json"
     path.write_text(text)
-    with pytest.raises(PackError, match=rf"profile\.json: no profile.*{message}"):
+    with pytest.raises(PackError, match=rf"profile\.json: not a profile.*{message}"):
         read_profile(path)
     path.write_text(json.dumps({"variants": {}}))
     assert read_profile(path) == {"variants": {}}

@@ -31,7 +31,7 @@ def test_residual_stream_shrinks_when_zeros_are_aligned(exact: Exact) -> None:
             "w3": weight(8, 8, 3, 3, dead=(1, 4), seed=2), "w4": weight(4, 8, 3, 3, seed=3),
         },
     )  # fmt: skip
-    # channel 4 is the constant -1 and is read by the padded w2, so it stays; channel 1 goes from the whole stream
+    # channel 4 is the constant -1 and is read by the padded w2, so it stays; channel 1 is removed from the whole stream
     assert pruned.weight("a") == (7, 3, 3, 3)
     assert pruned.weight("b") == (7, 7, 3, 3)
     assert pruned.weight("c") == (7, 7, 3, 3)

@@ -60,7 +60,7 @@ def test_parts_import_in_one_direction(part: str) -> None:
     assert wrong == []
 
 
-def test_the_face_imports_parts_inside_functions_only() -> None:
+def test_command_line_and_reports_import_parts_inside_functions_only() -> None:
     wrong = [
         f"{file.relative_to(ROOT)} imports {name}"
         for file in sorted((ROOT / "onnx_shift").rglob("*.py"))

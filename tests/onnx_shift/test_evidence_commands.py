@@ -32,7 +32,7 @@ def shift(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def _network(path: Path, channels: int, **metadata: str) -> Path:
-    """A network for the digits: a convolution of so many channels, every other one without weights."""
+    """A network for the digits: a convolution of this many channels, every other one without weights."""
     body = "c = Conv<pads = [1,1,1,1]>(input, w)\n a = Relu(c)\n p = GlobalAveragePool(a)\n f = Flatten(p)"
     text = (
         '<ir_version: 8, opset_import: ["" : 13]> g (float[N,1,8,8] input) => (float[N,10] logits) '

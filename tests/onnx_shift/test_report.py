@@ -373,12 +373,12 @@ def test_file_that_is_not_what_it_should_be_is_refused(tmp_path: Path, name: str
 def test_pruning_report_without_layers_is_left_out_and_named(tmp_path: Path) -> None:
     empty = {"source": "half.onnx", "layers": [], "kept": [], "notes": [], "parameters_after_align_1": 0}
     _write(tmp_path / "relu.json", empty)
-    with pytest.raises(OnnxShiftError, match=r"relu\.json tells of no layer with weights"):
+    with pytest.raises(OnnxShiftError, match=r"relu\.json lists no layers with weights"):
         gather_evidence(tmp_path)
     _write(tmp_path / "profile.json", PROFILE)
     found = gather_evidence(tmp_path)
     assert found.prunings == {}
-    assert found.missing[0] == "channels per layer: relu.json tells of no layer with weights"
+    assert found.missing[0] == "channels per layer: relu.json lists no layers with weights"
 
 
 def test_a_folder_of_a_training_shows_its_levels(tmp_path: Path) -> None:

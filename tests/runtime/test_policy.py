@@ -232,7 +232,7 @@ DEVICES = {
 @pytest.mark.parametrize("trace", SHAPES)
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_objective_is_kept_and_the_accuracy_gained(device: str, trace: str) -> None:
-    """Issue 4, point 4, on paper: every built-in trace, five devices of one server each, 600 requests or more."""
+    """On paper: every built-in trace, five devices of one server each, 600 requests or more."""
     service_ms, accuracies = DEVICES[device]
     service_s = [value / 1e3 for value in service_ms]
     objective_ms = max(100.0, 10 * service_ms[-1])

@@ -1,4 +1,4 @@
-"""Every architecture of the zoo, zeros in two fashions: pruned models are equal and smaller (issue 3)."""
+"""Every architecture of the zoo, zeros in two fashions: pruned models are equal and smaller."""
 
 from collections.abc import Callable
 from functools import cache
