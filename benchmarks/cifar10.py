@@ -98,9 +98,9 @@ def results_of(found: Mapping[str, Any], runs: Mapping[str, Run]) -> dict[str, A
             f"Ours: quarter-width VGG-16, {recipe.epochs} epochs per level, {runs['fast'].recipe.epochs} for "
             "channel-sparse variants, on all 50,000 images, one replicate, days of two cores of a CPU; the last row "
             "full width on one NVIDIA H200, which two trainings shared. Published: the full network on older cards. "
-            "Optimal in accuracy and deflated size, in the last row weights left, which is what the published counts of non-zero "
-            "parameters come to, among the variants of that search; one no better than guessing, or that another "
-            "replaces within the tolerances, is not counted. "
+            "Optimal in accuracy and deflated size, in the last row weights left, which is what the published "
+            "counts of non-zero parameters come to, among the variants of that search; one no better than "
+            "guessing, or that another replaces within the tolerances, is not counted. "
             "In accuracy, latency and file size, which decide what `pack` keeps, "
             f"{figures['shipping_efficiency']:.0%} of ours are: at the lower ratios the networks have one structure, "
             "and the most accurate stands for all of them.",
