@@ -9,10 +9,13 @@ import pytest
 import torch
 from numpy.random import default_rng
 from PIL import Image
+from torch import nn
 
+from onnx_shift.exporter.checkpoint import load_checkpoint
 from onnx_shift.exporter.data import Dataset, Split
 from onnx_shift.exporter.recipe import Recipe, override, preset
-from onnx_shift.exporter.rounds import Run, train
+from onnx_shift.exporter.rounds import Progress, Run, train
+from onnx_shift.models.registry import build, initialise
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +64,39 @@ def write_parquet(tiny_data: Dataset) -> Callable[[Path], Path]:
         return path
 
     return write
+
+
+Start = Callable[..., Run]
+
+
+def stored_weights(folder: Path, round_: int) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = load_checkpoint(folder / f"checkpoints/round-{round_:02d}.pt")["model"]
+    return weights
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_at(batch: int) -> Callable[[Progress], None]:
+    seen = 0
+
+    def count(progress: Progress) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == batch:
+            raise StoppedError
+
+    return count
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    model = build("resnet20-cifar", num_classes=4, in_channels=1, width=0.5)
+    initialise(model, uniform_batchnorm=True)
+    return model

@@ -1,14 +1,12 @@
-"""Whole runs: lottery-ticket rules, going on after any interruption, refusals that leave the folder sound."""
+"""Whole runs: lottery-ticket rules, and resuming after any interruption."""
 
 import csv
 import json
 import random
-import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +15,13 @@ import pytest
 import torch
 from torch import nn
 
-from onnx_shift.errors import OnnxShiftError
-from onnx_shift.exporter import metrics
-from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint
-from onnx_shift.exporter.data import Dataset, open_dataset
+from onnx_shift.exporter.checkpoint import load_checkpoint
+from onnx_shift.exporter.data import open_dataset
 from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override
-from onnx_shift.exporter.rounds import Progress, Run, train
-from onnx_shift.exporter.training import Place, Trainer, TrainingError, sound_convolutions
-from onnx_shift.models.registry import build
+from onnx_shift.exporter.rounds import train
+from onnx_shift.exporter.training import Place, Trainer
 from onnx_shift.onnx_pruner import prune
-
-Start = Callable[..., Run]
-
-
-def _weights(folder: Path, round_: int) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = load_checkpoint(folder / f"checkpoints/round-{round_:02d}.pt")["model"]
-    return weights
-
-
-def _same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first)
+from tests.exporter.conftest import Start, StoppedError, same, stop_at, stored_weights
 
 
 def test_a_run_leaves_what_it_promises(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
@@ -82,7 +67,7 @@ def test_every_level_starts_from_the_survivors_of_the_rewind_checkpoint_bit_for_
     run(override(tiny_recipe, levels=3))
     rewind = load_checkpoint(tmp_path / "run/checkpoints/rewind.pt")
     assert rewind["step"] == 1
-    assert not _same(rewind["model"], starts[0])
+    assert not same(rewind["model"], starts[0])
     for round_ in (1, 2, 3):
         for name, value in rewind["model"].items():
             kept = masks[round_].get(name)
@@ -90,7 +75,7 @@ def test_every_level_starts_from_the_survivors_of_the_rewind_checkpoint_bit_for_
             assert torch.equal(starts[round_][name], expected)
             if kept is not None:
                 assert not (kept & ~masks[round_ - 1][name]).any()
-                after = _weights(tmp_path / "run", round_)[name]
+                after = stored_weights(tmp_path / "run", round_)[name]
                 assert (after[~kept] == 0).all()
                 assert not torch.signbit(after[~kept]).any()
 
@@ -112,7 +97,7 @@ def test_with_learning_rate_rewinding_the_survivors_stay_as_they_were_trained(
         step, weights = starts[round_]
         assert step == 1
         for name, kept in load_checkpoint(tmp_path / f"run/checkpoints/round-{round_:02d}.pt")["mask"].items():
-            before = _weights(tmp_path / "run", round_ - 1)[name]
+            before = stored_weights(tmp_path / "run", round_ - 1)[name]
             assert torch.equal(weights[name], torch.where(kept, before, 0.0))
 
 
@@ -146,7 +131,7 @@ def test_one_shot_methods_may_leave_out_the_first_levels(tiny_recipe: Recipe, ru
 
 def test_magnitude_is_ranked_over_all_layers(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
     run(tiny_recipe)
-    dense = _weights(tmp_path / "run", 0)
+    dense = stored_weights(tmp_path / "run", 0)
     mask = load_checkpoint(tmp_path / "run/checkpoints/round-01.pt")["mask"]
     assert "fc.weight" not in mask
     kept = torch.cat([dense[name][kept].abs() for name, kept in mask.items()])
@@ -164,22 +149,6 @@ def test_one_shot_methods_choose_every_level_from_the_same_weights(
     assert step == (1 if method == "one-shot" else 0)  # pruning at initialisation rewinds nowhere
 
 
-class _StoppedError(Exception):
-    pass
-
-
-def _stop_at(batch: int) -> Callable[[Progress], None]:
-    seen = 0
-
-    def count(progress: Progress) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == batch:
-            raise _StoppedError
-
-    return count
-
-
 @pytest.mark.parametrize("augmentation", ["shift", "resized-crop"])
 def test_a_run_stopped_anywhere_ends_bit_identical(
     augmentation: str, tiny_recipe: Recipe, run: Start, tmp_path: Path
@@ -187,12 +156,14 @@ def test_a_run_stopped_anywhere_ends_bit_identical(
     recipe = override(tiny_recipe, levels=1, augmentation=augmentation)
     whole = run(recipe, "whole")
     for batch in (1, 2, 4, 6, 7, 9, 11):
-        with pytest.raises(_StoppedError):
-            run(recipe, f"stopped-{batch}", progress=_stop_at(batch))
+        with pytest.raises(StoppedError):
+            run(recipe, f"stopped-{batch}", progress=stop_at(batch))
         resumed = run(recipe, f"stopped-{batch}")
         assert [level.accuracy for level in resumed.levels] == [level.accuracy for level in whole.levels]
         for round_ in (0, 1):
-            assert _same(_weights(tmp_path / "whole", round_), _weights(tmp_path / f"stopped-{batch}", round_))
+            assert same(
+                stored_weights(tmp_path / "whole", round_), stored_weights(tmp_path / f"stopped-{batch}", round_)
+            )
         assert (tmp_path / "whole/level-01.onnx").read_bytes() == (
             tmp_path / f"stopped-{batch}/level-01.onnx"
         ).read_bytes()
@@ -218,22 +189,16 @@ def test_whatever_a_foreign_forward_draws_and_keeps_a_stopped_run_ends_bit_ident
 ) -> None:
     recipe = override(tiny_recipe, levels=1, model=f"{__name__}:_Foreign", exclude=())
     run(recipe, "whole")
-    with pytest.raises(_StoppedError):
-        run(recipe, "stopped", progress=_stop_at(9))
+    with pytest.raises(StoppedError):
+        run(recipe, "stopped", progress=stop_at(9))
     run(recipe, "stopped")
-    assert _same(_weights(tmp_path / "whole", 1), _weights(tmp_path / "stopped", 1))
-
-
-def test_a_last_batch_of_one_image_is_left_out(tiny_recipe: Recipe, run: Start) -> None:
-    seen: list[Progress] = []
-    run(override(tiny_recipe, levels=0, epochs=1, batch_size=19, rewind_steps=0), progress=seen.append)
-    assert len(seen) == 5  # 96 images are five batches of 19 and one image
+    assert same(stored_weights(tmp_path / "whole", 1), stored_weights(tmp_path / "stopped", 1))
 
 
 def test_at_most_one_epoch_is_lost(tiny_recipe: Recipe, run: Start) -> None:
     recipe = override(tiny_recipe, levels=0, epochs=4)
-    with pytest.raises(_StoppedError):
-        run(recipe, progress=_stop_at(3 * 3 + 2))  # in the last of four epochs of three batches
+    with pytest.raises(StoppedError):
+        run(recipe, progress=stop_at(3 * 3 + 2))  # in the last of four epochs of three batches
     places: list[int] = []
     run(recipe, progress=lambda progress: places.append(progress.epoch))
     assert places == [4, 4, 4]
@@ -264,137 +229,13 @@ def test_sigkill_then_the_same_command_ends_bit_identical(tmp_path: Path) -> Non
     assert start("killed", 8) == -signal.SIGKILL
     (tmp_path / "killed/checkpoints/.last.pt.stray.tmp").write_bytes(b"what the kill left half-written")
     assert start("killed", 0) == 0
-    assert _same(_weights(tmp_path / "whole", 1), _weights(tmp_path / "killed", 1))
+    assert same(stored_weights(tmp_path / "whole", 1), stored_weights(tmp_path / "killed", 1))
     assert not list((tmp_path / "killed").rglob("*.tmp"))
-
-
-def test_a_full_disk_leaves_the_last_good_checkpoint(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
-    recipe = override(tiny_recipe, levels=1)
-    run(recipe, "whole")
-    with pytest.raises(_StoppedError):
-        run(recipe, progress=_stop_at(5))
-    before = (tmp_path / "run/checkpoints/last.pt").read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(OnnxShiftError, match=r"round-00\.pt: cannot be written"):
-            run(recipe)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (tmp_path / "run/checkpoints/last.pt").read_bytes() == before
-    assert not list((tmp_path / "run").rglob("*.tmp"))
-    run(recipe)
-    assert _same(_weights(tmp_path / "whole", 1), _weights(tmp_path / "run", 1))
-
-
-def test_a_damaged_checkpoint_is_named_and_can_be_deleted(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
-    recipe = override(tiny_recipe, levels=1)
-    with pytest.raises(_StoppedError):
-        run(recipe, progress=_stop_at(5))
-    last = tmp_path / "run/checkpoints/last.pt"
-    content = bytearray(last.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    last.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"last\.pt: not a usable checkpoint .*; delete it, and the same command"):
-        run(recipe)
-    last.write_bytes(content[:1000])
-    with pytest.raises(CheckpointError, match=r"last\.pt: not a usable checkpoint"):
-        run(recipe)
-    last.unlink()
-    assert len(run(recipe).levels) == 2
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\3\4 no zip", b"\x80\x02]q\x00.", b"plain"])
-def test_a_checkpoint_damaged_in_any_way_is_named(
-    tiny_recipe: Recipe, run: Start, tmp_path: Path, content: bytes
-) -> None:
-    run(tiny_recipe)
-    (tmp_path / "run/checkpoints/round-02.pt").unlink()
-    (tmp_path / "run/checkpoints/round-01.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"round-01\.pt: not a usable checkpoint"):
-        run(tiny_recipe)
-    torch.save({"other": 1}, tmp_path / "run/checkpoints/round-01.pt")
-    with pytest.raises(CheckpointError, match=r"round-01\.pt: not a usable checkpoint \(holds no round\)"):
-        run(tiny_recipe)
-
-
-def test_a_round_trained_again_leaves_no_file_of_other_weights(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
-    run(tiny_recipe)
-    level = tmp_path / "run/level-01.onnx"
-    wanted = level.read_bytes()
-    level.write_bytes(b"of other weights")
-    (tmp_path / "run/checkpoints/round-01.pt").unlink()
-    run(tiny_recipe)
-    assert level.read_bytes() == wanted
-
-
-def test_files_of_runs_below_are_left_alone(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
-    inner, own = (
-        tmp_path / "run/other/checkpoints/.last.pt.a.tmp",
-        tmp_path / "run/checkpoints/.last.pt.b.tmp",
-    )
-    for path in (inner, own):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"half")
-    run(tiny_recipe)
-    assert inner.exists() and not own.exists()
 
 
 def test_a_ratio_that_leaves_no_weight_is_refused(tiny_recipe: Recipe, run: Start) -> None:
     with pytest.raises(RecipeError, match=r"--levels 20: ratio 1048576 leaves none of \d+ weights"):
         run(override(tiny_recipe, levels=20))
-
-
-def test_a_disk_that_is_full_for_tensorboard_is_one_line(
-    tiny_recipe: Recipe, run: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Full:
-        def __getattr__(self, name: str) -> Callable[..., None]:
-            def fail(*_: object) -> None:
-                raise OSError(28, "No space left on device")
-
-            return fail
-
-    monkeypatch.setattr(metrics, "_open_board", lambda folder: Full())
-    with pytest.raises(OnnxShiftError, match=r"tensorboard: cannot be written \(No space left on device\)"):
-        run(tiny_recipe, tensorboard=True)
-
-
-def test_checkpoints_without_their_recipe_are_refused(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
-    run(override(tiny_recipe, levels=0))
-    (tmp_path / "run/recipe.json").unlink()
-    with pytest.raises(CheckpointError, match=r"run: holds checkpoints, but not the recipe\.json they belong to"):
-        run(override(tiny_recipe, levels=1, seed=7))
-
-
-def test_a_folder_of_another_recipe_is_refused_but_more_levels_are_not(
-    tiny_recipe: Recipe, run: Start, tmp_path: Path
-) -> None:
-    run(override(tiny_recipe, levels=1))
-    before = (tmp_path / "run/level-01.onnx").stat().st_mtime_ns
-    with pytest.raises(CheckpointError, match=r"another recipe \(seed 0 there, 7 here\); choose another folder"):
-        run(override(tiny_recipe, levels=1, seed=7))
-    assert [level.kept for level in run(tiny_recipe).levels] == [61_380, 30_690, 15_345]
-    assert (tmp_path / "run/level-01.onnx").stat().st_mtime_ns == before
-
-
-def test_two_processes_cannot_train_in_one_folder(tiny_recipe: Recipe, run: Start) -> None:
-    def again(progress: Progress) -> None:
-        with pytest.raises(OnnxShiftError, match="another process is training in this folder"):
-            run(tiny_recipe)
-        raise _StoppedError
-
-    with pytest.raises(_StoppedError):
-        run(tiny_recipe, progress=again)
-
-
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_folder(
-    tiny_recipe: Recipe, run: Start, tmp_path: Path
-) -> None:
-    with pytest.raises(TrainingError, match=r"not a number any more in round 0 before step .*below 1e\+30"):
-        run(override(tiny_recipe, learning_rate=1e30))
-    assert (tmp_path / "run/recipe.json").exists()
-    assert not (tmp_path / "run/checkpoints/last.pt").exists()
 
 
 def test_it_stops_when_the_accuracy_cannot_be_reached(
@@ -422,79 +263,14 @@ def test_seeds_make_runs_differ_and_nothing_else_does(tiny_recipe: Recipe, run: 
     for name, seed in (("one", 1), ("again", 1), ("two", 2)):
         torch.manual_seed(seed * len(name))  # the caller's own chance must not matter
         run(override(recipe, seed=seed), name)
-    assert _same(_weights(tmp_path / "one", 0), _weights(tmp_path / "again", 0))
-    assert not _same(_weights(tmp_path / "one", 0), _weights(tmp_path / "two", 0))
-
-
-def test_progress_tells_the_place_and_the_time_left(tiny_recipe: Recipe, run: Start) -> None:
-    seen: list[Progress] = []
-    run(tiny_recipe, progress=seen.append)
-    assert len(seen) == 6 + 5 + 5  # later rounds begin at the rewind step
-    assert [progress.done for progress in seen] == [step / 16 for step in range(16)]
-    assert seen[0].seconds_left is None
-    assert seen[-1].seconds_left is not None
-    assert 0 < seen[-1].seconds_left < 60
-    assert (seen[-1].round, seen[-1].epoch, seen[-1].ratio) == (2, 2, 4)
-
-
-@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"channels_last": False}, {"nesterov": True}])
-def test_precision_and_memory_order_are_options(options: dict[str, object], tiny_recipe: Recipe, run: Start) -> None:
-    result = run(override(tiny_recipe, levels=1, epochs=6, **options))
-    assert result.levels[1].accuracy > 0.5  # four classes told apart by brightness
-
-
-@pytest.mark.parametrize(
-    ("model", "width", "processor", "device", "onednn"),
-    [
-        ("resnet20-cifar", 0.25, "AVX2", "cpu", False),  # projections of 4 channels
-        ("resnet20-cifar", 0.25, "AVX512", "cpu", True),
-        ("resnet20-cifar", 0.25, "AVX2", "cuda", True),
-        ("resnet20-cifar", 0.5, "AVX2", "cpu", True),
-        ("vgg16", 0.0625, "AVX2", "cpu", True),  # as narrow, but none is strided
-    ],
-)
-def test_onednn_is_left_out_where_it_would_write_out_of_bounds(
-    model: str, width: float, processor: str, device: str, onednn: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
-    network = build(model, num_classes=10, in_channels=3, width=width)
-    with sound_convolutions(network, torch.device(device)):
-        assert torch.backends.mkldnn.enabled == onednn
-    assert torch.backends.mkldnn.enabled
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it loads its compiler
-def test_compiled_training_agrees_with_plain(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
-    recipe = override(tiny_recipe, levels=0, epochs=1, learning_rate=1e-3)
-    run(recipe, "plain")
-    run(replace(recipe, compile=True), "compiled")
-    plain, compiled = _weights(tmp_path / "plain", 0), _weights(tmp_path / "compiled", 0)
-    assert max(float((plain[name] - compiled[name]).abs().max()) for name in plain) < 1e-4
-
-
-def test_a_normalisation_of_other_channels_is_refused(tiny_recipe: Recipe, run: Start) -> None:
-    for options in ({"mean": (0.5, 0.5), "std": (0.2, 0.2)}, {"mean": (0.5,)}):
-        with pytest.raises(RecipeError, match=r"^--set mean, std: \d and \d numbers, but the images have 1 channels$"):
-            run(override(tiny_recipe, **options))
-
-
-def test_a_device_that_is_not_there_is_refused(tiny_recipe: Recipe, tiny_data: Dataset, tmp_path: Path) -> None:
-    for device in ("cuda:7", "abacus"):
-        with pytest.raises(TrainingError, match=f"--device {device}: not there"):
-            train(tiny_recipe, tmp_path / "run", device=device, dataset=tiny_data)
-
-
-def test_a_folder_that_cannot_be_made_is_refused(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
-    (tmp_path / "run").write_text("a file")
-    with pytest.raises(OnnxShiftError, match="run: cannot be made"):
-        run(tiny_recipe)
+    assert same(stored_weights(tmp_path / "one", 0), stored_weights(tmp_path / "again", 0))
+    assert not same(stored_weights(tmp_path / "one", 0), stored_weights(tmp_path / "two", 0))
 
 
 def test_the_stored_recipe_runs_again(tiny_recipe: Recipe, run: Start, tmp_path: Path) -> None:
     run(override(tiny_recipe, levels=1))
     run(load_recipe(tmp_path / "run/recipe.json"), "again")
-    assert _same(_weights(tmp_path / "run", 1), _weights(tmp_path / "again", 1))
+    assert same(stored_weights(tmp_path / "run", 1), stored_weights(tmp_path / "again", 1))
 
 
 def test_images_decoded_on_demand_train_the_same_weights(
@@ -505,4 +281,4 @@ def test_images_decoded_on_demand_train_the_same_weights(
     for name, limit in (("held", 1 << 30), ("decoded", 100)):
         data = open_dataset(path, memory_limit_bytes=limit)
         train(recipe, tmp_path / name, device="cpu", dataset=data)
-    assert _same(_weights(tmp_path / "held", 0), _weights(tmp_path / "decoded", 0))
+    assert same(stored_weights(tmp_path / "held", 0), stored_weights(tmp_path / "decoded", 0))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from onnx_shift.onnx_pruner import PruneReport, prune
 
 Array = NDArray[np.generic]
+
+
 Floats = NDArray[np.float32]
 
 
@@ -118,3 +121,20 @@ def exact() -> Callable[..., Pruned]:
         return Pruned(model, result.model, result.report)
 
     return check
+
+
+Exact = Callable[..., Any]
+
+
+ADDS_NOTHING = """
+    a = Conv(x, w1)
+    t = Transpose<perm=[0,2,3,1]>(a)
+    l = LayerNormalization(t, scale)
+    m = MatMul(l, nothing)
+    r = Add(t, m)"""
+
+
+ITS_WEIGHTS = {
+    "w1": weight(8, 3, 1, 1, dead=(2, 5)), "scale": weight(8),
+    "nothing": weight(8, 8, dead=tuple(range(8))), "w2": weight(8, 4, seed=1),
+}  # fmt: skip

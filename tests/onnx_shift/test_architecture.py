@@ -96,3 +96,26 @@ def test_every_module_has_its_place_in_the_documentation() -> None:
     files = [file for part in (*ALLOWED, "onnx_shift") for file in (ROOT / part).rglob("*.py")]
     unnamed = [f"{file.parent.name}/{file.name}" for file in files if f"{file.name}`" not in page]
     assert [name for name in unnamed if not name.endswith(("__init__.py", "__main__.py", "version.py"))] == []
+
+
+# What has no test of its own: names, constants, and the start of the command, which every test of it runs.
+WITHOUT_TEST = {
+    "onnx_shift/errors.py",
+    "onnx_shift/version.py",
+    "onnx_shift/__main__.py",
+    "runtime/errors.py",
+}
+
+
+def test_tests_mirror_the_files() -> None:
+    parts = (*ALLOWED, "onnx_shift")
+    files = [file.relative_to(ROOT) for part in parts for file in sorted((ROOT / part).rglob("*.py"))]
+    missing = [
+        f"{file} has no {test}"
+        for file in files
+        if file.name != "__init__.py" and str(file) not in WITHOUT_TEST
+        for test in [Path("tests", file.parent, f"test_{file.name}")]
+        if not (ROOT / test).exists()
+    ]
+    assert missing == []
+    assert [name for name in WITHOUT_TEST if not (ROOT / name).exists()] == []

@@ -13,19 +13,15 @@ from typer.testing import CliRunner
 from onnx_shift import __version__
 from onnx_shift.cli import app
 from onnx_shift.errors import OnnxShiftError
+from tests.onnx_shift.models import shift
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = {"demo", "train", "export", "prune", "verify", "profile", "pack", "inspect", "replay", "report"}
 
+
 group = typer.main.get_command(app)
 assert isinstance(group, click.Group) or hasattr(group, "commands")
 COMMANDS = dict(group.commands)
-
-
-def shift(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "onnx_shift", *arguments], capture_output=True, text=True, cwd=cwd, check=False
-    )
 
 
 def test_every_command_of_the_contract_exists() -> None:
@@ -244,3 +240,26 @@ def test_a_full_disk_behind_stdout_is_told_in_one_line(arguments: list[str], bad
             stdout=full, stderr=subprocess.PIPE, text=True, cwd=bad_folder, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["profile", "none.onnx"], "none.onnx: no such file"),
+        (["profile", "MODEL", "--provider", "Abacus"], "provider Abacus: not in this onnxruntime"),
+        (["profile", "MODEL", "--data", "no/such/set"], "no/such/set"),
+        (["profile", "MODEL", "--data", "digits", "--mean", "0.5"], "--mean and --std belong together"),
+        (["profile", "MODEL", "--data", "digits", "--mean", "a", "--std", "1"], "--mean a: give numbers"),
+        (["profile", "MODEL", "--shape", "input"], "--shape input: give an input's name and its axes"),
+        (["profile", "MODEL", "--seconds", "0.01", "-o", "no/folder/p.json"], "no/folder/p.json"),
+        (["inspect", "none.onnx"], "none.onnx"),
+        (["report", "none.zip"], "none.zip"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(models: list[Path], arguments: list[str], message: str) -> None:
+    done = shift(*[str(models[1]) if argument == "MODEL" else argument for argument in arguments])
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr

@@ -1,16 +1,23 @@
 """Small models of three sizes, and the portfolio packed from them."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shift.portfolio.pack import pack
-from onnx_shift.runtime import ModelSwitcher, Portfolio
+from onnx_shift.runtime import (
+    ModelSwitcher,
+    Portfolio,
+)
+from onnx_shift.runtime.load import Load
+from onnx_shift.runtime.portfolio import Variant
 
 WIDTHS = {"small": 16, "medium": 32, "large": 64}
 
@@ -105,3 +112,56 @@ def make_switcher(portfolio_path: Path, options: ort.SessionOptions, tmp_path: P
     yield make
     for switcher in opened:
         switcher.close()
+
+
+Make = Callable[..., ModelSwitcher]
+
+
+class Alternate:
+    """Small and large in turn, the largest asked for as the variant itself."""
+
+    interval_s = 0.02
+
+    def __init__(self) -> None:
+        self.seen: list[Load] = []
+
+    def decide(self, load: Load) -> str | Variant | None:
+        self.seen.append(load)
+        return "smaller" if len(self.seen) // 2 % 2 else load.variants[-1]
+
+
+class Fails:
+    """Fails at its first look; `looks` counts."""
+
+    interval_s = 0.01
+
+    def __init__(self) -> None:
+        self.looks, self.again = 0, threading.Event()
+
+    def decide(self, load: Load) -> str | None:
+        self.looks += 1
+        if self.looks == 1:
+            raise ZeroDivisionError("of a policy")
+        self.again.set()
+        return None
+
+
+Answers = dict[str, np.ndarray]
+
+
+def answers_of(model: ModelSwitcher, images: np.ndarray) -> Answers:
+    found = {}
+    for variant in model.portfolio:
+        model.switch(variant.name)
+        found[variant.name] = model.run(None, {"input": images})[0]
+    return found
+
+
+def assert_equal(found: Answers, wanted: Answers) -> None:
+    assert found.keys() == wanted.keys()
+    for name, answer in wanted.items():
+        np.testing.assert_array_equal(found[name], answer)
+
+
+def answer(model: ModelSwitcher, images: np.ndarray) -> np.ndarray:
+    return model.run(None, {"input": images})[0]

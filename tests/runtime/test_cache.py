@@ -1,43 +1,22 @@
+"""Graphs optimised once per device, and kept."""
+
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx.parser
 import onnxruntime as ort
 import pytest
-from onnx import numpy_helper
 
-from onnx_shift.portfolio.pack import pack
-from onnx_shift.runtime import ModelSwitcher, Portfolio, RunError, cache, optimise
+from onnx_shift.runtime import ModelSwitcher, cache, optimise
 from onnx_shift.runtime.cache import cache_key
 from onnx_shift.runtime.session import Providers
-from onnx_shift.runtime.skeleton import ExternalTensor, Node
-from tests.runtime.conftest import network
+from tests.runtime.conftest import Answers, Make, answers_of, assert_equal
 
-Make = Callable[..., ModelSwitcher]
-Answers = dict[str, np.ndarray]
 CPU = Providers(("CPUExecutionProvider",), ({},))
-
-
-def answers_of(model: ModelSwitcher, images: np.ndarray) -> Answers:
-    found = {}
-    for variant in model.portfolio:
-        model.switch(variant.name)
-        found[variant.name] = model.run(None, {"input": images})[0]
-    return found
-
-
-def assert_equal(found: Answers, wanted: Answers) -> None:
-    assert found.keys() == wanted.keys()
-    for name, answer in wanted.items():
-        np.testing.assert_array_equal(found[name], answer)
 
 
 def test_a_second_switcher_finds_every_graph_optimised(
@@ -51,64 +30,6 @@ def test_a_second_switcher_finds_every_graph_optimised(
 
     monkeypatch.setattr(optimise, "optimise", fail)
     assert_equal(answers_of(make_switcher(), images), answers)
-
-
-def test_only_one_copy_stays_in_memory(make_switcher: Make, portfolio: Portfolio, images: np.ndarray) -> None:
-    before = portfolio.stored_bytes
-    model = make_switcher(portfolio)
-    answers_of(model, images)
-    assert portfolio.stored_bytes < 1.1 * before
-    contents = [model._builder._content(variant, 1)[0] for variant in portfolio]
-    assert portfolio.stored_bytes == sum(content.deflated_bytes for content in contents)
-
-
-def test_switchers_over_one_portfolio_share_what_is_optimised(
-    make_switcher: Make, portfolio: Portfolio, images: np.ndarray
-) -> None:
-    first, second = make_switcher(portfolio), make_switcher(portfolio)
-    answers_of(first, images)
-    held = portfolio.stored_bytes
-    answers_of(second, images)
-    assert portfolio.stored_bytes == held
-
-
-def test_a_portfolio_holds_one_copy_whatever_the_options_of_its_switchers(
-    make_switcher: Make, portfolio_path: Path, tmp_path: Path, answers: Answers, images: np.ndarray
-) -> None:
-    (tmp_path / "copy.zip").write_bytes(portfolio_path.read_bytes())
-    portfolio = Portfolio.open(tmp_path / "copy.zip")
-    first = make_switcher(portfolio)
-    assert_equal(answers_of(first, images), answers)
-    held = portfolio.stored_bytes
-    for name in ("enable_cpu_mem_arena", "enable_mem_pattern", "enable_mem_reuse"):
-        other = ort.SessionOptions()
-        other.intra_op_num_threads = 1
-        setattr(other, name, False)
-        assert_equal(answers_of(make_switcher(portfolio, other), images), answers)
-    assert len(list((tmp_path / "cache").glob("*.zip"))) == 4 * len(answers)
-    assert portfolio.stored_bytes == held
-    (tmp_path / "copy.zip").unlink()
-    assert_equal(answers_of(first, images), answers)  # it keeps what it once had
-
-
-def test_a_switcher_that_optimises_nothing_reads_the_file_once(
-    make_switcher: Make,
-    portfolio: Portfolio,
-    answers: Answers,
-    images: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answers_of(make_switcher(portfolio), images)  # lets go what the file holds
-    plain = ort.SessionOptions()
-    plain.intra_op_num_threads = 1
-    plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    model = make_switcher(portfolio, plain)
-    found = answers_of(model, images)
-    monkeypatch.setattr(Portfolio, "open", None)
-    again = answers_of(model, images)
-    for name, answer in answers.items():
-        np.testing.assert_array_equal(again[name], found[name])
-        np.testing.assert_allclose(found[name], answer, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other"])
@@ -144,15 +65,6 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(
     (tmp_path / "file").write_text("in the way")
     assert_equal(answers_of(make_switcher(cache=tmp_path / "file" / "cache"), images), answers)
     assert "the optimised graph is not kept" in caplog.text
-
-
-def test_a_graph_that_cannot_be_taken_apart_is_served_as_it_is(
-    make_switcher: Make, answers: Answers, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(optimise, "optimise", lambda *_: None)
-    model = make_switcher()
-    assert_equal(answers_of(model, images), answers)
-    assert model.portfolio.stored_bytes == sum(variant.deflated_bytes for variant in model.portfolio)
 
 
 def test_the_key_depends_on_all_that_the_graph_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,83 +105,6 @@ def test_an_entry_under_another_s_name_is_not_taken(
     contents = [path.read_bytes() for path in paths]
     for path, content in zip(paths, contents[1:] + contents[:1], strict=True):
         path.write_bytes(content)
-    assert_equal(answers_of(make_switcher(), images), answers)
-
-
-@pytest.mark.parametrize(
-    "readers, packs",
-    [
-        ([("com.microsoft.nchwc", "Conv")], True),  # nothing beside the convolutions
-        ([("com.microsoft.nchwc", "Conv"), ("", "Gemm")], False),
-        ([("com.microsoft.nchwc", "Conv"), ("", "Gemm"), ("", "Gemm")], True),  # read twice
-        ([("com.microsoft.nchwc", "Conv"), ("", "LSTM")], True),
-        ([("com.microsoft.nchwc", "Conv")] * 2, True),
-        ([("", "Conv"), ("", "Gemm")], True),  # nothing lies in blocks
-    ],
-)
-def test_only_a_classifier_beside_blocked_convolutions_is_left_unpacked(
-    readers: list[tuple[str, str]], packs: bool
-) -> None:
-    nodes = [Node(operator, ("x", "blocked" if operator[1] == "Conv" else "rest")) for operator in readers]
-    tensors = [ExternalTensor("blocked", 1, (3_000_000,), 0), ExternalTensor("rest", 1, (300_000,), 0)]
-    if ("", "Gemm") not in readers and ("", "LSTM") not in readers:
-        tensors = tensors[:1]
-    assert optimise._copies_a_classifier(nodes, tensors) is not packs
-    if not packs:  # not worth it, or too much to pack at every run
-        for size in (200_000, 400_000):
-            assert not optimise._copies_a_classifier(nodes, [tensors[0], ExternalTensor("rest", 1, (size,), 0)])
-
-
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="blocked convolutions are x86's")
-def test_what_is_not_packed_stays_so_in_the_cache(
-    make_switcher: Make, tmp_path: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(optimise, "_WORTH_BYTES", 1000)
-    onnx.save(network(64), tmp_path / "model.onnx")
-    pack([tmp_path / "model.onnx"], tmp_path / "one.zip")
-    plain = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    for _ in ("optimised here", "taken from the cache"):
-        model = make_switcher(tmp_path / "one.zip")
-        content, optimised = model._builder._content(model.active, 1)
-        assert optimised and not content.prepack
-        wanted = plain.run(None, {"input": images})[0]
-        np.testing.assert_allclose(model.run(None, {"input": images})[0], wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_large_weights_inside_branches_are_served(make_switcher: Make, tmp_path: Path) -> None:
-    """onnxruntime moves them out of its optimised graph like all others; they must not be read from nowhere."""
-    model = onnx.parser.parse_model(
-        """<ir_version: 9, opset_import: ["" : 17]>
-        g (float[300] x, bool c) => (float[300] y) {
-            q = If (c) <then_branch = t () => (float[300] s) {
-                k = Constant <value = float[1] {0}> ()
-                s = Add (x, k)
-            }, else_branch = e () => (float[300] d) { d = Identity (x) }>
-            y = MatMul (q, m)
-        }"""
-    )
-    random = np.random.default_rng(0)
-    model.graph.initializer.append(numpy_helper.from_array(random.random((300, 300), np.float32), "m"))
-    inner = model.graph.node[0].attribute[0].g.node[0].attribute[0].t
-    inner.CopyFrom(numpy_helper.from_array(random.random(300, np.float32)))
-    onnx.save(model, tmp_path / "branch.onnx")
-    pack([tmp_path / "branch.onnx"], tmp_path / "branch.zip")
-    feed = {"x": np.ones(300, np.float32), "c": np.array(True)}
-    plain = ort.InferenceSession(tmp_path / "branch.onnx", providers=["CPUExecutionProvider"])
-    for _ in range(2):
-        found = make_switcher(tmp_path / "branch.zip").run(None, feed)[0]
-        np.testing.assert_allclose(found, plain.run(None, feed)[0], rtol=1e-5)
-
-
-def test_a_dimension_that_options_fix_is_fixed_for_them_alone(
-    make_switcher: Make, answers: Answers, images: np.ndarray
-) -> None:
-    fixed = ort.SessionOptions()
-    fixed.add_free_dimension_override_by_name("N", 1)
-    one = make_switcher(sess_options=fixed)
-    assert one.run(None, {"input": images[:1]})[0].shape == (1, 5)
-    with pytest.raises(RunError, match="invalid dimensions"):
-        one.run(None, {"input": images})
     assert_equal(answers_of(make_switcher(), images), answers)
 
 

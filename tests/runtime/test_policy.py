@@ -1,34 +1,20 @@
+"""Policies: when to switch, and to which variant."""
+
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from onnx_shift.runtime.capacity import Capacities
 from onnx_shift.runtime.errors import SwitchError
 from onnx_shift.runtime.load import Load, Policy
-from onnx_shift.runtime.memory import free_memory_bytes
 from onnx_shift.runtime.policy import LatencyObjective, MemoryBudget, QueriesPerSecond, Together
 from onnx_shift.runtime.portfolio import Variant
 from onnx_shift.runtime.queueing import Run, clairvoyant
 from onnx_shift.runtime.trace import SHAPES, builtin_trace
+from tests.runtime.loads import VARIANTS, load
 from tests.runtime.paper_device import always, simulate
-
-VARIANTS = tuple(Variant(name, size, 0, "") for name, size in (("small", 100), ("medium", 200), ("large", 400)))
-
-
-def load(
-    time_s: float,
-    *,
-    arrived: int = 0,
-    waiting: int = 0,
-    active: int = 1,
-    busy_s: float = 0.05,
-    completed: int = 5,
-) -> Load:
-    return Load(time_s, 0.05, arrived, completed, waiting, busy_s, (), VARIANTS[active], VARIANTS)
 
 
 def settle(policy: Policy, active: int, *, arrived: int, completed: int = 5) -> float:
@@ -118,32 +104,6 @@ def test_the_objective_is_kept_by_the_most_accurate_not_the_largest() -> None:
 
     assert "m" in choices(0) and "l" not in choices(0)
     assert choices(1) == {None}
-
-
-def test_capacities_are_learnt_and_guessed() -> None:
-    capacities = Capacities()
-    assert capacities.of(VARIANTS[1], VARIANTS[1]) == float("inf")
-    for step in range(40):
-        capacities.learn(load(step * 0.05, completed=5, busy_s=0.025))
-    assert capacities.of(VARIANTS[1], VARIANTS[1]) == pytest.approx(200, rel=0.02)
-    assert capacities.of(VARIANTS[2], VARIANTS[1]) == pytest.approx(200 / np.sqrt(2), rel=0.02)
-    by_macs = Variant("x", 1, 0, "", {"macs": 10}), Variant("medium", 1, 0, "", {"macs": 40})
-    assert capacities.of(*by_macs) == pytest.approx(800, rel=0.02)
-    latency = [{"macs": 1, "latency_ms": {"1": {"p50": value}}} for value in (1.0, 2.0)]
-    by_latency = Variant("x", 1, 0, "", latency[0]), Variant("medium", 1, 0, "", latency[1])
-    assert capacities.of(*by_latency) == pytest.approx(400, rel=0.02)
-
-
-def test_the_first_request_after_a_pause_counts_little() -> None:
-    capacities = Capacities()
-    mixed = replace(load(0.0, completed=5, busy_s=0.030), woken=1, woken_s=0.010)  # 10 ms, then 5 ms each
-    for _ in range(40):
-        capacities.learn(mixed)
-    assert capacities.of(VARIANTS[1], VARIANTS[1]) == pytest.approx(200, rel=0.03)
-    alone = replace(load(0.0, completed=1, busy_s=0.010), woken=1, woken_s=0.010)
-    for _ in range(4000):
-        capacities.learn(alone)  # where there are no others, it is all there is to go by
-    assert capacities.of(VARIANTS[1], VARIANTS[1]) == pytest.approx(100, rel=0.03)
 
 
 @pytest.mark.parametrize("free, step", [(999, "smaller"), (1000, None), (1440, None), (1441, "larger")])
@@ -291,58 +251,3 @@ def test_what_a_device_takes_to_wake_is_not_taken_for_what_it_serves() -> None:
         gained, possible = (one.accuracy(accuracies) - accuracies[0] for one in (run, best))
         gains.append(gained / possible)
     assert np.mean(gains) > 1.05  # of one that changes once a second
-
-
-def test_a_clairvoyant_is_no_worse_than_always_one() -> None:
-    arrived_s = builtin_trace("step", 20.0).arrivals(100, np.random.default_rng(1))
-    best = clairvoyant(arrived_s, 1.0, [0.004, 0.01], [0.5, 0.9], 100.0)
-    smallest = always(arrived_s, 0.004, 0)
-    assert best.within(100.0) >= 0.99 * smallest.within(100.0)
-    assert best.accuracy([0.5, 0.9]) > smallest.accuracy([0.5, 0.9]) == 0.5
-    assert [index for _, index in best.switches] == [0, 1]
-
-
-def test_a_run_counts_what_failed_as_wrong_and_late() -> None:
-    run = Run(np.zeros(4), np.array([1.0, 5.0, 1.0, 1.0]), np.array([0, 1, -1, 1]), ())
-    assert run.within(2.0) == 2
-    assert run.accuracy([0.5, 0.9]) == pytest.approx((0.5 + 0.9 + 0.9) / 4)
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-@pytest.mark.parametrize(
-    "files, free",
-    [
-        ({}, 1000 * 1024),
-        ({"proc/self/cgroup": "0::/app\n"}, 1000 * 1024),
-        (
-            {
-                "proc/self/cgroup": "0::/app/inner\n",
-                "sys/fs/cgroup/app/memory.max": "600000\n",
-                "sys/fs/cgroup/app/memory.current": "200000\n",
-                "sys/fs/cgroup/app/memory.stat": "anon 1\ninactive_file 50000\n",
-                "sys/fs/cgroup/app/inner/memory.max": "max\n",
-                "sys/fs/cgroup/app/inner/memory.current": "1\n",
-                "sys/fs/cgroup/app/inner/memory.stat": "anon 1\n",
-            },
-            450_000,
-        ),
-        (
-            {
-                "proc/self/cgroup": "5:cpu,memory:/app\n",
-                "sys/fs/cgroup/memory/app/memory.limit_in_bytes": "300000\n",
-                "sys/fs/cgroup/memory/app/memory.usage_in_bytes": "400000\n",
-                "sys/fs/cgroup/memory/app/memory.stat": "total_inactive_file 20000\n",
-            },
-            0,
-        ),
-    ],
-)
-def test_free_memory_respects_control_groups(tmp_path: Path, files: dict[str, str], free: int) -> None:
-    write(tmp_path / "proc/meminfo", "MemTotal: 5000 kB\nMemAvailable: 1000 kB\n")
-    for name, text in files.items():
-        write(tmp_path / name, text)
-    assert free_memory_bytes(tmp_path) == free

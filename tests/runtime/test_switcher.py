@@ -1,3 +1,5 @@
+"""The switcher: answers, switches, failures, threads, memory."""
+
 import gc
 import os
 import signal
@@ -6,7 +8,6 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from onnx_shift.runtime import (
     ClosedError,
     ModelSwitcher,
     Portfolio,
-    ProviderError,
     RunError,
     SwitchError,
     builder,
@@ -28,13 +28,7 @@ from onnx_shift.runtime import (
 )
 from onnx_shift.runtime.load import Load
 from onnx_shift.runtime.portfolio import Content, Signature
-
-Make = Callable[..., ModelSwitcher]
-Answers = dict[str, np.ndarray]
-
-
-def answer(model: ModelSwitcher, images: np.ndarray) -> np.ndarray:
-    return model.run(None, {"input": images})[0]
+from tests.runtime.conftest import Answers, Make, answer
 
 
 @pytest.mark.parametrize("overlap", [True, False])
@@ -121,23 +115,6 @@ def test_the_interface_of_an_inference_session(
     assert model.session.get_outputs()[0].name == "logits"
 
 
-def test_a_binding_survives_switches(make_switcher: Make, answers: Answers, images: np.ndarray) -> None:
-    model = make_switcher()
-    binding = model.io_binding()
-    binding.bind_cpu_input("input", images)
-    binding.bind_output("logits")
-    for name in ("medium", "large", "small"):
-        model.switch(name)
-        model.run_with_iobinding(binding)
-        np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[0], answers[name])
-    binding.clear_binding_outputs()
-    bound = np.zeros((2, 5), np.float32)
-    binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(bound))
-    model.switch("large")
-    model.run_with_iobinding(binding)
-    np.testing.assert_array_equal(bound, answers["large"])
-
-
 @pytest.mark.parametrize(
     "feed, message",
     [
@@ -160,31 +137,11 @@ def test_a_feed_that_does_not_fit_is_refused(
     np.testing.assert_array_equal(answer(model, images), answers["medium"])
 
 
-def test_unknown_variants_and_providers_are_named(make_switcher: Make, portfolio_path: Path) -> None:
-    with pytest.raises(SwitchError, match="no variant 'huge'; there are: small, medium, large"):
-        make_switcher().switch("huge")
-    with pytest.raises(SwitchError, match="no variant 'huge'"):
-        make_switcher(start="huge")
-    with pytest.raises(ProviderError, match="TensorrtExecutionProvider: not available in this onnxruntime"):
-        make_switcher(providers=["TensorrtExecutionProvider"])
-    with pytest.raises(ProviderError, match="2 providers, but 1 provider_options"):
-        make_switcher(providers=["CPUExecutionProvider", "CUDAExecutionProvider"], provider_options=[{}])
-    with pytest.raises(ProviderError, match=r"give a list of names, such as \['CPUExecutionProvider'\]"):
-        make_switcher(providers="CPUExecutionProvider")
-    with pytest.raises(ProviderError, match=r"provider 3 with options \{\}: give a name, or a pair of name and"):
-        make_switcher(providers=[3])
-
-
 def test_a_switcher_shows_what_serves(make_switcher: Make) -> None:
     model = make_switcher()
     assert repr(model) == "<ModelSwitcher serving medium of Portfolio(small, medium, large)>"
     model.close()
     assert repr(model) == "<ModelSwitcher closed of Portfolio(small, medium, large)>"
-
-
-def test_a_named_fallback_is_taken(make_switcher: Make) -> None:
-    model = make_switcher(providers=[("TensorrtExecutionProvider", {"device_id": 0}), "CPUExecutionProvider"])
-    assert model.get_providers() == ["CPUExecutionProvider"]
 
 
 @pytest.mark.parametrize("error", [MemoryError("none left"), RuntimeError("bad allocation"), OSError("io")])
@@ -451,17 +408,6 @@ def test_an_unknown_start_is_named(make_switcher: Make) -> None:
         make_switcher(start="smaller")
 
 
-def test_a_binding_of_the_active_session_is_taken_too(
-    make_switcher: Make, answers: Answers, images: np.ndarray
-) -> None:
-    model = make_switcher()
-    binding = model.session.io_binding()
-    binding.bind_cpu_input("input", images)
-    binding.bind_output("logits")
-    model.run_with_iobinding(binding)
-    np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[0], answers["medium"])
-
-
 def test_files_that_options_ask_for_are_not_written_by_copies(
     portfolio_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,42 +455,6 @@ while len(model.records) < 20:
 def test_an_unclosed_switcher_does_not_abort_the_interpreter(portfolio_path: Path) -> None:
     for _ in range(5):
         subprocess.run([sys.executable, "-c", LEFT_OPEN, str(portfolio_path)], check=True, timeout=120)
-
-
-def test_session_options_reach_every_session_and_stay_as_they_were(portfolio_path: Path, tmp_path: Path) -> None:
-    given = ort.SessionOptions()
-    given.intra_op_num_threads = 1
-    given.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    with ModelSwitcher(portfolio_path, given, ["CPUExecutionProvider"], cache=tmp_path) as model:
-        model.switch("large")
-        options = model.session.get_session_options()
-        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-        assert options.intra_op_num_threads == 1
-    assert given.optimized_model_filepath == ""
-    assert given.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-
-
-def test_session_options_may_be_made_by_a_function(make_switcher: Make, answers: Answers, images: np.ndarray) -> None:
-    made = []
-
-    def make() -> ort.SessionOptions:
-        made.append(ort.SessionOptions())
-        made[-1].intra_op_num_threads = 1
-        return made[-1]
-
-    model = make_switcher(sess_options=make)
-    np.testing.assert_array_equal(answer(model, images), answers["medium"])
-    assert len(made) >= 2
-
-
-def test_without_optimisation_no_graph_is_optimised(
-    make_switcher: Make, answers: Answers, images: np.ndarray, tmp_path: Path
-) -> None:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    model = make_switcher(sess_options=options, cache=tmp_path / "unused")
-    np.testing.assert_allclose(answer(model, images), answers["medium"], rtol=1e-5, atol=1e-6)
-    assert not (tmp_path / "unused").exists()
 
 
 def test_a_portfolio_opens_by_path_or_bytes_too(make_switcher: Make, portfolio_path: Path, images: np.ndarray) -> None:

@@ -1,0 +1,140 @@
+"""Reading a model: whatever is handed in gives one line and no file, or a sound graph."""
+
+from pathlib import Path
+
+import onnx
+import onnx.parser
+import pytest
+
+from onnx_shift.onnx_pruner import PruneError, prune
+from onnx_shift.onnx_pruner.save import save
+from tests.onnx_pruner.conftest import build, weight
+from tests.onnx_pruner.models import model
+
+
+def refusal(source: Path | onnx.ModelProto) -> str:
+    with pytest.raises(PruneError) as caught:
+        prune(source)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "defect" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "graph is empty"),
+        (b"PK\x03\x04 this is a zip file, is it not", "not an ONNX model"),
+        (b"hello world, how are you", "not an ONNX model"),
+        (model().SerializeToString()[:500], "not an ONNX model"),
+    ],
+)
+def test_files_that_are_no_models(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    assert says in refusal(path)
+    assert str(path) in refusal(path)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "missing.onnx")
+    assert "is a folder" in refusal(tmp_path)
+
+
+def test_dangling_input() -> None:
+    broken = model()
+    broken.graph.node[1].input[0] = "nowhere"
+    assert "nowhere" in refusal(broken)
+
+
+def test_cycle() -> None:
+    broken = model()
+    broken.graph.node[0].input[0] = "r"
+    assert "fails the ONNX checker" in refusal(broken)
+
+
+def test_unknown_domain() -> None:
+    foreign = model()
+    foreign.opset_import.add(domain="somebody.else", version=1)
+    foreign.graph.node[1].domain = "somebody.else"
+    assert "somebody.else" in refusal(foreign)
+    pinned = prune(foreign, verify=False)
+    assert pinned.report.unchanged
+    assert pinned.report.kept[0].reason == "read by Relu 'r' (no rule for operator Relu)"
+
+
+def test_unknown_operator_and_attribute() -> None:
+    strange = model()
+    strange.graph.node[1].op_type = "Relux"
+    assert "Relux" in refusal(strange)
+
+
+def test_old_opset() -> None:
+    old = model()
+    old.opset_import[0].version = 6
+    assert "opset 6 is older than 7" in refusal(old)
+
+
+def test_weight_of_another_size_than_its_shape() -> None:
+    broken = model()
+    broken.graph.initializer[0].raw_data = broken.graph.initializer[0].raw_data[:-4]
+    assert "w1" in refusal(broken)
+
+
+def test_weights_that_do_not_fit() -> None:
+    broken = model()
+    broken.graph.initializer[1].dims[:] = [8, 4, 1, 1]
+    assert "Conv 'y' reads 8 channels, its weights are for 4" in refusal(broken)
+
+
+def test_doubled_initializer() -> None:
+    broken = model()
+    broken.graph.initializer.append(broken.graph.initializer[0])
+    assert "w1" in refusal(broken)
+
+
+def external(tmp_path: Path, location: str) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(model(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    stored = onnx.load(path, load_external_data=False)
+    for tensor in stored.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(stored.SerializeToString())
+    return path
+
+
+def test_external_data(tmp_path: Path) -> None:
+    result = prune(external(tmp_path, "weights.bin"), align=1)
+    assert result.report.external_data
+    assert result.report.layers[0].after == (7, 3, 3, 3)
+    save(result, tmp_path / "out.onnx")
+    assert onnx.load(tmp_path / "out.onnx", load_external_data=False).graph.initializer[0].raw_data
+
+
+@pytest.mark.parametrize("location", ["missing.bin", "../weights.bin", "/etc/passwd"])
+def test_external_data_that_is_missing_or_leaves_the_folder(tmp_path: Path, location: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "weights.bin").write_bytes(bytes(10_000))
+    assert "external data" in refusal(external(tmp_path / "sub", location))
+
+
+def test_nodes_may_come_in_any_order() -> None:
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        c = Conv(x, w1)
+        r = Relu(c)
+        s = Add(r, r)
+        y = Conv(s, w2)
+    }"""
+    model = build(text, {"w1": weight(8, 3, 1, 1, dead=(3,)), "w2": weight(4, 8, 1, 1)}, 17)
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(nodes))
+    result = prune(model, align=1)  # compared with the model as it is
+    assert [node.op_type for node in result.model.graph.node] == ["Conv", "Relu", "Add", "Conv"]
+    assert result.report.channels_removed == 1
+    model.graph.node[3].input[0] = "s"
+    with pytest.raises(PruneError, match="fails the ONNX checker"):
+        prune(model)  # in a circle

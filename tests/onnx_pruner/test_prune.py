@@ -1,0 +1,41 @@
+"""The whole of it on extreme models."""
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from onnx_shift.onnx_pruner import PruneError, prune
+from tests.onnx_pruner.models import model
+
+
+def test_nan_and_infinite_weights_are_kept() -> None:
+    strange = model()
+    w1 = onnx.numpy_helper.to_array(strange.graph.initializer[0]).copy()
+    w1[3] = np.nan
+    w1[4, 0, 0, 0] = np.inf
+    strange.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(w1, "w1"))
+    result = prune(strange, align=1, verify=False)
+    assert result.report.layers[0].after == (7, 3, 3, 3)
+
+
+def test_all_zero_model_is_one_channel() -> None:
+    result = prune(model(dead=tuple(range(8))), align=1)
+    assert result.report.layers[0].after == (1, 3, 3, 3)
+    assert result.report.layers[1].after == (4, 1, 1, 1)
+    assert any("depend" in note for note in result.report.notes)
+
+
+def test_align_below_one() -> None:
+    with pytest.raises(PruneError, match="--align 0: must be 1 or more"):
+        prune(model(), align=0)
+
+
+def test_a_network_of_a_thousand_layers_is_pruned() -> None:
+    layers = "".join(f"r{index + 1} = Relu (r{index}) " for index in range(1200))
+    deep = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> deep (float[1,3,8,8] x) => (float[1,4,8,8] y)'
+        f"{{ r0 = Conv (x, w) {layers} i = Identity (r1200) y = Relu (i) }}"
+    )
+    deep.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float32), "w"))
+    assert prune(deep, verify=False).report.parameters_after == 12

@@ -1,0 +1,31 @@
+"""The command `replay`."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from onnx_shift.cli import app
+from tests.onnx_shift.models import refusal
+
+
+def test_a_policy_of_the_working_folder_serves_and_a_refused_replay_leaves_no_folder(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "night_policy.py").write_text(
+        "class NightShift:\n    interval_s = 0.1\n    def decide(self, load):\n        return 'smaller'\n"
+        "def night_shift(objective_ms):\n    return NightShift()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    assert CliRunner().invoke(app, ["pack", *map(str, models), "-o", "p.zip"]).exit_code == 0
+    replay = ["replay", "p.zip", "--duration", "1", "--trace", "step"]
+    done = CliRunner().invoke(app, [*replay, "--policy", "night_policy:night_shift", "--json"])
+    assert set(json.loads(done.stdout)["runs"]) >= {"policy", "smallest", "largest"}
+    assert "--policy night_policy:NightShift: makes no policy (TypeError" in refusal(
+        *replay, "--policy", "night_policy:NightShift", "-o", "out"
+    )
+    assert "objective of 0 ms" in refusal(*replay, "--objective", "0", "-o", "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,39 @@
+"""What `inspect` shows of a model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+
+from tests.onnx_shift.models import shift
+
+
+def test_inspect_tells_zeros_and_channels_of_a_model(models: list[Path]) -> None:
+    done = shift("inspect", models[1], "--json")
+    found = json.loads(done.stdout)
+    assert found["parameters"] == 16 * 9 + 160 + 10
+    assert [(layer["channels"], layer["zero_channels"]) for layer in found["layers"]] == [(16, 8), (10, 0)]
+    assert found["layers"][0]["zeros"] == 0.5
+    assert found["metadata"] == {"onnx_shift.ratio": "4"}
+    assert found["opset"] == 13
+    text = shift("inspect", models[1]).stdout
+    assert "16×1×3×3" in text
+    assert "8 of 16" in text
+    assert "input float[N, 1, 8, 8] -> logits float[N, 10]" in text
+
+
+def test_inspect_shows_weights_that_are_stored_in_integers(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> g (float[N,2,8,8] x) => (float[N,4,6,6] y) '
+        "<float s = {0.5}> { wide = DequantizeLinear(w, s) y = Conv(x, wide) }"
+    )
+    values = np.ones((4, 2, 3, 3), np.int8)
+    values[1] = 0
+    model.graph.initializer.append(onnx.numpy_helper.from_array(values, "w"))
+    onnx.save(model, tmp_path / "quantised.onnx")
+    found = json.loads(shift("inspect", tmp_path / "quantised.onnx", "--json").stdout)
+    (layer,) = found["layers"]
+    assert (layer["parameters"], layer["zeros"], layer["zero_channels"]) == (72, 0.25, 1)
+    assert found["parameters"] == 73

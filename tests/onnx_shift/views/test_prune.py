@@ -1,0 +1,45 @@
+"""The terminal report of `prune`."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from onnx_shift.onnx_pruner.report import Kept, LayerChange, PruneReport
+from onnx_shift.views.prune import show
+
+LAYER = LayerChange("first", "Conv", (8, 3, 1, 1), (6, 3, 1, 1), 24, 18, 240, 180)
+REPORT = PruneReport(
+    "m.onnx", 1, unchanged=False, layers=(LAYER,),
+    parameters_before=24, parameters_after=18, parameters_after_align_1=18,
+    macs_before=240, macs_after=180, bytes_before=2_000_000, bytes_after=1_000_000, batch_norms_fused=1,
+    channels_before=8, channels_removed=2, nodes_before=3, nodes_after=2, kept=(Kept("first", (4, 5, 7), "it is a graph output"),),
+)  # fmt: skip
+
+
+def shown(report: PruneReport, explain: bool) -> str:
+    text = io.StringIO()
+    show(report, Path("out.onnx"), Console(file=text, width=100), explain)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "8×3×1×1",
+        "24 → 18",
+        "75%",
+        "2.00× smaller",
+        "removed 2 of 8 channels, folded 1 BatchNormalization",
+        "not verified",
+    ],
+)
+def test_a_changed_layer_the_totals_and_what_was_checked_are_told(words: str) -> None:
+    assert words in shown(REPORT, explain=False)
+
+
+def test_with_explain_what_stayed_is_told_with_its_reason() -> None:
+    assert "it is a graph output" not in shown(REPORT, explain=False)
+    row = next(line for line in shown(REPORT, explain=True).splitlines() if line.endswith("it is a graph output"))
+    assert row.split()[:2] == ["first", "3"]

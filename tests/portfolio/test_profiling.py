@@ -1,0 +1,152 @@
+"""What a profile counts and measures."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from numpy.typing import NDArray
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.portfolio.profiling import DENSE_FUSED, Settings, measure_accuracy, profile
+from tests.portfolio.models import QUICK, _convolution, _linear, _parse
+
+
+def _images(count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    pixels = np.random.default_rng(seed).standard_normal((count, 2, 6, 6)).astype(np.float32)
+    return pixels, pixels.reshape(count, -1)[:, :7].argmax(axis=1)
+
+
+def test_profile_counts_and_measures_every_model(tmp_path: Path) -> None:
+    dense = _convolution(tmp_path / "dense.onnx", 16, ratio="1", accuracy="0.5")
+    small = _convolution(tmp_path / "small.onnx", 4, ratio="8", accuracy="0.4")
+    found = profile([small, dense], settings=QUICK, date="2024-05-06")
+    json.dumps(found)
+    assert found["dense"] == "dense"
+    assert found["baseline"] == {"name": "dense"}
+    assert found["machine"]["threads"] == 1
+    assert found["machine"]["date"] == "2024-05-06"
+    entry = found["variants"]["small"]
+    assert entry["parameters"] == 4 * 2 * 9 + 4 + 4 * 16 * 7
+    assert entry["macs"] == 4 * 2 * 9 * 16 + 4 * 16 * 7
+    assert entry["file_bytes"] == small.stat().st_size
+    assert entry["model_sha256"] == hashlib.sha256(small.read_bytes()).hexdigest()
+    assert (entry["ratio"], entry["accuracy"]) == (8.0, 0.4)
+    assert set(entry["latency_ms"]) == {"1", "4"}
+    assert 0 < entry["latency_ms"]["1"]["p50"] <= entry["latency_ms"]["1"]["p99"]
+    assert entry["throughput"] > 0
+    assert found["variants"]["dense"]["speedup"]["1"]["median"] == 1.0
+
+
+def test_the_baseline_of_an_unfused_dense_model_is_fused(tmp_path: Path) -> None:
+    dense = _convolution(tmp_path / "dense.onnx", 8, norm=True)
+    small = _convolution(tmp_path / "small.onnx", 4)
+    found = profile([dense, small], settings=QUICK)
+    assert found["baseline"]["name"] == DENSE_FUSED
+    assert found["baseline"]["speedup"]["1"]["median"] == 1.0
+    assert list(found["variants"]) == ["dense", "small"]
+
+
+def test_external_weights_count_as_part_of_the_file(tmp_path: Path) -> None:
+    model = onnx.load(_convolution(tmp_path / "inline.onnx", 16))
+    outside = tmp_path / "outside.onnx"
+    onnx.save(model, outside, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    entry = profile([outside], settings=QUICK)["variants"]["outside"]
+    assert entry["file_bytes"] == outside.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+
+
+def test_the_structure_is_that_of_the_network_not_of_its_weights(tmp_path: Path) -> None:
+    models = [_convolution(tmp_path / "one.onnx", 16), _convolution(tmp_path / "small.onnx", 4)]
+    other = onnx.load(models[0])
+    other.graph.initializer[0].raw_data = bytes(len(other.graph.initializer[0].raw_data))
+    other.metadata_props.add(key="onnx_shift.ratio", value="2")
+    faster = onnx.load(models[0])
+    faster.graph.node[1].op_type = "Neg"
+    for name, model in {"zeros": other, "faster": faster}.items():
+        models.append(tmp_path / f"{name}.onnx")
+        onnx.save(model, models[-1])
+    found = {name: entry["structure"] for name, entry in profile(models, settings=QUICK)["variants"].items()}
+    assert found["one"] == found["zeros"]
+    assert len(set(found.values())) == 3
+
+
+@pytest.mark.parametrize("batch", ["N", "5"])
+def test_accuracy_is_exact_whatever_the_batch(tmp_path: Path, batch: str) -> None:
+    model = _linear(tmp_path / "m.onnx", batch=batch)
+    batches = [_images(13, 0), _images(8, 1)]
+    ranked = (-batches[1][0].reshape(8, -1)[:, :7]).argsort(axis=1)
+    batches[1] = (batches[1][0], np.where(np.arange(8) < 3, ranked[:, 4], ranked[:, 5]))
+    found = measure_accuracy(model, batches)
+    assert found.top1 == pytest.approx(13 / 21)
+    assert (found.images, found.classes) == (21, 7)
+    assert found.top5 == pytest.approx(16 / 21)
+
+
+def test_accuracy_from_data_replaces_what_the_metadata_claim(tmp_path: Path) -> None:
+    model = _linear(tmp_path / "m.onnx", accuracy="0.1")
+
+    def data() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        yield _images(50)
+
+    entry = profile([model], data=data, settings=QUICK)["variants"]["m"]
+    assert (entry["accuracy"], entry["top5"], entry["images"], entry["classes"]) == (1.0, 1.0, 50, 7)
+
+
+def test_each_model_may_have_images_of_its_own(tmp_path: Path) -> None:
+    models = [_linear(tmp_path / f"{name}.onnx") for name in ("one", "other")]
+    images, labels = _images(20)
+    data = {models[0]: lambda: [(images, labels)], models[1]: lambda: [(-images, labels)]}
+    found = profile(models, data=data, settings=QUICK)["variants"]
+    assert found["one"]["accuracy"] == 1.0 and found["other"]["accuracy"] < 1.0
+
+
+def test_what_cannot_be_profiled_is_refused_in_one_line(tmp_path: Path) -> None:
+    model = _linear(tmp_path / "m.onnx")
+    other = tmp_path / "other"
+    other.mkdir()
+    _linear(other / "m.onnx")
+    text = tmp_path / "text.onnx"
+    text.write_text("not a model")
+    free = tmp_path / "free.onnx"
+    onnx.save(_parse("(float[N,1,H,W] x) => (float[N,1,H,W] y)", "y = Relu(x)"), free)
+    two = tmp_path / "two.onnx"
+    onnx.save(_parse("(float[1,2] a, float[1,2] b) => (float[1,2] y)", "y = Add(a, b)"), two)
+    cases: list[tuple[list[Path], dict[str, Any], str]] = [
+        ([tmp_path / "none.onnx"], {}, "none.onnx: no such file"),
+        ([text], {}, "text.onnx: .*ONNX"),
+        ([model, other / "m.onnx"], {}, "m: two models have this name"),
+        ([model], {"dense": tmp_path / "d.onnx"}, "d.onnx: the dense model is not among"),
+        ([model], {"settings": Settings(providers=("Abacus",))}, "provider Abacus: not in this onnxruntime"),
+        ([model], {"data": list, "settings": QUICK}, "the data set holds no image"),
+        (
+            [model],
+            {"data": lambda: [(np.zeros((2, 9), np.float32), np.zeros(2))]},
+            "m.onnx: does not take images of 9 as input",
+        ),
+        (
+            [model],
+            {"data": lambda: [(_images(2)[0], np.full(2, 7))]},
+            "tells 7 classes apart, images are labelled up to 7",
+        ),
+        (
+            [two],
+            {"data": lambda: [(_images(2)[0], np.zeros(2))]},
+            r"two.onnx: has 2 inputs \(a, b\), images are but one",
+        ),
+        (
+            [model],
+            {"settings": Settings(input_shapes={"x": (1,)})},
+            "--shape x: none of the models has an input",
+        ),
+        ([free], {"settings": Settings(input_shapes={"x": (1, 1, 0, 8)})}, r"x=1,1,0,8: .*takes \(N,1,H,W\)"),
+        ([free], {"settings": Settings(input_shapes={"x": (1, 2, 8, 8)})}, r"x=1,2,8,8: .*takes \(N,1,H,W\)"),
+        ([free], {"settings": QUICK}, r"input x: axis 2 of \(N,1,H,W\) is free"),
+    ]
+    for models, options, message in cases:
+        with pytest.raises(OnnxShiftError, match=message):
+            profile(models, **options)

@@ -1,0 +1,55 @@
+"""Which weights are packed again at every start."""
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime as ort
+import pytest
+
+from onnx_shift.portfolio.pack import pack
+from onnx_shift.runtime import optimise
+from onnx_shift.runtime.skeleton import ExternalTensor, Node
+from tests.runtime.conftest import Make, network
+
+
+@pytest.mark.parametrize(
+    "readers, packs",
+    [
+        ([("com.microsoft.nchwc", "Conv")], True),  # nothing beside the convolutions
+        ([("com.microsoft.nchwc", "Conv"), ("", "Gemm")], False),
+        ([("com.microsoft.nchwc", "Conv"), ("", "Gemm"), ("", "Gemm")], True),  # read twice
+        ([("com.microsoft.nchwc", "Conv"), ("", "LSTM")], True),
+        ([("com.microsoft.nchwc", "Conv")] * 2, True),
+        ([("", "Conv"), ("", "Gemm")], True),  # nothing lies in blocks
+    ],
+)
+def test_only_a_classifier_beside_blocked_convolutions_is_left_unpacked(
+    readers: list[tuple[str, str]], packs: bool
+) -> None:
+    nodes = [Node(operator, ("x", "blocked" if operator[1] == "Conv" else "rest")) for operator in readers]
+    tensors = [ExternalTensor("blocked", 1, (3_000_000,), 0), ExternalTensor("rest", 1, (300_000,), 0)]
+    if ("", "Gemm") not in readers and ("", "LSTM") not in readers:
+        tensors = tensors[:1]
+    assert optimise._copies_a_classifier(nodes, tensors) is not packs
+    if not packs:  # not worth it, or too much to pack at every run
+        for size in (200_000, 400_000):
+            assert not optimise._copies_a_classifier(nodes, [tensors[0], ExternalTensor("rest", 1, (size,), 0)])
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="blocked convolutions are x86's")
+def test_what_is_not_packed_stays_so_in_the_cache(
+    make_switcher: Make, tmp_path: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimise, "_WORTH_BYTES", 1000)
+    onnx.save(network(64), tmp_path / "model.onnx")
+    pack([tmp_path / "model.onnx"], tmp_path / "one.zip")
+    plain = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for _ in ("optimised here", "taken from the cache"):
+        model = make_switcher(tmp_path / "one.zip")
+        content, optimised = model._builder._content(model.active, 1)
+        assert optimised and not content.prepack
+        wanted = plain.run(None, {"input": images})[0]
+        np.testing.assert_allclose(model.run(None, {"input": images})[0], wanted, rtol=1e-5, atol=1e-5)
