@@ -14,7 +14,8 @@ REPORT = PruneReport(
     "m.onnx", 1, unchanged=False, layers=(LAYER,),
     parameters_before=24, parameters_after=18, parameters_after_align_1=18,
     macs_before=240, macs_after=180, bytes_before=2_000_000, bytes_after=1_000_000, batch_norms_fused=1,
-    channels_before=8, channels_removed=2, nodes_before=3, nodes_after=2, kept=(Kept("first", (4, 5, 7), "it is a graph output"),),
+    channels_before=8, channels_removed=2, nodes_before=3, nodes_after=2,
+    kept=(Kept("first", (4, 5, 7), "it is a graph output"),),
 )  # fmt: skip
 
 
