@@ -1,6 +1,5 @@
 """The portfolio of one training on CIFAR-10, variant by variant, and what finding it costs (the paper's Table 3)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +11,7 @@ from benchmarks.support import trainings
 from benchmarks.support.results import shown_range
 from benchmarks.support.variants import SHIPPED, pruned_variants, test_images
 from onnx_shift.exporter.rounds import Run
+from onnx_shift.portfolio.profile import Profile, Variant
 from onnx_shift.portfolio.profiling import Settings, profile
 from onnx_shift.portfolio.select import DEFAULT_METRICS, select
 
@@ -42,17 +42,17 @@ def measure(work: Path) -> dict[str, Any]:
         settings=Settings(batches=(1, 16), seconds=SECONDS, attempts=ATTEMPTS),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
     )
-    (work / "profile.json").write_text(json.dumps(found, indent=1))
+    found.save(work / "profile.json")
     return results_of(found, runs)
 
 
-def results_of(found: Mapping[str, Any], runs: Mapping[str, Run]) -> dict[str, Any]:
+def results_of(found: Profile, runs: Mapping[str, Run]) -> dict[str, Any]:
     """Return what the profile of the variants of `runs` tells."""
-    variants: Mapping[str, Mapping[str, Any]] = found["variants"]
+    variants = found.variants
     names = {run: [name for name in variants if name.startswith(run)] for run in runs}
     optimal = {run: _efficiency(found, names[run], SEARCHED) for run in runs}
-    kept = select(found, list(variants))
-    dense = variants[found["dense"]]
+    kept = select(found)
+    dense = variants[str(found.dense)]
     days = {name: trainings.training_hours(run) / 24 for name, run in runs.items()}
     rows = [
         *_PUBLISHED,
@@ -67,25 +67,25 @@ def results_of(found: Mapping[str, Any], runs: Mapping[str, Run]) -> dict[str, A
         ),
         *_full_width(trainings.recorded_run("full-imp")),
     ]
-    lost = {name: variants[_dense(name)]["accuracy"] - entry["accuracy"] for name, entry in variants.items()}
+    lost = {name: _accuracy(variants[_dense(name)]) - _accuracy(entry) for name, entry in variants.items()}
     table = [_row(name, entry, lost[name], kept.dropped.get(name)) for name, entry in variants.items()]
     fast, equal = _fastest(variants, lost, 0.01), _fastest(variants, lost, 0.0)
-    smallest = min((variants[name] for name in kept.kept), key=lambda entry: entry["file_bytes"])
+    smallest = min((variants[name] for name in kept.kept), key=lambda entry: entry.file_bytes)
     # What computes as the dense network does is that network: its speed-up is the measurement's noise.
-    smaller = [entry for entry in variants.values() if entry["structure"] != dense["structure"]]
-    speedups = [entry["speedup"][batch]["median"] for entry in smaller for batch in ("1", "16")]
+    smaller = [entry for entry in variants.values() if entry.structure != dense.structure]
+    speedups = [entry.timing.speedup[batch].median for entry in smaller for batch in (1, 16)]
     ours = {
-        f"{which}_speedup{suffix}": variants[name]["speedup"][batch]
+        f"{which}_speedup{suffix}": variants[name].timing.speedup[batch]
         for which, name in (("one_point", fast), ("equal", equal))
-        for suffix, batch in (("", "1"), ("_batch_16", "16"))
+        for suffix, batch in (("", 1), ("_batch_16", 16))
     }
     figures = {
         "search_efficiency": optimal["imp"],
         "shipping_efficiency": _efficiency(found, names["imp"], DEFAULT_METRICS),
         "training_hours": 24 * days["imp"],
-        "dense_accuracy": 100 * dense["accuracy"],
-        "size_ratio": dense["file_bytes"] / smallest["file_bytes"],
-        **{key: speedup["median"] for key, speedup in ours.items()},
+        "dense_accuracy": 100 * _accuracy(dense),
+        "size_ratio": dense.file_bytes / smallest.file_bytes,
+        **{key: speedup.median for key, speedup in ours.items()},
         "slowest_speedup": min(speedups),
     }
     recipe = runs["imp"].recipe
@@ -93,7 +93,7 @@ def results_of(found: Mapping[str, Any], runs: Mapping[str, Run]) -> dict[str, A
         "rows": rows,
         "tables": {"The variants, after `onnx-shift prune`": table},
         "figures": figures,
-        "spread": {key: (speedup["low"], speedup["high"]) for key, speedup in ours.items()},
+        "spread": {key: (speedup.low, speedup.high) for key, speedup in ours.items()},
         "notes": [
             f"Ours: quarter-width VGG-16, {recipe.epochs} epochs per level, {runs['fast'].recipe.epochs} for "
             "channel-sparse variants, on all 50,000 images, one replicate, days of two cores of a CPU; the last row "
@@ -113,7 +113,7 @@ def results_of(found: Mapping[str, Any], runs: Mapping[str, Run]) -> dict[str, A
             "Speed-ups are over the dense network with BatchNorm fused, onnxruntime on the CPU, one thread, rounds in "
             "turn; in brackets the range of the rounds.",
         ],
-        "details": found,
+        "details": found.to_dict(),
     }
 
 
@@ -136,7 +136,7 @@ def _full_width(run: Run | None) -> list[dict[str, Any]]:
     ]
 
 
-def _efficiency(found: Mapping[str, Any], names: list[str], metrics: Sequence[str]) -> float:
+def _efficiency(found: Profile, names: list[str], metrics: Sequence[str]) -> float:
     """Return the share of Pareto-optimal variants."""
     return select(found, names, keep_all=True, metrics=metrics).efficiency
 
@@ -146,67 +146,73 @@ def _dense(name: str) -> str:
     return f"{name.split('-')[0]}-00"
 
 
-def _fastest(variants: Mapping[str, Mapping[str, Any]], lost: Mapping[str, float], most: float) -> str:
+def _fastest(variants: Mapping[str, Variant], lost: Mapping[str, float], most: float) -> str:
     """Return the fastest variant at batch 1 of those that lose at most so much accuracy."""
     enough = [name for name in variants if lost[name] <= most + 1e-9]
-    return max(enough, key=lambda name: variants[name]["speedup"]["1"]["median"])
+    return max(enough, key=lambda name: variants[name].timing.speedup[1].median)
 
 
-def _row(name: str, entry: Mapping[str, Any], lost: float, dropped: str | None) -> dict[str, Any]:
+def _row(name: str, entry: Variant, lost: float, dropped: str | None) -> dict[str, Any]:
     return {
         "variant": name,
-        "ratio": round(entry["ratio"]),
-        "accuracy": f"{entry['accuracy']:.2%}",
+        "ratio": round(entry.ratio or 1),
+        "accuracy": f"{_accuracy(entry):.2%}",
         "change, points": round(-100 * lost, 2),
-        "parameters": entry["parameters"],
-        "MACs": entry["macs"],
-        "file, kB": entry["file_bytes"] / 1e3,
-        "deflated, kB": entry["deflated_bytes"] / 1e3,
-        "speed-up": _speedup(entry, "1"),
-        "speed-up, batch 16": _speedup(entry, "16"),
-        "session, MB": entry["memory_mb"],
-        "switch, ms": entry["switch_ms"],
+        "parameters": entry.parameters,
+        "MACs": entry.macs,
+        "file, kB": entry.file_bytes / 1e3,
+        "deflated, kB": (entry.deflated_bytes or 0) / 1e3,
+        "speed-up": _speedup(entry, 1),
+        "speed-up, batch 16": _speedup(entry, 16),
+        "session, MB": entry.timing.memory_mb,
+        "switch, ms": entry.switch_ms,
         "kept": "yes" if dropped is None else dropped,
     }
 
 
-def _speedup(entry: Mapping[str, Any], batch: str) -> str:
-    found = entry["speedup"][batch]
-    return shown_range(found["median"], found["low"], found["high"])
+def _speedup(entry: Variant, batch: int) -> str:
+    found = entry.timing.speedup[batch]
+    return shown_range(found.median, found.low, found.high)
+
+
+def _accuracy(entry: Variant) -> float:
+    assert entry.accuracy is not None  # it was measured on the test images
+    return entry.accuracy
 
 
 _SHOWN_POINTS = 20  # below the dense network: a variant that only guesses would squash all others
 
 
 def draw(result: Mapping[str, Any], figure: Figure) -> None:
-    variants: Mapping[str, Mapping[str, Any]] = result["details"]["variants"]
+    profile = Profile.from_dict(result["details"])
+    variants = profile.variants
     size, one, sixteen = figure.subplots(1, 3, sharey=True)
     panels = [
-        (size, lambda entry: entry["file_bytes"] / 1e3, "file, kB"),
+        (size, lambda entry: entry.file_bytes / 1e3, "file, kB"),
         (
             one,
-            lambda entry: entry["speedup"]["1"]["median"],
+            lambda entry: entry.timing.speedup[1].median,
             "speed-up over the fused dense network, batch 1",
         ),
-        (sixteen, lambda entry: entry["speedup"]["16"]["median"], "the same, batch 16"),
+        (sixteen, lambda entry: entry.timing.speedup[16].median, "the same, batch 16"),
     ]
-    dense = 100 * variants[result["details"]["dense"]]["accuracy"]
-    shown = {name: entry for name, entry in variants.items() if 100 * entry["accuracy"] > dense - _SHOWN_POINTS}
+    dense = 100 * _accuracy(variants[str(profile.dense)])
+    shown = {name: entry for name, entry in variants.items() if 100 * _accuracy(entry) > dense - _SHOWN_POINTS}
     for axes, value, label in panels:
         for run, colour in _COLOURS.items():
             entries = [entry for name, entry in shown.items() if name.startswith(run)]
             sizes, accuracy = (
                 [value(entry) for entry in entries],
-                [100 * entry["accuracy"] for entry in entries],
+                [100 * _accuracy(entry) for entry in entries],
             )
             axes.plot(sizes, accuracy, "o-", markersize=4, color=colour, label=_LABELS[run])
             for entry, *where in zip(entries, sizes, accuracy, strict=True):
-                axes.annotate(f"{entry['ratio']:.0f}", where, xytext=(3, 4), textcoords="offset points", fontsize=7)
+                axes.annotate(f"{entry.ratio:.0f}", where, xytext=(3, 4), textcoords="offset points", fontsize=7)
         axes.axhline(dense - 1, color="black", linewidth=0.8, linestyle=":")
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     size.set(xlim=(0, None), ylabel="test accuracy, % (points: ratio; dots: dense less 1)")
-    missing = [f"{entry['ratio']:.0f}" for name, entry in variants.items() if name not in shown]
+    missing = [f"{entry.ratio:.0f}" for name, entry in variants.items() if name not in shown]
     if missing:
         size.set_title(f"not shown: ratio {', '.join(missing)}, far below", fontsize=8, loc="left")
     size.legend(frameon=False, fontsize="small", loc="lower right")

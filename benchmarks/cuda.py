@@ -95,8 +95,8 @@ def _searches(models: list[Path]) -> list[dict[str, Any]]:
                 {
                     "model": model.stem,
                     "batch": batch,
-                    "tried, ms": found.latency["EXHAUSTIVE"].p50,
-                    "heuristics, ms": found.latency["HEURISTIC"].p50,
+                    "tried, ms": found.latency["EXHAUSTIVE"].p50_ms,
+                    "heuristics, ms": found.latency["HEURISTIC"].p50_ms,
                     "speed-up": shown_range(speedup.median, speedup.low, speedup.high),
                 }
             )

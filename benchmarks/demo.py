@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from onnx_shift.demo import run_demo
+from onnx_shift.portfolio.profile import Profile, Variant
 from onnx_shift.views.picture import draw_demo
 
 TITLE = "The demo: handwritten digits, from training to switching"
@@ -22,8 +23,9 @@ def measure(work: Path) -> dict[str, Any]:
     started = time.monotonic()
     # A folder of its own each time: how long the training takes is one of the figures.
     found = run_demo(work / now.strftime("%Y%m%d-%H%M%S"), Console(stderr=True), date=now.strftime("%Y-%m-%d"))
+    variants = Profile.from_dict(found["profile"]).variants
     minutes = (time.monotonic() - started) / 60
-    rows = [_row(name, entry, name not in found["dropped"]) for name, entry in found["profile"]["variants"].items()]
+    rows = [_row(name, entry, name not in found["dropped"]) for name, entry in variants.items()]
     kept = [row for row in rows if row["packed"]]
     equality, memory, runs = found["equality"], found["memory"], found["replay"]["runs"]
     most = max(memory["portfolio_mb"].values())
@@ -57,18 +59,18 @@ def measure(work: Path) -> dict[str, Any]:
     return {"rows": rows, "figures": figures, "notes": notes, "details": found}
 
 
-def _row(name: str, entry: Mapping[str, Any], packed: bool) -> dict[str, Any]:
+def _row(name: str, entry: Variant, packed: bool) -> dict[str, Any]:
     return {
         "variant": name,
-        "ratio": round(entry["ratio"]),
-        "accuracy": f"{entry['accuracy']:.2%}",
-        "parameters": entry["parameters"],
-        "file, kB": entry["file_bytes"] / 1e3,
-        "deflated, kB": entry["deflated_bytes"] / 1e3,
-        "latency, ms": entry["latency_ms"]["1"]["p50"],
-        "speed-up": entry["speedup"]["1"]["median"],
-        "speed-up, batch 16": entry["speedup"]["16"]["median"],
-        "switch, ms": entry["switch_ms"],
+        "ratio": round(entry.ratio or 1),
+        "accuracy": f"{entry.accuracy:.2%}",
+        "parameters": entry.parameters,
+        "file, kB": entry.file_bytes / 1e3,
+        "deflated, kB": (entry.deflated_bytes or 0) / 1e3,
+        "latency, ms": entry.timing.median_ms,
+        "speed-up": entry.timing.speedup[1].median,
+        "speed-up, batch 16": entry.timing.speedup[16].median,
+        "switch, ms": entry.switch_ms,
         "packed": "yes" if packed else "",
     }
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from benchmarks import peers
 from benchmarks.support import trainings
 from benchmarks.support.results import shown_range
-from benchmarks.support.variants import CPU, FUSE_ONLY, SHIPPED, answers, test_images
+from benchmarks.support.variants import CPU, SHIPPED, answers, test_images
 from onnx_shift.exporter.rounds import Level
-from onnx_shift.onnx_pruner import prune
+from onnx_shift.onnx_pruner import fold_batch_norm, prune
 from onnx_shift.portfolio.latency import compare_latency
 from onnx_shift.portfolio.memory import measure_sessions
 from onnx_shift.portfolio.sessions import open_session, random_inputs
@@ -38,7 +38,7 @@ def _papers_rule(sparse: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fused(sparse: onnx.ModelProto) -> onnx.ModelProto:
-    return prune(sparse, align=FUSE_ONLY, verify=False).model
+    return fold_batch_norm(sparse)
 
 
 #: What is made of the sparse network; the first is the one that speed-ups are over, on level 0.

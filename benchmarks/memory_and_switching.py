@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from onnx import helper, numpy_helper
 
 from benchmarks.support.results import in_words, range_of
-from benchmarks.support.variants import FUSE_ONLY, Pruned, portfolio_worth_shipping, pruned_variants
+from benchmarks.support.variants import Pruned, portfolio_worth_shipping, pruned_variants
 from benchmarks.support.ways import WAYS, feed_of
-from onnx_shift.onnx_pruner import prune
+from onnx_shift.onnx_pruner import fold_batch_norm
 from onnx_shift.portfolio.pack import pack
 from onnx_shift.runtime import Portfolio
 
@@ -105,7 +105,7 @@ def _request(folder: Path, variants: Sequence[Pruned]) -> dict[str, Any]:
     pack(list(models.values()), folder / "portfolio.zip")
     names = _names_in(folder / "portfolio.zip")
     sparse = {variant.path.stem: variant.sparse for variant in variants}
-    fused = {name: prune(sparse[name], align=FUSE_ONLY, verify=False).model for name in names}
+    fused = {name: fold_batch_norm(sparse[name]) for name in names}
     skeleton, _ = _weights_outside(fused[names[-1]])
     (folder / "skeleton.onnx").write_bytes(skeleton)
     for name, model in fused.items():

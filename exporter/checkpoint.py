@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from onnx_shift.errors import OnnxShiftError
+from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.files import read_bytes, write_bytes
 
 FORMAT = 1
@@ -48,8 +48,7 @@ def load_checkpoint(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     except pickle.UnpicklingError as error:  # torch's own words advise to let the file run code
         raise CheckpointError(f"{damaged} (no PyTorch file, or it holds more than tensors and plain values)") from error
     except Exception as error:  # here, too
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise CheckpointError(f"{damaged} ({reason})") from error
+        raise CheckpointError(f"{damaged} ({first_line(error, kind=True)})") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{damaged} (holds a {type(loaded).__name__})")
     missing = [key for key in keys if key not in loaded]

@@ -18,7 +18,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from onnx_shift.errors import OnnxShiftError
+from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.exporter.masks import Mask, apply_mask, count_all, count_kept
 from onnx_shift.exporter.recipe import from_fields
 from onnx_shift.files import write_bytes
@@ -84,8 +84,7 @@ def _trace(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
                 dynamic_axes={"input": {0: "N"}, "logits": {0: "N"}},
             )
     except Exception as error:  # of anybody's forward
-        reason = str(error).strip().splitlines()
-        raise ExportError(f"the model cannot be exported to ONNX ({reason[0] if reason else error!r})") from error
+        raise ExportError(f"the model cannot be exported to ONNX ({first_line(error)})") from error
     finally:
         logging.getLogger("torch.onnx").setLevel(previous)
     proto = onnx.load_from_string(buffer.getvalue())
@@ -102,7 +101,7 @@ def _compare(network: nn.Module, content: bytes, shape: tuple[int, int, int]) ->
         session = onnxruntime.InferenceSession(content, providers=[CPU])
         (found,) = session.run(["logits"], {"input": images.numpy()})
     except Exception as error:
-        raise ExportError(f"onnxruntime does not run the exported model ({str(error).splitlines()[0]})") from error
+        raise ExportError(f"onnxruntime does not run the exported model ({first_line(error)})") from error
     if found.shape != expected.shape:
         raise ExportError(
             f"the exported model gives {found.shape} for three images, not {expected.shape}: "

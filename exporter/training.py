@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from onnx_shift.errors import OnnxShiftError
+from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.exporter.augmentation import Draws, draw, resized_crop, shift_and_flip
 from onnx_shift.exporter.data import Normalisation, Split
 from onnx_shift.exporter.distributed import World, synchronise_batchnorm
@@ -38,7 +38,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise TrainingError(f"--device {name}: not there ({str(error).splitlines()[0]})") from error
+        raise TrainingError(f"--device {name}: not there ({first_line(error)})") from error
     return device
 
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from onnx_shift.errors import OnnxShiftError
+from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.files import import_named
 from onnx_shift.models.mobilenet import MobileNetV2
 from onnx_shift.models.repvgg import STAGES as REPVGG_STAGES
@@ -55,7 +55,7 @@ def build(name: str, *, num_classes: int, in_channels: int, width: float = 1.0) 
             names.add("num_classes")
         model = factory(**{key: value for key, value in wanted.items() if key in names})
     except Exception as error:  # of the user's code
-        raise ModelError(f"--model {name}: the factory failed ({_what(error)})") from error
+        raise ModelError(f"--model {name}: the factory failed ({first_line(error, kind=True)})") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"--model {name}: the factory returned {type(model).__name__}, not a torch module")
     return model
@@ -66,11 +66,6 @@ def _import_factory(name: str) -> Factory:
     if not callable(factory):
         raise ModelError(f"--model {name}: is not callable")
     return factory
-
-
-def _what(error: Exception) -> str:
-    """The kind of an error and its first line, in one."""
-    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
 
 
 def initialise(model: nn.Module, *, uniform_batchnorm: bool) -> None:
@@ -100,7 +95,7 @@ def check_output(model: nn.Module, shape: tuple[int, int, int], num_classes: int
     try:
         copied = copy.deepcopy(model)
     except Exception as error:  # of the user's code
-        raise ModelError(f"the model cannot be copied ({_what(error)})") from error
+        raise ModelError(f"the model cannot be copied ({first_line(error, kind=True)})") from error
     _check_scores(copied.train(), shape, num_classes)
 
 
@@ -110,7 +105,9 @@ def _check_scores(model: nn.Module, shape: tuple[int, int, int], num_classes: in
         with torch.no_grad(), torch.random.fork_rng(devices=()):
             scores = model(torch.zeros(2, *shape))
     except Exception as error:  # of the user's code
-        raise ModelError(f"the model cannot take images of shape {shape} in {mode} ({_what(error)})") from error
+        raise ModelError(
+            f"the model cannot take images of shape {shape} in {mode} ({first_line(error, kind=True)})"
+        ) from error
     if not isinstance(scores, torch.Tensor) or scores.shape != (2, num_classes):
         found = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise ModelError(

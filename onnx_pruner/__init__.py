@@ -1,7 +1,7 @@
 """prune -> verify -> profile -> pack: works on ONNX alone."""
 
 from onnx_shift.onnx_pruner.graph.network import PruneError
-from onnx_shift.onnx_pruner.prune import PruneResult, prune
+from onnx_shift.onnx_pruner.prune import PruneResult, fold_batch_norm, prune
 from onnx_shift.onnx_pruner.report import Kept, LayerChange, PruneReport
 
-__all__ = ["Kept", "LayerChange", "PruneError", "PruneReport", "PruneResult", "prune"]
+__all__ = ["Kept", "LayerChange", "PruneError", "PruneReport", "PruneResult", "fold_batch_norm", "prune"]

@@ -18,7 +18,7 @@ from onnx_shift.onnx_pruner.op import Mask, Op
 from onnx_shift.onnx_pruner.plan import Plan
 from onnx_shift.onnx_pruner.report import LayerChange
 
-Shape = tuple[int, ...]
+Sizes = tuple[int, ...]
 
 
 def count_macs(model: ModelProto, input_shapes: Mapping[str, Sequence[int]] | None = None) -> int | None:
@@ -41,24 +41,24 @@ def count_macs(model: ModelProto, input_shapes: Mapping[str, Sequence[int]] | No
     return total
 
 
-def _convolution(node: NodeProto, read: Sequence[Shape], written: Shape) -> int:
+def _convolution(node: NodeProto, read: Sequence[Sizes], written: Sizes) -> int:
     return prod(written) * prod(read[1][1:])  # weight (M, C / group, kernel ...)
 
 
-def _transposed_convolution(node: NodeProto, read: Sequence[Shape], written: Shape) -> int:
+def _transposed_convolution(node: NodeProto, read: Sequence[Sizes], written: Sizes) -> int:
     return prod(read[0]) * prod(read[1][1:])  # weight (C, M / group, kernel ...)
 
 
-def _gemm(node: NodeProto, read: Sequence[Shape], written: Shape) -> int:
+def _gemm(node: NodeProto, read: Sequence[Sizes], written: Sizes) -> int:
     transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
     return prod(written) * read[0][0 if transposed else 1]
 
 
-def _matmul(node: NodeProto, read: Sequence[Shape], written: Shape) -> int:
+def _matmul(node: NodeProto, read: Sequence[Sizes], written: Sizes) -> int:
     return prod(written) * read[0][-1]
 
 
-_MACS: Mapping[str, Callable[[NodeProto, Sequence[Shape], Shape], int]] = {
+_MACS: Mapping[str, Callable[[NodeProto, Sequence[Sizes], Sizes], int]] = {
     **dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), _convolution),
     "ConvTranspose": _transposed_convolution,
     "Gemm": _gemm,
@@ -66,7 +66,7 @@ _MACS: Mapping[str, Callable[[NodeProto, Sequence[Shape], Shape], int]] = {
 }
 
 
-def _shapes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
+def _shapes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]]) -> dict[str, Sizes]:
     fixed = ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]

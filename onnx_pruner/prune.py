@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import onnx
 
+from onnx_shift import files
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.analysis import Analysis, analyse, lost_folds, with_shared_weights_tied
 from onnx_shift.onnx_pruner.apply import apply
@@ -16,20 +18,44 @@ from onnx_shift.onnx_pruner.counting import layer_changes, parameter_count, plan
 from onnx_shift.onnx_pruner.explain import kept_although_free
 from onnx_shift.onnx_pruner.fuse import fuse
 from onnx_shift.onnx_pruner.graph.constants import Constants
-from onnx_shift.onnx_pruner.graph.network import PruneError, Source, open_network, read_model
+from onnx_shift.onnx_pruner.graph.network import LoadedModel, PruneError, open_network, read_model
 from onnx_shift.onnx_pruner.op import Mask
 from onnx_shift.onnx_pruner.plan import Plan, make_plan
 from onnx_shift.onnx_pruner.report import PruneReport
-from onnx_shift.onnx_pruner.write import build_model
+from onnx_shift.onnx_pruner.write import build_model, write_model
 from onnx_shift.version import __version__
 
+_KEEPS_ALL = 1 << 30  # no layer has as many channels, so this alignment removes none
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class PruneResult:
     """A pruned model and the report on it. With nothing to do, the model is the very one that was read."""
 
     model: onnx.ModelProto
     report: PruneReport
+    source: Path | None = None  # the file that it was read from
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to `path`, atomically; with nothing to do, a byte-identical copy of the file it came from.
+
+        A model of 2 GB or more is written with its weights in `<path>.data` beside it. Raises OnnxShiftError for the
+        file that was read, which is never overwritten.
+        """
+        target = Path(path)
+        if self.source is not None:
+            files.check_output(target, self.source)
+        if self.report.unchanged and self.source is not None and not self.report.external_data:
+            files.write_bytes(target, files.read_bytes(self.source))
+        else:
+            write_model(self.model, target, self.report.bytes_after)
+
+    def summary(self) -> str:
+        """What was removed, in a few lines."""
+        return self.report.summary()
+
+    def __repr__(self) -> str:
+        return f"PruneResult({self.summary().splitlines()[0]})"
 
 
 def prune(model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, verify: bool = True) -> PruneResult:
@@ -41,7 +67,7 @@ def prune(model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, ve
     repeats until nothing changes.
     """
     if align < 1:
-        raise PruneError(f"--align {align}: must be 1 or more")
+        raise PruneError("{align}: must be 1 or more", align=align)
     clock = _Clock()
     with clock("read"):
         source = read_model(model)
@@ -62,8 +88,16 @@ def prune(model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, ve
     return replace(result, report=replace(result.report, seconds=dict(clock.seconds)))
 
 
+def fold_batch_norm(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with BatchNormalization folded into the layers before it, every channel kept.
+
+    What every runtime does for free: the fair dense model to compare with. Raises PruneError as `prune` does.
+    """
+    return prune(model, align=_KEEPS_ALL, verify=False).model
+
+
 def _prune(
-    source: Source,
+    source: LoadedModel,
     align: int,
     clock: "_Clock",
     *,
@@ -128,7 +162,8 @@ def _prune(
         )
         if not unchanged:
             _record(pruned, source, report)
-    return PruneResult(pruned, report), frozenset(weights.copied)
+    path = None if source.sha256 is None else Path(source.name)
+    return PruneResult(pruned, report, path), frozenset(weights.copied)
 
 
 def _has_grown(report: PruneReport) -> bool:
@@ -170,7 +205,7 @@ def _layer_outputs(analysis: Analysis, plan: Plan) -> list[Mask]:
 _IN_INTEGERS = frozenset({"QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"})
 
 
-def _notes(source: Source, pruned: onnx.ModelProto) -> tuple[str, ...]:
+def _notes(source: LoadedModel, pruned: onnx.ModelProto) -> tuple[str, ...]:
     notes = []
     weights = {t.name for t in source.model.graph.initializer}
     left = {info.name for info in source.model.graph.input} - {info.name for info in pruned.graph.input}
@@ -185,7 +220,7 @@ def _notes(source: Source, pruned: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _record(pruned: onnx.ModelProto, source: Source, report: PruneReport) -> None:
+def _record(pruned: onnx.ModelProto, source: LoadedModel, report: PruneReport) -> None:
     """Provenance as metadata; what the model already carries stays."""
     removed = {
         "channels": report.channels_removed,
@@ -203,14 +238,15 @@ def _record(pruned: onnx.ModelProto, source: Source, report: PruneReport) -> Non
         pruned.metadata_props.add(key=key, value=value)
 
 
-def _verified(source: Source, result: PruneResult) -> PruneReport:
+def _verified(source: LoadedModel, result: PruneResult) -> PruneReport:
     """Compare outputs; raises PruneError when they differ."""
     from onnx_shift.onnx_pruner.verification.compare import VerificationError, compare
 
     try:
         outcome = compare(source.model, result.model)
     except VerificationError as error:
-        raise PruneError(f"{source.name}: cannot be verified (--no-verify leaves that out): {error}") from error
+        reason = f"{source.name}: cannot be verified ({{verify}} leaves that out): {error}"
+        raise PruneError(reason, verify=False) from error
     if not outcome.equal:
         detail = f"largest difference {outcome.largest_difference:.1e} of the output scale"
         reason = outcome.reason or f"{detail}, tolerance {outcome.tolerance:.1e}"

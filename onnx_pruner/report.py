@@ -57,6 +57,27 @@ class PruneReport:
     verified: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
 
+    def summary(self) -> str:
+        """What was removed, in a few lines."""
+        if self.unchanged:
+            return f"{self.source}: nothing to remove and no BatchNormalization to fold"
+        lines = [
+            f"{self.source}: removed {self.channels_removed:,} of {self.channels_before:,} channels, "
+            f"folded {self.batch_norms_fused} BatchNormalization",
+            _change("parameters", self.parameters_before, self.parameters_after),
+        ]
+        if self.macs_before is not None and self.macs_after is not None:
+            lines.append(_change("multiply–accumulates", self.macs_before, self.macs_after))
+        lines.append(_change("bytes", self.bytes_before, self.bytes_after))
+        if self.largest_difference is None:
+            return "\n".join([*lines, "not verified"])
+        told = f"verified: outputs equal, largest difference {self.largest_difference:.1e} of their scale"
+        return "\n".join([*lines, told])
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON-ready values."""
         return asdict(self)
+
+
+def _change(what: str, before: int, after: int) -> str:
+    return f"{what}: {before:,} → {after:,} ({after / max(before, 1):.1%})"

@@ -1,13 +1,24 @@
-"""The edited graph as a new ModelProto; what did not change is taken over as it was."""
+"""The edited graph as a new ModelProto, where what did not change is taken over as it was; and as a file."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnx_shift.onnx_pruner.graph.network import Network, captured_names, payload_bytes, quiet_graphsurgeon
+from onnx_shift import files
+from onnx_shift.onnx_pruner.graph.network import (
+    LARGEST_MESSAGE,
+    Network,
+    captured_names,
+    payload_bytes,
+    quiet_graphsurgeon,
+)
 from onnx_shift.onnx_pruner.rewriter import Weights
+
+MARGIN_BYTES = 1 << 20  # for the names of weights, which the count leaves out
+SMALLEST_EXTERNAL = 1024  # bytes; smaller weights stay in the model file
 
 
 def build_model(
@@ -101,3 +112,33 @@ def _add_value_info(graph: onnx.GraphProto, info: onnx.ValueInfoProto, resized: 
     dims = added.type.tensor_type.shape.dim
     if resized is not None and resized[0] < len(dims):
         dims[resized[0]].dim_value = resized[1]
+
+
+def write_model(model: onnx.ModelProto, target: Path, size_bytes: int) -> None:
+    """Write `model`, of about `size_bytes`, to `target`, atomically; beyond 2 GB its weights into `target`.data."""
+    if size_bytes + MARGIN_BYTES <= LARGEST_MESSAGE:
+        files.write_bytes(target, model.SerializeToString())
+    else:
+        _write_large(model, target)
+
+
+def _write_large(model: onnx.ModelProto, target: Path) -> None:
+    large = onnx.ModelProto()
+    large.CopyFrom(model)  # saving moves the weights out of the model
+    data = target.with_name(f"{target.name}.data")
+    with files.atomic_path(data) as weights, files.atomic_path(target) as skeleton:
+        weights.unlink()
+        onnx.save_model(
+            large,
+            skeleton,
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            location=weights.name,
+            size_threshold=SMALLEST_EXTERNAL,
+        )
+        written = onnx.load(skeleton, load_external_data=False)
+        for tensor in written.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = data.name
+        skeleton.write_bytes(written.SerializeToString())

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from rich.console import Console
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import make_folder, write_text
 from onnx_shift.steps import Steps
+
+if TYPE_CHECKING:
+    from onnx_shift.portfolio.profile import Profile
 
 PRESET = "digits"
 LARGEST_DIFFERENCE = 1e-4  # of the output's scale
@@ -70,6 +73,8 @@ def run_demo(folder: Path, log: Console, *, date: str, levels: int | None = None
     `levels` fewer than the preset's make it shorter. Raises OnnxShiftError when a pruned model does not
     equal its sparse one: larger difference than 1e-4 of the output's scale, or an image classified otherwise.
     """
+    from onnx_shift.portfolio.select import select
+
     files = Files(folder)
     make_folder(folder)
     make_folder(files.pruned)
@@ -77,15 +82,16 @@ def run_demo(folder: Path, log: Console, *, date: str, levels: int | None = None
         sparse = _train(files, steps, levels)
         equality = _prune(files, sparse, steps)
         profile, dropped = _profile_and_pack(files, sparse, steps, date)
-        memory = _memory(files, [name for name in profile["variants"] if name not in dropped], steps)
+        memory = _memory(files, [name for name in profile.variants if name not in dropped], steps)
         replay = _replay(files, steps)
+        measured = profile.to_dict()
         figures = {
             "format": 1,
-            "machine": profile["machine"],
+            "machine": measured["machine"],
             "equality": equality,
-            "profile": profile,
+            "profile": measured,
             "dropped": dropped,
-            "efficiency": _efficiency(profile),
+            "efficiency": round(select(profile, keep_all=True).efficiency, 4),  # the paper's Table 3
             "memory": memory,
             "replay": replay,
             "seconds": steps.seconds,
@@ -124,7 +130,6 @@ def _train(files: Files, steps: Steps, levels: int | None) -> list[Path]:
 def _prune(files: Files, sparse: Sequence[Path], steps: Steps) -> dict[str, Any]:
     """Prune every level and hold it against its original: outputs on random inputs, classes of all images."""
     from onnx_shift.onnx_pruner import prune
-    from onnx_shift.onnx_pruner.save import save
     from onnx_shift.portfolio.evaluation import labelled_images
 
     images = np.concatenate([pixels for pixels, _ in labelled_images(PRESET, sparse[0])()])
@@ -134,7 +139,7 @@ def _prune(files: Files, sparse: Sequence[Path], steps: Steps) -> dict[str, Any]
             advance(number / len(sparse), path.stem)
             result = prune(path)
             pruned = files.pruned / path.name
-            save(result, pruned, path)
+            result.save(pruned)
             report = json.dumps(result.report.to_dict(), indent=2) + "\n"
             write_text(pruned.with_suffix(".json"), report)
             differences.append(result.report.largest_difference or 0.0)
@@ -163,7 +168,7 @@ def _classes(model: Path, images: NDArray[Any]) -> NDArray[np.int64]:
 
 def _profile_and_pack(
     files: Files, sparse: Sequence[Path], steps: Steps, date: str
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> "tuple[Profile, dict[str, str]]":
     from onnx_shift.portfolio.evaluation import labelled_images
     from onnx_shift.portfolio.pack import pack
     from onnx_shift.portfolio.profiling import Settings, profile
@@ -179,17 +184,10 @@ def _profile_and_pack(
             date=date,
             progress=lambda doing: advance(min(0.99, next(done) / (3 * len(models) + 3)), doing),
         )
-    write_text(files.profile, json.dumps(found, indent=2) + "\n")
+    found.save(files.profile)
     with steps.step("Packing the best variants"):
         dropped = dict(pack(models, files.portfolio, profile=found).dropped)
     return found, dropped
-
-
-def _efficiency(profile: Mapping[str, Any]) -> float:
-    """The share of all variants that are Pareto-optimal (the paper's Table 3)."""
-    from onnx_shift.portfolio.select import select
-
-    return round(select(profile, list(profile["variants"]), keep_all=True).efficiency, 4)
 
 
 def _memory(files: Files, kept: Sequence[str], steps: Steps) -> dict[str, Any]:
@@ -247,17 +245,19 @@ def _report(files: Files, figures: Mapping[str, Any]) -> None:
 
 def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:
     """What the demo found, in sentences, and what to do next."""
+    from onnx_shift.portfolio.profile import Profile
+
     files, command = Files(folder), _command()
-    profile, dropped = figures["profile"], figures["dropped"]
-    kept = [name for name in profile["variants"] if name not in dropped]
+    variants = Profile.from_dict(figures["profile"]).variants
+    kept = [name for name in variants if name not in figures["dropped"]]
     equality, memory = figures["equality"], figures["memory"]
-    switches = [profile["variants"][name]["switch_ms"] for name in kept]
+    switches = [cost for name in kept if (cost := variants[name].switch_ms) is not None]
     lines = [
         f"Equal: {equality['models']} pruned models differ from their sparse ones by at most "
         f"{equality['largest_difference']:.0e} of the output's scale, and classify all "
         f"{equality['images']} test images alike.",
     ]
-    if all(cost is not None for cost in switches):
+    if switches:
         lines.append(f"Switching: {min(switches):.1f} to {max(switches):.1f} ms from one variant to another.")
     if memory["portfolio_mb"]:
         least, most = min(memory["portfolio_mb"].values()), max(memory["portfolio_mb"].values())
@@ -265,7 +265,7 @@ def demo_lines(figures: Mapping[str, Any], folder: Path) -> list[str]:
             f"Memory: {least:.1f} to {most:.1f} MB with the portfolio and one variant active, "
             f"{memory['all_sessions_mb']:.1f} MB with a session of each of the {len(kept)} variants open."
         )
-    if any(latency["noisy"] for entry in profile["variants"].values() for latency in entry["latency_ms"].values()):
+    if any(latency.noisy for one in variants.values() for latency in one.timing.latency.values()):
         lines.append("Noise: ~ marks latencies whose rounds lay far apart; a quieter machine gives better ones.")
     runs = figures["replay"]["runs"]
     lines.append(

@@ -4,9 +4,35 @@ This module, `onnx_shift.files` and `onnx_shift.version` are leaves: they import
 part may import them.
 """
 
+from collections.abc import Callable
+
 
 class OnnxShiftError(Exception):
-    """An expected refusal: one line that names the file, node, tensor or option at fault.
+    """An expected refusal: one line that names the file, node, tensor or parameter at fault.
 
-    The command line prints it as `error: …` and exits with status 1. Each part derives its own kinds.
+    `{name}` in `message` stands for the parameter of that name among `parameters`, shown as name=value, or by its name
+    alone where the value is None. The command line shows the option instead, prints `error: …` and exits with status 1.
+    Each part derives its own kinds.
     """
+
+    def __init__(self, message: str = "", **parameters: object) -> None:
+        super().__init__(message)
+        self.message, self.parameters = message, parameters
+
+    def told(self, show: Callable[[str, object], str]) -> str:
+        """The message, each parameter in it as `show` gives it."""
+        text = self.message
+        for name, value in self.parameters.items():
+            text = text.replace(f"{{{name}}}", show(name, value))
+        return text
+
+    def __str__(self) -> str:
+        return self.told(lambda name, value: name if value is None else f"{name}={value}")
+
+
+def first_line(error: BaseException, *, kind: bool = False) -> str:
+    """The first line of what `error` says that is not blank, with `kind` behind its kind; else its kind alone."""
+    name, lines = type(error).__name__, [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return name
+    return f"{name}: {lines[0]}" if kind else lines[0]

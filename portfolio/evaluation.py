@@ -93,7 +93,7 @@ def check_models(
     for model in models:
         check_name(model)
     if dense is not None and dense.resolve() not in [model.resolve() for model in models]:
-        raise OnnxShiftError(f"--dense {dense}: is none of the models to profile")
+        raise OnnxShiftError("{dense}: is none of the models to profile", dense=dense)
     for model in models:
         _metadata(model)  # names what is no model
         session = open_session(model, [provider], 1)
@@ -101,26 +101,29 @@ def check_models(
             feed = random_inputs(session, 1, 0, input_shapes)
             session.run(None, feed)
         except SessionError as error:
-            hint = "; see --shape" if "shape" in str(error) else ""
-            raise OnnxShiftError(f"{model}: {error}{hint}") from error
+            hint = "; see {input_shapes}" if "shape" in str(error) else ""
+            raise OnnxShiftError(f"{model}: {error}{hint}", input_shapes=None) from error
         except ORT_ERRORS as error:
             shapes = ", ".join(f"{name} of shape {value.shape}" for name, value in feed.items())
-            raise OnnxShiftError(f"{model}: onnxruntime does not run it on {shapes} ({error}); see --shape") from error
+            reason = f"{model}: onnxruntime does not run it on {shapes} ({error})"
+            raise OnnxShiftError(f"{reason}; see {{input_shapes}}", input_shapes=None) from error
 
 
 def _given_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> "Normalisation | None":
     if mean is None and std is None:
         return None
     if mean is None or std is None:
-        raise OnnxShiftError("--mean and --std belong together: one was given without the other")
+        raise OnnxShiftError("{mean} and {std} belong together: one was given without the other", mean=None, std=None)
     if len(mean) != len(std):
-        raise OnnxShiftError(f"--mean and --std belong together: {len(mean)} numbers and {len(std)}")
+        raise OnnxShiftError(
+            f"{{mean}} and {{std}} belong together: {len(mean)} numbers and {len(std)}", mean=None, std=None
+        )
     for number in std:
         if not 0 < number < math.inf:
-            raise OnnxShiftError(f"--std {number:g}: must be above 0 and finite")
+            raise OnnxShiftError("{std}: must be above 0 and finite", std=f"{number:g}")
     for number in mean:
         if not math.isfinite(number):
-            raise OnnxShiftError(f"--mean {number:g}: must be finite")
+            raise OnnxShiftError("{mean}: must be finite", mean=f"{number:g}")
     from onnx_shift.exporter.data import Normalisation
 
     return Normalisation(tuple(mean), tuple(std))
@@ -151,9 +154,11 @@ def _stated_normalisation(model: Path, stated: Mapping[str, str]) -> "Normalisat
 def _check_channels(normalisation: "Normalisation", dataset: "Dataset", model: Path | None) -> None:
     count, channels = len(normalisation.mean), dataset.image_shape[0]
     if count not in (1, channels):
-        whose = "--mean and --std" if model is None else f"{model}: its metadata onnx_shift.normalisation"
+        whose = "{mean} and {std}" if model is None else f"{model}: its metadata onnx_shift.normalisation"
         images = f"{channels:,} channel{'' if channels == 1 else 's'}"
-        raise OnnxShiftError(f"{whose} have {count} numbers, the images of {dataset.name} {images}")
+        raise OnnxShiftError(
+            f"{whose} have {count} numbers, the images of {dataset.name} {images}", mean=None, std=None
+        )
 
 
 def _test_images(dataset: "Dataset", trained: bool) -> "tuple[Sequence[Split], str | None]":
@@ -199,10 +204,11 @@ def _batches(parts: "Sequence[Split]", normalisation: "Normalisation", numbers: 
 
 def _check_fit(dataset: "Dataset", model: Path, batches: Batches, last_label: int, provider: str) -> None:
     """Refuse a model that does not classify the images, found out on one of them."""
-    from onnx_shift.portfolio.profiling import ProfileError, Settings, measure_accuracy
+    from onnx_shift.portfolio.profile import ProfileError
+    from onnx_shift.portfolio.profiling import Settings, measure_accuracy
 
     images, _ = next(batches())
     try:
         measure_accuracy(model, [(images[:1], np.array([last_label]))], Settings(providers=[provider]))
     except ProfileError as error:
-        raise OnnxShiftError(f"--data {dataset.name}: {error}") from error
+        raise OnnxShiftError(f"{{data}}: {error}", data=dataset.name) from error

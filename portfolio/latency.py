@@ -9,43 +9,17 @@ their median.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+
+from onnx_shift.portfolio.profile import Latency, Speedup
 
 ROUNDS = 15
 _FEWEST_ROUNDS = 5  # for models so slow that one call takes a good part of the seconds allowed
 NOISY_SPREAD = 0.10  # turns whose quartiles lie further apart than this are measured again, then marked
+_DIGITS = 5  # after the point, of milliseconds, spreads and speed-ups
 _NOISY_RANGE = 2.0  # and turns of which one took this many times as long as another
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds of one call: percentiles over all calls, and how far the rounds lay apart."""
-
-    p50: float
-    p95: float
-    p99: float
-    spread: float  # interquartile range of the rounds' medians over their median
-    calls: int
-    attempts: int
-    noisy: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: _rounded(value) for name, value in asdict(self).items()}
-
-
-@dataclass(frozen=True)
-class Speedup:
-    """How many times faster than the baseline: median, lowest and highest of the rounds of one attempt."""
-
-    median: float
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, float]:
-        return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -114,16 +88,16 @@ def _summary(turns: Mapping[str, Sequence[Sequence[float]]], baseline: str, atte
         low, high = np.percentile(medians[name], [25, 75])
         spread = float((high - low) / np.median(medians[name]))
         latency[name] = Latency(
-            float(p50),
-            float(p95),
-            float(p99),
-            spread,
+            _rounded(p50),
+            _rounded(p95),
+            _rounded(p99),
+            _rounded(spread),
             sum(len(turn) for turn in rounds),
             attempt,
             bool(spread > NOISY_SPREAD or medians[name].max() > _NOISY_RANGE * medians[name].min()),
         )
         ratios = medians[baseline] / medians[name]
-        speedup[name] = Speedup(float(np.median(ratios)), float(ratios.min()), float(ratios.max()))
+        speedup[name] = Speedup(*map(_rounded, (np.median(ratios), ratios.min(), ratios.max())))
     return Comparison(latency, speedup)
 
 
@@ -131,5 +105,5 @@ def _worst_spread(found: Comparison) -> float:
     return max(latency.spread for latency in found.latency.values())
 
 
-def _rounded(value: Any) -> Any:
-    return round(value, 5) if isinstance(value, float) else value
+def _rounded(value: float) -> float:
+    return round(float(value), _DIGITS)

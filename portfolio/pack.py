@@ -1,28 +1,25 @@
 """Packing models into one portfolio file, which the device opens without any protobuf."""
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import atomic_open, read_bytes
+from onnx_shift.onnx_pruner.graph.network import PruneError, captured_names, payload_bytes, read_model
+from onnx_shift.portfolio.profile import Profile
 from onnx_shift.portfolio.select import DEFAULT_METRICS, Selection, select
 from onnx_shift.runtime.archive import new_member, sha256
 from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor, Variant, write_portfolio
-from onnx_shift.runtime.skeleton import NUMPY_TYPES
+from onnx_shift.runtime.skeleton import INSIDE_BYTES, NUMPY_TYPES, append_aligned
 
-INSIDE_BYTES = 1024  # smaller tensors stay in the model
 _FILE_BYTES = 16 << 20  # tensors are gathered into files of about this size, which a device inflates side by side
-_ALIGNMENT = 64
 _DIRECTIONS = ("smaller", "larger")  # what `switch` takes beside a name
 
 
@@ -40,14 +37,14 @@ def pack(
     models: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
-    profile: Mapping[str, Any] | None = None,
+    profile: Profile | None = None,
     max_variants: int | None = None,
     keep_all: bool = False,
     metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> Selection:
     """Write the portfolio of `models` to `output`, atomically; the same models give the same bytes.
 
-    A variant is named after its file. With a `profile` (see profiling) only variants that are worth it are
+    A variant is named after its file. With a `profile` only variants that are worth it are
     kept, chosen by `metrics`, at most `max_variants`, unless `keep_all`; its entries become their metadata, beside
     those the models carry. Returns the selection: what is left out, and why. Raises PackError for duplicate names
     and for models whose inputs or outputs differ, SelectionError as `select`.
@@ -59,13 +56,10 @@ def pack(
             raise PackError(f"{path}: a second model of the name {name!r}; a variant is named after its file")
         check_name(path)
     selection = Selection(tuple(names), {}, (), ())
-    measured: Mapping[str, Any] = {}
+    measured: Mapping[str, Mapping[str, Any]] = {}
     if profile is not None:
         measured = _measured(profile, paths)
-        try:
-            selection = select(profile, names, max_variants=max_variants, keep_all=keep_all, metrics=metrics)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise PackError(f"the profile is incomplete ({type(error).__name__}: {error})") from error
+        selection = select(profile, names, max_variants=max_variants, keep_all=keep_all, metrics=metrics)
     elif max_variants is not None and len(names) > max_variants:
         raise PackError(f"{len(names)} models for at most {max_variants} variants: without a profile all are kept")
     kept = [path for path in paths if path.stem in selection.kept]
@@ -87,58 +81,43 @@ def pack(
     return selection
 
 
-def _measured(profile: Mapping[str, Any], paths: Sequence[Path]) -> Mapping[str, Mapping[str, Any]]:
+def _measured(profile: Profile, paths: Sequence[Path]) -> Mapping[str, Mapping[str, Any]]:
     """Return the profile's entries by name, each model checked to be the one that was measured."""
-    entries: Mapping[str, Mapping[str, Any]] = profile["variants"]
-    missing = [path.stem for path in paths if path.stem not in entries]
+    missing = [path.stem for path in paths if path.stem not in profile.variants]
     if missing:
         raise PackError(f"the profile does not list {', '.join(missing)}")
     for path in paths:
-        stated = entries[path.stem].get("model_sha256")
+        stated = profile.variants[path.stem].model_sha256
         if stated is not None and stated != sha256(read_bytes(path)):
             raise PackError(f"{path}: the profile was made of another model of this name; profile again")
-    return entries
-
-
-def read_profile(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the profile in the JSON file `path`. Raises PackError naming the file."""
-    try:
-        profile = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise PackError(f"{path}: not a profile: invalid JSON ({error})") from error
-    entries = profile.get("variants") if isinstance(profile, dict) else None
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise PackError(f"{path}: not a profile: it lists no variants")
-    return dict(profile)
+    return {path.stem: profile.variants[path.stem].to_dict() for path in paths}
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """Return the model at `path`, its external data loaded. Raises PackError naming the file."""
     try:
-        model = onnx.load(path)
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise PackError(f"{path}: no ONNX model, or its external data is broken ({error})") from error
-    except OSError as error:
-        raise PackError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if not model.graph.output:  # what an empty file decodes to
-        raise PackError(f"{path}: no ONNX model: it has no outputs")
+        model = read_model(path).model
+    except PruneError as error:
+        raise PackError(str(error)) from error
+    if not model.graph.output:
+        raise PackError(f"{path}: not a model to serve: it has no outputs")
     return model
 
 
 def _signature(values: Sequence[onnx.ValueInfoProto]) -> list[Signature]:
     """Return `values` as onnxruntime states them."""
-    return [Signature(value.name, _type_text(value.type), _shape(value.type)) for value in values]
+    return [Signature(value.name, _runtime_type(value.type), _shape(value.type)) for value in values]
 
 
-def _type_text(type_: onnx.TypeProto) -> str:
+def _runtime_type(type_: onnx.TypeProto) -> str:
     kind = type_.WhichOneof("value")
     if kind in ("tensor_type", "sparse_tensor_type"):
         return f"{kind.removesuffix('_type')}({_element(getattr(type_, kind).elem_type)})"
     if kind == "map_type":
-        return f"map({_element(type_.map_type.key_type)},{_type_text(type_.map_type.value_type)})"
+        return f"map({_element(type_.map_type.key_type)},{_runtime_type(type_.map_type.value_type)})"
     inner = getattr(type_, kind).elem_type if kind in ("sequence_type", "optional_type") else None
     name = str(kind).removesuffix("_type").replace("sequence", "seq")
-    return name if inner is None else f"{name}({_type_text(inner)})"
+    return name if inner is None else f"{name}({_runtime_type(inner)})"
 
 
 def _element(type_: int) -> str:
@@ -165,56 +144,43 @@ def _text(signatures: Sequence[Signature]) -> str:
 def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> tuple[Variant, Content]:
     """Return the variant and its content; takes the large tensors out of `model`."""
     _hoist_constants(model)
-    weight_bytes = sum(_size_bytes(tensor) for tensor in model.graph.initializer)
+    weight_bytes = sum(payload_bytes(tensor) for tensor in model.graph.initializer)
     files: list[bytearray] = []
     tensors = []
-    read = _names_read(model.graph)
+    read = {value.name for value in model.graph.output} | set(captured_names(model.graph))
+    read.update(name for node in model.graph.node for name in node.input)
     for tensor in model.graph.initializer:
-        if tensor.data_type not in NUMPY_TYPES or _size_bytes(tensor) < INSIDE_BYTES:
+        if tensor.data_type not in NUMPY_TYPES or payload_bytes(tensor) < INSIDE_BYTES:
             continue
         if tensor.name not in read:  # onnxruntime drops it before it could be given
             continue
         if not files or len(files[-1]) >= _FILE_BYTES:
             files.append(bytearray())
-        files[-1].extend(bytes(-len(files[-1]) % _ALIGNMENT))
-        file, offset = _file_name(len(files) - 1), len(files[-1])
-        files[-1].extend(_move_outside(tensor, file, offset))
+        file, raw = _file_name(len(files) - 1), _raw(tensor)
+        offset = append_aligned(files[-1], raw)
+        _move_outside(tensor, file, offset, len(raw))
         tensors.append(Tensor(tensor.name, NUMPY_TYPES[tensor.data_type], tuple(tensor.dims), file, offset))
     weights = {
         _file_name(index): new_member(f"{name}/{_file_name(index)}", content) for index, content in enumerate(files)
     }
     member = new_member(f"{name}/{MODEL}", model.SerializeToString(deterministic=True))
     content = Content(member, MappingProxyType(weights), tuple(tensors))
-    metadata = {**_metadata(model), **measured}
+    stated = _metadata(model)
+    metadata = stated | {key: value for key, value in measured.items() if value is not None or key not in stated}
     return Variant(name, weight_bytes, content.deflated_bytes, "", metadata), content
-
-
-def _names_read(graph: onnx.GraphProto) -> set[str]:
-    """Return the names that nodes of `graph` and of the graphs inside them read, and those it gives as outputs."""
-    names = {value.name for value in graph.output}
-    for node in graph.node:
-        names.update(node.input)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                names |= _names_read(inner)
-    return names
 
 
 def _file_name(index: int) -> str:
     return f"weights-{index:03}.bin"
 
 
-def _size_bytes(tensor: onnx.TensorProto) -> int:
-    type_ = NUMPY_TYPES.get(tensor.data_type)
-    # What numpy has no type for (strings, 4 and 8 bit floats) stays inside and counts as what protobuf needs
-    # for it.
-    return int(math.prod(tensor.dims) * np.dtype(type_).itemsize if type_ else tensor.ByteSize())
+def _raw(tensor: onnx.TensorProto) -> bytes:
+    return bytes(tensor.raw_data) if tensor.HasField("raw_data") else numpy_helper.to_array(tensor).tobytes()
 
 
-def _move_outside(tensor: onnx.TensorProto, file: str, offset: int) -> bytes:
-    """Return the tensor's bytes, and leave in it where they will lie: ONNX's external-data layout."""
-    raw = bytes(tensor.raw_data) if tensor.HasField("raw_data") else numpy_helper.to_array(tensor).tobytes()
-    where = {"location": file, "offset": str(offset), "length": str(len(raw))}
+def _move_outside(tensor: onnx.TensorProto, file: str, offset: int, length: int) -> None:
+    """Leave in the tensor where its bytes lie, not the bytes: ONNX's external-data layout."""
+    where = {"location": file, "offset": str(offset), "length": str(length)}
     outside = onnx.TensorProto(
         name=tensor.name,
         data_type=tensor.data_type,
@@ -223,7 +189,6 @@ def _move_outside(tensor: onnx.TensorProto, file: str, offset: int) -> bytes:
     )
     outside.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in where.items())
     tensor.CopyFrom(outside)
-    return raw
 
 
 def _hoist_constants(model: onnx.ModelProto) -> None:
@@ -240,7 +205,7 @@ def _hoist_constants(model: onnx.ModelProto) -> None:
             graph.input.remove(value)
     for node in list(graph.node):
         constant = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
-        if node.op_type == "Constant" and constant is not None and _size_bytes(constant) >= INSIDE_BYTES:
+        if node.op_type == "Constant" and constant is not None and payload_bytes(constant) >= INSIDE_BYTES:
             initializer = graph.initializer.add()
             initializer.CopyFrom(constant)
             initializer.name = node.output[0]

@@ -18,29 +18,23 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
-from onnx_shift.onnx_pruner.graph.network import Source, read_model
-from onnx_shift.onnx_pruner.prune import prune
+from onnx_shift.onnx_pruner.graph.network import LoadedModel, read_model
+from onnx_shift.onnx_pruner.prune import fold_batch_norm
 from onnx_shift.ort import CPU, ORT_ERRORS
 from onnx_shift.portfolio.latency import Comparison, compare_latency
 from onnx_shift.portfolio.memory import measure_sessions
+from onnx_shift.portfolio.profile import Baseline, Machine, Profile, ProfileError, Timing, Variant
 from onnx_shift.portfolio.sessions import fixed_batch, open_session, random_inputs
 from onnx_shift.portfolio.switch_cost import measure_switches
 from onnx_shift.runtime import ProviderError
 from onnx_shift.runtime.session import choose_providers
 
-FORMAT = 1
 DENSE_FUSED = "dense, BatchNorm fused"  # the baseline's name where the dense file itself still has BatchNorm
-_KEEPS_ALL = 1 << 30  # no layer has as many channels, so this alignment removes none
 
 Batch = tuple[NDArray[Any], NDArray[Any]]
 Data = Callable[[], Iterable[Batch]]
-Progress = Callable[[str], None]
-
-
-class ProfileError(OnnxShiftError):
-    """A model cannot be profiled as asked: the file, provider or data set is at fault."""
+Infer = Callable[[Sequence[str] | None, Mapping[str, NDArray[Any]]], Sequence[NDArray[Any]]]  # as InferenceSession.run
 
 
 @dataclass(frozen=True)
@@ -68,72 +62,77 @@ class Settings:
 
 
 def profile(
-    models: Sequence[Path],
+    models: Sequence[str | os.PathLike[str]],
     *,
-    dense: Path | None = None,
+    evaluate: Callable[[Infer], float] | None = None,
     data: Data | Mapping[Path, Data] | None = None,
+    dense: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     date: str | None = None,
-    progress: Progress = lambda step: None,
-) -> dict[str, Any]:
-    """Measure `models` against the dense one and return the profile, ready for JSON (format 1).
+    progress: Callable[[str], None] = lambda step: None,
+) -> Profile:
+    """Measure `models` against the dense one, side by side.
 
     `dense` is one of `models`; without it, the model whose metadata say ratio 1, else the one with most
-    parameters. `data` gives batches of (images as the models take them, class numbers), for each model its own where
-    they take them differently; without it accuracy is what the models' metadata state. Raises ProfileError naming the
-    file, provider, shape or data at fault.
+    parameters. Accuracy (0..1) is what `evaluate` returns, given a function that answers as InferenceSession.run does;
+    or that of `data`, batches of (images as the models take them, class numbers), for each model its own where they
+    take them differently; without either it is what the models' metadata state. Raises ProfileError naming the file,
+    provider, shape or data at fault.
     """
     settings = settings or Settings()
+    if evaluate is not None and data is not None:
+        raise ProfileError("{evaluate} and {data} both say what the accuracy is: give one", evaluate=None, data=None)
+    paths = [Path(model) for model in models]
     check_providers(settings.providers)
-    read = {path.stem: read_model(path) for path in models}
-    if len(read) < len(models):
-        names = [path.stem for path in models]
+    read = {path.stem: read_model(path) for path in paths}
+    if len(read) < len(paths):
+        names = [path.stem for path in paths]
         twice = next(name for name in names if names.count(name) > 1)
         raise ProfileError(f"{twice}: two models have this name, and a variant is named after its file")
-    dense_name = dense.stem if dense else _dense(read)
+    dense_name = Path(dense).stem if dense else _dense(read)
     if dense_name not in read:
         raise ProfileError(f"{dense}: the dense model is not among the models to profile")
 
-    check_shapes(models, read, settings.input_shapes or {})
-    variants: dict[str, dict[str, Any]] = {}
-    for path in models:
+    check_shapes(paths, read, settings.input_shapes or {})
+    counts: dict[str, dict[str, Any]] = {}
+    for path in paths:
         progress(f"counting {path.stem}")
-        variants[path.stem] = _counted(read[path.stem], settings)
-    for provider in settings.providers:
-        measured = _timed(models, read, dense_name, provider, settings, progress)
-        for name, figures in measured.items():
-            entry = variants.setdefault(name, {})
-            if provider == settings.providers[0]:
-                entry.update(figures)
-            else:
-                entry.setdefault("providers", {})[provider] = figures
-    baseline = variants.pop(DENSE_FUSED, None)
+        counts[path.stem] = _counted(read[path.stem], settings)
+    timings = {
+        provider: _timed(paths, read, dense_name, provider, settings, progress) for provider in settings.providers
+    }
     progress("switching")
-    costs = measure_switches(models, providers=_with_cpu(settings.providers[0]), threads=settings.threads)
-    for name, cost in costs.items():
-        variants[name]["deflated_bytes"] = cost.deflated_bytes
-        variants[name]["switch_ms"] = None if cost.switch_ms is None else round(cost.switch_ms, 3)
-    for path in models:
+    costs = measure_switches(paths, providers=_with_cpu(settings.providers[0]), threads=settings.threads)
+    for path in paths:
         batches = data.get(path) if isinstance(data, Mapping) else data
+        if evaluate is not None:
+            progress(f"evaluating {path.stem}")
+            counts[path.stem]["accuracy"] = _share(path, evaluate, settings)
         if batches is not None:
             progress(f"accuracy of {path.stem}")
-            found = measure_accuracy(path, batches(), settings)
-            variants[path.stem] |= {
-                "accuracy": round(found.top1, 6),
-                "top5": round(found.top5, 6),
-                "images": found.images,
-                "classes": found.classes,
-            }
-    return {
-        "format": FORMAT,
-        "machine": machine(settings, date),
-        "dense": dense_name,
-        "baseline": {"name": DENSE_FUSED, **baseline} if baseline else {"name": dense_name},
-        "variants": variants,
-    }
+            counts[path.stem] |= _evaluated(measure_accuracy(path, batches(), settings))
+    first, *others = settings.providers
+
+    def variant(name: str) -> Variant:
+        cost = costs[name]
+        return Variant(
+            timings[first][name],
+            **counts[name],
+            deflated_bytes=cost.deflated_bytes,
+            switch_ms=None if cost.switch_ms is None else round(cost.switch_ms, 3),
+            providers={provider: timings[provider][name] for provider in others},
+        )
+
+    baseline = Baseline(dense_name)
+    if DENSE_FUSED in timings[first]:
+        elsewhere = {provider: timings[provider][DENSE_FUSED] for provider in others}
+        baseline = Baseline(DENSE_FUSED, timings[first][DENSE_FUSED], elsewhere)
+    return Profile({path.stem: variant(path.stem) for path in paths}, dense_name, machine(settings, date), baseline)
 
 
-def check_shapes(models: Sequence[Path], read: Mapping[str, Source], input_shapes: Mapping[str, Sequence[int]]) -> None:
+def check_shapes(
+    models: Sequence[Path], read: Mapping[str, LoadedModel], input_shapes: Mapping[str, Sequence[int]]
+) -> None:
     """Raise ProfileError where a given shape names an input of no model, or is not one that the input takes."""
     unknown = set(input_shapes)
     for path in models:
@@ -149,9 +148,9 @@ def check_shapes(models: Sequence[Path], read: Mapping[str, Source], input_shape
             )
             if not fits:
                 shape, takes = ",".join(map(str, wanted)), ",".join(map(str, axes))
-                raise ProfileError(f"--shape {value.name}={shape}: {path} takes ({takes})")
+                raise ProfileError(f"{{input_shapes}} {value.name}={shape}: {path} takes ({takes})", input_shapes=None)
     for name in sorted(unknown):
-        raise ProfileError(f"--shape {name}: none of the models has an input of this name")
+        raise ProfileError(f"{{input_shapes}} {name}: none of the models has an input of this name", input_shapes=None)
 
 
 def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings | None = None) -> Accuracy:
@@ -184,31 +183,49 @@ def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings |
     return Accuracy(first / images, five / images, images, classes)
 
 
-def machine(settings: Settings, date: str | None) -> dict[str, Any]:
+def _share(model: Path, evaluate: Callable[[Infer], float], settings: Settings) -> float:
+    session = open_session(model, settings.providers[:1], settings.threads)
+    found = evaluate(session.run)
+    if not 0 <= found <= 1:
+        raise ProfileError(f"{model}: {{evaluate}} returned {found}, not a share from 0 to 1", evaluate=None)
+    return float(found)
+
+
+def machine(settings: Settings, date: str | None) -> Machine:
     """Return where and with what was measured: processor, versions, providers, threads, date."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
-        "onnx": onnx.__version__,
-        "providers": list(settings.providers),
-        "threads": settings.threads,
-        "date": date,
-    }
+    return Machine(
+        processor=processor(),
+        cores=os.cpu_count() or 1,
+        system=platform.platform(terse=True),
+        python=platform.python_version(),
+        onnxruntime=onnxruntime.__version__,
+        onnx=onnx.__version__,
+        providers=tuple(settings.providers),
+        threads=settings.threads,
+        date=date,
+    )
 
 
-def _counted(source: Source, settings: Settings) -> dict[str, Any]:
+def _counted(source: LoadedModel, settings: Settings) -> dict[str, Any]:
     stated = stated_metadata(source.model)
-    entry: dict[str, Any] = {
+    return {
         "model_sha256": source.sha256,
         "structure": _structure(source.model),
         "parameters": parameter_count(source.model),
         "macs": count_macs(source.model, settings.input_shapes),
         "file_bytes": source.file_bytes,
+        "ratio": _number(stated.get("ratio")),
+        "accuracy": _number(stated.get("accuracy")),
     }
-    return entry | {key: _number(stated.get(key)) for key in ("ratio", "accuracy")}
+
+
+def _evaluated(found: Accuracy) -> dict[str, Any]:
+    return {
+        "accuracy": round(found.top1, 6),
+        "top5": round(found.top5, 6),
+        "images": found.images,
+        "classes": found.classes,
+    }
 
 
 def _structure(model: ModelProto) -> str:
@@ -234,40 +251,46 @@ def _number(text: str | None) -> float | None:
 
 def _timed(
     models: Sequence[Path],
-    read: Mapping[str, Source],
+    read: Mapping[str, LoadedModel],
     dense_name: str,
     provider: str,
     settings: Settings,
-    progress: Progress,
-) -> dict[str, dict[str, Any]]:
+    progress: Callable[[str], None],
+) -> dict[str, Timing]:
     """Latency, throughput and memory of every model, and of the fused dense one, on one provider."""
     chosen = _with_cpu(provider)
     sessions = {path.stem: open_session(path, chosen, settings.threads) for path in models}
     baseline = dense_name
     if any(node.op_type == "BatchNormalization" for node in read[dense_name].model.graph.node):
-        sessions[DENSE_FUSED] = open_session(_fused(read[dense_name].model), chosen, settings.threads)
+        fused = fold_batch_norm(read[dense_name].model).SerializeToString()
+        sessions[DENSE_FUSED] = open_session(bytes(fused), chosen, settings.threads)
         baseline = DENSE_FUSED
-    figures: dict[str, dict[str, Any]] = {
-        name: {"latency_ms": {}, "speedup": {}, "throughput": None} for name in sessions
-    }
+    found: dict[int, Comparison] = {}
     for batch in _batches(sessions, settings):
         progress(f"timing {len(sessions)} models on {provider}, batch {batch}")
-        found = _compare(sessions, baseline, batch, settings)
-        for name, latency in found.latency.items():
-            entry = figures[name]
-            entry["latency_ms"][str(batch)] = latency.to_dict()
-            entry["speedup"][str(batch)] = found.speedup[name].to_dict()
-            entry["throughput"] = max(entry["throughput"] or 0.0, round(1000 * batch / latency.p50, 1))
+        found[batch] = _compare(sessions, baseline, batch, settings)
+    names = list(sessions)
     del sessions
+    memory = {}
     for path in models if settings.memory else ():
         progress(f"memory of {path.stem}")
         resident = measure_sessions(
             [path], providers=chosen, threads=settings.threads, input_shapes=settings.input_shapes
         )
         if resident is not None:
-            figures[path.stem]["memory_mb"] = round(resident.resident_bytes / 1e6, 2)
-            figures[path.stem]["peak_memory_mb"] = round(resident.peak_bytes / 1e6, 2)
-    return figures
+            memory[path.stem] = {
+                "memory_mb": round(resident.resident_bytes / 1e6, 2),
+                "peak_memory_mb": round(resident.peak_bytes / 1e6, 2),
+            }
+    return {
+        name: Timing(
+            {batch: one.latency[name] for batch, one in found.items()},
+            {batch: one.speedup[name] for batch, one in found.items()},
+            max(round(1000 * batch / one.latency[name].p50_ms, 1) for batch, one in found.items()),
+            **memory.get(name, {}),
+        )
+        for name in names
+    }
 
 
 def _with_cpu(provider: str) -> list[str]:
@@ -290,16 +313,13 @@ def _batches(sessions: Mapping[str, Any], settings: Settings) -> list[int]:
         raise ProfileError(f"the models take different fixed batches {sorted(fixed)}: profile them apart")
     for size, name in fixed.items():
         if set(settings.batches) - {1, size}:
-            raise ProfileError(f"{name}: takes batches of {size} only; leave out --batch, or profile it apart")
+            raise ProfileError(
+                f"{name}: takes batches of {size} only; leave out {{batches}}, or profile it apart", batches=None
+            )
     return sorted(fixed) or sorted(set(settings.batches))
 
 
-def _fused(dense: ModelProto) -> bytes:
-    """The dense model with BatchNorm folded into its convolutions, and every channel kept."""
-    return bytes(prune(dense, align=_KEEPS_ALL, verify=False).model.SerializeToString())
-
-
-def _dense(read: Mapping[str, Source]) -> str:
+def _dense(read: Mapping[str, LoadedModel]) -> str:
     for name, source in read.items():
         if stated_metadata(source.model).get("ratio") in ("1", "1.0"):
             return name

@@ -13,19 +13,18 @@ from statistics import median
 from typing import Any
 
 from onnx_shift.errors import OnnxShiftError
-
-Entry = Mapping[str, Any]
+from onnx_shift.portfolio.profile import Profile, Variant
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How to read one metric from a profile entry, and when two of its values count as the same.
+    """How to read one metric of a variant, and when two of its values count as the same.
 
     `larger_is_better` turns the comparison; `tolerance` is a difference where `absolute`, else a share. By a metric of
     the `structure`, networks that differ in nothing but the values of their weights are equal, whatever was measured.
     """
 
-    read: Callable[[Entry], float | None]
+    read: Callable[[Variant], float | None]
     show: Callable[[float], str]
     tolerance: float
     absolute: bool = False
@@ -33,31 +32,27 @@ class Metric:
     structure: bool = False
 
 
-def _figure(key: str) -> Callable[[Entry], float | None]:
-    return lambda entry: entry.get(key)
-
-
-def _latency(entry: Entry) -> float | None:
-    by_batch = entry.get("latency_ms") or {}
-    smallest = min(by_batch, key=int, default=None)
-    return None if smallest is None else float(by_batch[smallest]["p50"])
-
-
 def _bytes(value: float) -> str:
     return f"{value / 1e6:.3g} MB" if value >= 1e6 else f"{value / 1e3:.3g} kB"
 
 
 METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric(_figure("accuracy"), "{:.2%}".format, 0.001, absolute=True, larger_is_better=True),
-    "top5": Metric(_figure("top5"), "{:.2%}".format, 0.001, absolute=True, larger_is_better=True),
-    "latency": Metric(_latency, "{:.3g} ms".format, 0.05, structure=True),
-    "throughput": Metric(_figure("throughput"), "{:.4g} images/s".format, 0.03, larger_is_better=True, structure=True),
-    "size": Metric(_figure("file_bytes"), _bytes, 0.03),
-    "deflated": Metric(_figure("deflated_bytes"), _bytes, 0.03),
-    "parameters": Metric(_figure("parameters"), "{:,.0f} parameters".format, 0.03),
-    "macs": Metric(_figure("macs"), "{:,.0f} multiply–accumulates".format, 0.03),
-    "memory": Metric(_figure("memory_mb"), "{:.3g} MB resident".format, 0.05, structure=True),
-    "switch": Metric(_figure("switch_ms"), "{:.3g} ms to switch".format, 0.1),
+    "accuracy": Metric(lambda one: one.accuracy, "{:.2%}".format, 0.001, absolute=True, larger_is_better=True),
+    "top5": Metric(lambda one: one.top5, "{:.2%}".format, 0.001, absolute=True, larger_is_better=True),
+    "latency": Metric(lambda one: one.timing.median_ms, "{:.3g} ms".format, 0.05, structure=True),
+    "throughput": Metric(
+        lambda one: one.timing.images_per_second,
+        "{:.4g} images/s".format,
+        0.03,
+        larger_is_better=True,
+        structure=True,
+    ),
+    "size": Metric(lambda one: one.file_bytes, _bytes, 0.03),
+    "deflated": Metric(lambda one: one.deflated_bytes, _bytes, 0.03),
+    "parameters": Metric(lambda one: one.parameters, "{:,.0f} parameters".format, 0.03),
+    "macs": Metric(lambda one: one.macs, "{:,.0f} multiply–accumulates".format, 0.03),
+    "memory": Metric(lambda one: one.timing.memory_mb, "{:.3g} MB resident".format, 0.05, structure=True),
+    "switch": Metric(lambda one: one.switch_ms, "{:.3g} ms to switch".format, 0.1),
 }
 DEFAULT_METRICS = ("accuracy", "latency", "size")
 
@@ -98,24 +93,27 @@ class Selection:
 
 
 def select(
-    profile: Mapping[str, Any],
-    names: Sequence[str],
+    profile: Profile,
+    names: Sequence[str] | None = None,
     *,
     max_variants: int | None = None,
     keep_all: bool = False,
     metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> Selection:
-    """Choose among `names`, all of which `profile` (format 1) must hold, and say why others are dropped.
+    """Choose among `names` (default: all variants of `profile`) and say why others are dropped.
 
     `keep_all` keeps every variant and still reports which are Pareto-optimal, if it can. Raises SelectionError naming
     the variant, metric or option: unknown metric, no profile of a name, a metric that was not measured.
     """
+    names = list(profile.variants) if names is None else names
     if not names:
         raise SelectionError("there is no variant to choose from")
     if max_variants is not None and max_variants < 1:
-        raise SelectionError(f"--max-variants {max_variants}: at least one variant must stay")
+        raise SelectionError("{max_variants}: at least one variant must stay", max_variants=max_variants)
     if max_variants is not None and keep_all:
-        raise SelectionError("--keep-all keeps every variant: leave out --max-variants")
+        raise SelectionError(
+            "{keep_all} keeps every variant: leave out {max_variants}", keep_all=True, max_variants=None
+        )
     if not metrics:
         raise SelectionError("there is no metric to choose by")
     try:
@@ -130,18 +128,21 @@ def select(
     dropped = _needless(profile, names, values, (_guesses, _slower_than_dense))
     kept = _rest(names, dropped)
     if not kept:
-        raise SelectionError(f"no variant is worth keeping ({names[0]}: {dropped[names[0]]}); see --keep-all")
+        reason = f"no variant is worth keeping ({names[0]}: {dropped[names[0]]})"
+        raise SelectionError(f"{reason}; see {{keep_all}}", keep_all=True)
     if max_variants is not None and len(kept) > max_variants:
         chosen = _furthest_apart(kept, values, max_variants)
-        dropped |= {name: f"more than --max-variants {max_variants}" for name in kept if name not in chosen}
+        dropped |= {
+            name: f"not among the {max_variants} that lie furthest apart" for name in kept if name not in chosen
+        }
     return Selection(tuple(_rest(names, dropped)), dropped, optimal, tuple(metrics))
 
 
 def _needless(
-    profile: Mapping[str, Any],
+    profile: Profile,
     names: Sequence[str],
     values: Mapping[str, "Values"],
-    reasons: Sequence[Callable[[Mapping[str, Any], str], str | None]],
+    reasons: Sequence[Callable[[Profile, str], str | None]],
 ) -> dict[str, str]:
     """Return why a variant is not needed: for one of `reasons`, or because of another that none of them drops."""
     dropped: dict[str, str] = {}
@@ -157,8 +158,8 @@ def _needless(
 Values = Mapping[str, float]  # metric -> value turned so that smaller is better
 
 
-def _values(profile: Mapping[str, Any], name: str, metrics: Sequence[str]) -> Values:
-    entry = profile.get("variants", {}).get(name)
+def _values(profile: Profile, name: str, metrics: Sequence[str]) -> Values:
+    entry = profile.variants.get(name)
     if entry is None:
         raise SelectionError(f"{name}: the profile holds no variant of this name, so it is of other models")
     found = {}
@@ -167,19 +168,22 @@ def _values(profile: Mapping[str, Any], name: str, metrics: Sequence[str]) -> Va
             raise SelectionError(f"metric {metric}: unknown; choose from {', '.join(METRICS)}")
         value = METRICS[metric].read(entry)
         if value is None:
-            hint = "profile with --data, or " if metric in ("accuracy", "top5") else ""
+            hint = "profile with {data}, or " if metric in ("accuracy", "top5") else ""
             raise NotMeasuredError(
-                f"{name}: the profile holds no {metric}; {hint}choose by what it holds, such as --metric latency "
-                "--metric size, or --keep-all"
+                f"{name}: the profile holds no {metric}; {hint}choose by what it holds, such as {{metrics}}, "
+                "or {keep_all}",
+                metrics=["latency", "size"],
+                keep_all=True,
+                data=None,
             )
         found[metric] = -value if METRICS[metric].larger_is_better else value
     return found
 
 
-def _without_noise(profile: Mapping[str, Any], values: Mapping[str, Values]) -> Mapping[str, Values]:
+def _without_noise(profile: Profile, values: Mapping[str, Values]) -> Mapping[str, Values]:
     """Give networks of one structure the median of what was measured of them all."""
     alike: dict[str, list[Values]] = {}
-    keys = {name: profile["variants"][name].get("structure", name) for name in values}
+    keys = {name: profile.variants[name].structure or name for name in values}
     for name, key in keys.items():
         alike.setdefault(key, []).append(values[name])
     return {
@@ -195,9 +199,9 @@ def _rest(names: Sequence[str], dropped: Mapping[str, str]) -> list[str]:
     return [name for name in names if name not in dropped]
 
 
-def _guesses(profile: Mapping[str, Any], name: str) -> str | None:
-    entry = profile["variants"][name]
-    accuracy, classes, images = entry.get("accuracy"), entry.get("classes"), entry.get("images")
+def _guesses(profile: Profile, name: str) -> str | None:
+    entry = profile.variants[name]
+    accuracy, classes, images = entry.accuracy, entry.classes, entry.images
     if accuracy is None or not classes or not images:
         return None
     chance = 1 / classes
@@ -206,19 +210,18 @@ def _guesses(profile: Mapping[str, Any], name: str) -> str | None:
     return f"no better than guessing: {accuracy:.1%} right of {classes} classes"
 
 
-def _slower_than_dense(profile: Mapping[str, Any], name: str) -> str | None:
+def _slower_than_dense(profile: Profile, name: str) -> str | None:
     """Why it is slower: by more than the tolerance, measured side by side, and in every round.
 
     One of the dense model's structure is as fast, whatever was measured.
     """
-    entry, dense = (profile["variants"].get(which, {}) for which in (name, profile.get("dense")))
-    speedups = entry.get("speedup")
-    if not speedups or name == profile.get("dense") or entry.get("structure", name) == dense.get("structure"):
+    entry, dense = profile.variants[name], profile.variants.get(profile.dense or "")
+    found = entry.timing.compared
+    if found is None or name == profile.dense or (dense and entry.structure and entry.structure == dense.structure):
         return None
-    found = speedups[min(speedups, key=int)]
-    if found["high"] >= 1 or found["median"] * (1 + METRICS["latency"].tolerance) >= 1:
+    if found.high >= 1 or found.median * (1 + METRICS["latency"].tolerance) >= 1:
         return None
-    return f"slower than the dense model: {found['median']:.2f} times as fast, at best {found['high']:.2f}"
+    return f"slower than the dense model: {found.median:.2f} times as fast, at best {found.high:.2f}"
 
 
 def _dominates(one: Values, other: Values) -> bool:

@@ -17,7 +17,7 @@ from onnx_shift.runtime.errors import PortfolioError, SwitchError
 from onnx_shift.runtime.portfolio import TENSOR_TYPES, Content, Portfolio, Signature, Variant
 from onnx_shift.runtime.session import OptionsSource, Providers, build_optimised_session, build_session
 
-Shape = tuple[tuple[int, ...], np.dtype[Any]]
+ArraySpec = tuple[tuple[int, ...], np.dtype[Any]]
 _NUMPY_TYPES = {"float": "float32", "double": "float64"}  # the two whose names differ in onnxruntime
 
 
@@ -56,7 +56,7 @@ class Builder:
         self._checked: set[str] = set()  # variants whose CRC-32 was compared once
         self._take_from_cache()
 
-    def build(self, variant: Variant, *, threads: int, shapes: Mapping[str, Shape] | None) -> Built:
+    def build(self, variant: Variant, *, threads: int, shapes: Mapping[str, ArraySpec] | None) -> Built:
         """Return the variant's session, inflated by `threads` threads and warm for inputs of `shapes`.
 
         Raises SwitchError when it cannot be made ready.
@@ -141,7 +141,7 @@ class Builder:
                 if tensors and value.type != signature.type:
                     raise PortfolioError(f"{value.name} is a {value.type}, not the {signature.type} of the manifest")
 
-    def _warm_up(self, session: ort.InferenceSession, shapes: Mapping[str, Shape] | None) -> None:
+    def _warm_up(self, session: ort.InferenceSession, shapes: Mapping[str, ArraySpec] | None) -> None:
         """Run once on zeros, where a first run takes much longer than others.
 
         On the CPU it takes a tenth longer: there a run for nothing would cost ten times what it saves.
@@ -171,7 +171,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def smallest_shapes(inputs: Sequence[Signature]) -> dict[str, Shape] | None:
+def smallest_shapes(inputs: Sequence[Signature]) -> dict[str, ArraySpec] | None:
     """Return shape and type of each input, free dimensions 1; None where an input is no numeric tensor."""
     shapes = {}
     for signature in inputs:

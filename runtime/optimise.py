@@ -18,11 +18,17 @@ from onnx_shift.runtime.archive import Member, new_member
 from onnx_shift.runtime.inflate import Bytes
 from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor
 from onnx_shift.runtime.session import EXTERNAL_FILE, Arrays, Providers, build_optimised_session, build_session
-from onnx_shift.runtime.skeleton import NUMPY_TYPES, ExternalTensor, Node, external_tensors, nodes
+from onnx_shift.runtime.skeleton import (
+    INSIDE_BYTES,
+    NUMPY_TYPES,
+    ExternalTensor,
+    Node,
+    append_aligned,
+    external_tensors,
+    nodes,
+)
 
-_INSIDE_BYTES = 1024  # smaller tensors stay in the model
 _FILE_BYTES = 4 << 20  # tensors are gathered into files of about this size, which are inflated side by side
-_ALIGNMENT = 64
 _BLOCKED = "com.microsoft.nchwc"  # onnxruntime's convolutions over weights in the processor's own blocks
 _ONCE = {("", "Gemm"), ("", "MatMul"), ("com.microsoft", "FusedGemm"), ("com.microsoft", "FusedMatMul")}
 _WORTH_BYTES = 1 << 20
@@ -97,7 +103,7 @@ def _write_optimised(
     options.optimized_model_filepath = str(path)
     setting = "session.optimized_model_external_initializers_"
     options.add_session_config_entry(f"{setting}file_name", weights.name)
-    options.add_session_config_entry(f"{setting}min_size_in_bytes", str(_INSIDE_BYTES))
+    options.add_session_config_entry(f"{setting}min_size_in_bytes", str(INSIDE_BYTES))
     options.log_severity_level = max(options.log_severity_level, 3)  # "only for the same environment": it is
     build_session(model, arrays, options, providers)
     raw = np.fromfile(weights, np.uint8) if weights.exists() else np.empty(0, np.uint8)
@@ -143,7 +149,6 @@ def _weights_file(name: str, group: list[ExternalTensor], views: Arrays) -> tupl
     placed: list[Tensor] = []
     content = bytearray()
     for tensor in group:
-        content.extend(bytes(-len(content) % _ALIGNMENT))
-        placed.append(Tensor(tensor.name, NUMPY_TYPES[tensor.type], tensor.shape, name, len(content)))
-        content.extend(views[tensor.name].data.cast("B") if views[tensor.name].size else b"")
+        offset = append_aligned(content, views[tensor.name].data.cast("B") if views[tensor.name].size else b"")
+        placed.append(Tensor(tensor.name, NUMPY_TYPES[tensor.type], tensor.shape, name, offset))
     return new_member(name, content), placed

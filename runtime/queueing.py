@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Run:
+class ServedTrace:
     """Requests in the order in which they came: when (seconds from the start), how long until their answer,
     and which variant gave it (its index by size; -1: it failed). `switches` are (seconds, index after).
     """
@@ -49,7 +49,7 @@ def clairvoyant(
     service_s: Sequence[float],
     accuracies: Sequence[float],
     objective_ms: float,
-) -> Run:
+) -> ServedTrace:
     """Return what the best choice for each interval gives, its requests known beforehand and switches free.
 
     Taken is the most accurate variant that answers as many requests of the interval within the objective as
@@ -78,4 +78,4 @@ def clairvoyant(
         if pick != active:
             active = pick
             switches.append((float(start_s), pick))
-    return Run(arrived_s, (finished - arrived_s) * 1e3, chosen, tuple(switches[1:]))
+    return ServedTrace(arrived_s, (finished - arrived_s) * 1e3, chosen, tuple(switches[1:]))

@@ -19,7 +19,7 @@ from onnx_shift.runtime.errors import RunError, SwitchError
 from onnx_shift.runtime.load import Load, Policy
 from onnx_shift.runtime.policy import LatencyObjective, place_of
 from onnx_shift.runtime.portfolio import Portfolio, Variant, stated_accuracies
-from onnx_shift.runtime.queueing import Floats, Run, clairvoyant
+from onnx_shift.runtime.queueing import Floats, ServedTrace, clairvoyant
 from onnx_shift.runtime.session import Options, Provider
 from onnx_shift.runtime.switcher import ModelSwitcher
 from onnx_shift.runtime.trace import Trace, TraceError
@@ -60,7 +60,7 @@ class Timeline:
     service_ms: tuple[float, ...]
     capacity: float
     objective_ms: float
-    runs: Mapping[str, Run]
+    runs: Mapping[str, ServedTrace]
 
     def summary(self, name: str) -> dict[str, Any]:
         """Return the figures of one run, ready for JSON."""
@@ -243,7 +243,7 @@ def _serve(
     options: Mapping[str, Any],
     name: str,
     progress: Callable[[Moment], None] | None,
-) -> Run:
+) -> ServedTrace:
     due = arrived_s.tolist()
     names = [variant.name for variant in portfolio]
     latency_ms, variant = np.full(len(due), np.nan), np.full(len(due), -1)
@@ -292,4 +292,4 @@ def _serve(
         switches = tuple(
             (record.time_s - began, names.index(record.active)) for record in switcher.records if record.changed
         )
-    return Run(arrived_s, latency_ms, variant, switches)
+    return ServedTrace(arrived_s, latency_ms, variant, switches)

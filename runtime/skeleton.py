@@ -20,6 +20,18 @@ NUMPY_TYPES = {
 }  # fmt: skip
 
 
+INSIDE_BYTES = 1024  # smaller tensors stay in the model
+_ALIGNMENT_BYTES = 64  # of each tensor in a file of weights
+
+
+def append_aligned(content: bytearray, raw: bytes | memoryview) -> int:
+    """Append a tensor's bytes to a file of weights, at the next multiple of 64 bytes; returns that offset."""
+    content.extend(bytes(-len(content) % _ALIGNMENT_BYTES))
+    offset = len(content)
+    content.extend(raw)
+    return offset
+
+
 @dataclass(frozen=True)
 class ExternalTensor:
     """An initializer of the main graph that lies outside the model; `type` is TensorProto.DataType."""

@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from onnx_shift.ort import RUN_ERRORS
 from onnx_shift.runtime.binding import Binding
-from onnx_shift.runtime.builder import Builder, Shape, choose_cache_folder, one_line
+from onnx_shift.runtime.builder import ArraySpec, Builder, choose_cache_folder, one_line
 from onnx_shift.runtime.errors import ClosedError, RunError, SwitchError
 from onnx_shift.runtime.inflate import Buffer
 from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant, no_variant
@@ -105,7 +105,7 @@ class ModelSwitcher:
         self._providers = choose_providers(providers, provider_options)
         self._builder = Builder(self.portfolio, self._options, self._providers, choose_cache_folder(cache), clock)
         self._overlap = overlap
-        self._last_shapes: dict[str, Shape] | None = None  # of the inputs of the last request
+        self._last_shapes: dict[str, ArraySpec] | None = None  # of the inputs of the last request
         self._records: deque[SwitchRecord] = deque(maxlen=_KEPT_RECORDS)
         self._switching = threading.RLock()  # one switch at a time
         # Guards the fields below. Entered as the lock itself: an interruption inside Condition.__enter__, which is no

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from benchmarks.support import trainings
 from onnx_shift.exporter.rounds import Run
 from onnx_shift.onnx_pruner import prune
-from onnx_shift.onnx_pruner.save import save
 from onnx_shift.ort import CPU
 from onnx_shift.portfolio.evaluation import Batches, labelled_images
 from onnx_shift.portfolio.pack import pack
@@ -21,8 +20,6 @@ from onnx_shift.portfolio.sessions import open_session
 #: The trainings whose levels make one portfolio, by what their variants are called.
 SHIPPED = {"imp": "imp-preset", "fast": "fast"}
 COLLAPSED = 0.2  # accuracy; guessing among ten classes gives 0.1
-#: No layer has as many channels: BatchNorm is fused and every channel stays.
-FUSE_ONLY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def pruned_levels(run: Run, folder: Path, align: int = 4) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / level.onnx.name for level in run.levels]
     for level, path in zip(run.levels, paths, strict=True):
-        save(prune(level.onnx, align=align), path, level.onnx)
+        prune(level.onnx, align=align).save(path)
     return paths
 
 

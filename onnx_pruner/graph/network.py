@@ -25,12 +25,12 @@ from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_shift import files
-from onnx_shift.errors import OnnxShiftError
+from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.onnx_pruner.graph.shapes import infer
 from onnx_shift.onnx_pruner.graph.vectors import Dimension, Shape, Vector
 
 Array = NDArray[Any]
-__all__ = ["Array", "Dimension", "Network", "PruneError", "Shape", "Source", "open_network", "read_model"]
+__all__ = ["Array", "Dimension", "LoadedModel", "Network", "PruneError", "Shape", "open_network", "read_model"]
 
 OLDEST_OPSET = 7  # before it, broadcasting in element-wise operators had other rules
 LARGE_BYTES = 1 << 12  # initializers above this are hidden from shape inference
@@ -74,7 +74,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Source:
+class LoadedModel:
     """A model as it was handed in. `sha256` and `file_bytes` are the file's; None for a model in memory."""
 
     model: onnx.ModelProto
@@ -84,13 +84,13 @@ class Source:
     external_data: bool = False
 
 
-def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Source:
+def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
     """Read a path, or take a ModelProto as it is. Raises PruneError in one line when it is no ONNX model."""
     if isinstance(source, onnx.ModelProto):
         name = source.graph.name or "model"
         if not source.graph.node and not source.graph.output:
             raise PruneError(f"{name}: the model's graph is empty")
-        return Source(source, name, None, None)
+        return LoadedModel(source, name, None, None)
     path = Path(source)
     if not path.is_file():
         raise PruneError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
@@ -105,7 +105,7 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> Source:
         raise PruneError(f"{path}: not an ONNX model (its graph is empty)")
     external = _load_external_data(model, path)
     digest = hashlib.sha256(content).hexdigest()
-    return Source(model, str(path), len(content) + external, digest, external_data=external > 0)
+    return LoadedModel(model, str(path), len(content) + external, digest, external_data=external > 0)
 
 
 def _load_external_data(model: onnx.ModelProto, path: Path) -> int:
@@ -117,7 +117,7 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> int:
                 onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
             except (OSError, ValueError, onnx.checker.ValidationError) as error:
                 raise PruneError(
-                    f"{path}: external data of {tensor.name!r} cannot be read: {_first_line(error)}"
+                    f"{path}: external data of {tensor.name!r} cannot be read: {first_line(error)}"
                 ) from error
             tensor.data_location = onnx.TensorProto.DEFAULT
             del tensor.external_data[:]
@@ -125,7 +125,7 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> int:
     return size
 
 
-def open_network(source: Source) -> Network:
+def open_network(source: LoadedModel) -> Network:
     """Open a model for editing; the model itself is never changed. Raises PruneError when it is not sound."""
     model, name = source.model, source.name
     if model.functions:
@@ -148,12 +148,12 @@ def open_network(source: Source) -> Network:
         onnx.checker.check_model(skeleton)
     except onnx.checker.ValidationError as error:
         if "deprecated" not in str(error):  # runtimes go on running what the standard has retired
-            raise PruneError(f"{name}: fails the ONNX checker: {_first_line(error)}") from error
+            raise PruneError(f"{name}: fails the ONNX checker: {first_line(error)}") from error
     _check_weights(model, name)
     try:
         inferred = infer(skeleton)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise PruneError(f"{name}: shapes do not fit together: {_first_line(error)}") from error
+        raise PruneError(f"{name}: shapes do not fit together: {first_line(error)}") from error
     shapes, types = inferred.shapes, inferred.types
     for weight, tensor in initializers.items():
         types[weight] = tensor.data_type
@@ -213,11 +213,6 @@ def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
         return None
     return next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _check_weights(model: onnx.ModelProto, name: str) -> None:

@@ -21,9 +21,9 @@ from onnx_shift.onnx_pruner.verification.engines import (
     Array,
     CannotRunError,
     Feeds,
+    Infer,
     Model,
     Outputs,
-    Run,
     Source,
     VerificationError,
     graph_inputs,
@@ -230,7 +230,7 @@ class _Baseline:
         self._optimise = runtime == "onnxruntime"
         self._original = original
         self._folder = folder
-        self._run: Run | None = None
+        self._run: Infer | None = None
 
     def difference(self, feeds: Feeds, outputs: Outputs, index: int, scale: float) -> float:
         """Return how far output `index` moves, over `scale`; 0 where the other way cannot tell."""

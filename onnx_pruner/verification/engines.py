@@ -32,13 +32,13 @@ class CannotRunError(Exception):
     """A runtime refuses a model or an input; the text is the runtime's own reason."""
 
 
-Run = Callable[[Feeds], Outputs]  # a model opened in a runtime: named inputs to outputs. Raises CannotRunError.
+Infer = Callable[[Feeds], Outputs]  # a model opened in a runtime: named inputs to outputs. Raises CannotRunError.
 
 
 class Open(Protocol):
     """Open a model in a runtime; `folder` takes temporary files. Raises CannotRunError."""
 
-    def __call__(self, source: "Source", folder: str, /, *, optimise: bool = False) -> Run: ...
+    def __call__(self, source: "Source", folder: str, /, *, optimise: bool = False) -> Infer: ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _reason(error: Exception) -> str:
     return " ".join(told)[:300] or type(error).__name__
 
 
-def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> Run:
+def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> Infer:
     import onnxruntime
 
     from onnx_shift.ort import CPU, RUN_ERRORS
@@ -155,7 +155,7 @@ def _copy_fields(message: Any, target: Any, *, without: str) -> None:
             setattr(target, field.name, value)
 
 
-def _reference(source: Source, folder: str, /, *, optimise: bool = False) -> Run:
+def _reference(source: Source, folder: str, /, *, optimise: bool = False) -> Infer:
     from onnx.reference import ReferenceEvaluator
 
     refusals = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, *_VALUES)
@@ -174,7 +174,7 @@ def _reference(source: Source, folder: str, /, *, optimise: bool = False) -> Run
     return run
 
 
-def _openvino(source: Source, folder: str, /, *, optimise: bool = False) -> Run:
+def _openvino(source: Source, folder: str, /, *, optimise: bool = False) -> Infer:
     try:
         import openvino
     except ImportError as error:

@@ -18,8 +18,8 @@ from onnx_shift.onnx_pruner.verification.engines import (
     Array,
     CannotRunError,
     Feeds,
+    Infer,
     Outputs,
-    Run,
     Source,
     VerificationError,
     graph_inputs,
@@ -96,7 +96,7 @@ class Domain:
         return {symbol: size + size // 2 for symbol, size in self.sizes.items() if size > 3}
 
 
-def find_domain(run: Run, source: Source, runtime: str, seed: int) -> Domain:
+def find_domain(run: Infer, source: Source, runtime: str, seed: int) -> Domain:
     """Return sizes and integer bounds on which `run` runs; raises VerificationError when none is found."""
     reason = ""
     for domain in _domains(source.graph):
@@ -108,7 +108,7 @@ def find_domain(run: Run, source: Source, runtime: str, seed: int) -> Domain:
     raise VerificationError(f"{source.label}: {runtime} runs it on none of the inputs tried: {reason}")
 
 
-def cases(run: Run, domain: Domain, seed: int, *, few: bool = False) -> Iterator[tuple[Feeds, Outputs]]:
+def cases(run: Infer, domain: Domain, seed: int, *, few: bool = False) -> Iterator[tuple[Feeds, Outputs]]:
     """Yield inputs with the outputs of `run`; a batch or size that the model was not made for is left out.
 
     `few`: three inputs in place of eight, for an evaluator that needs seconds where onnxruntime needs

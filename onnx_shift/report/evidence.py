@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import read_bytes
+from onnx_shift.options import as_option
 from onnx_shift.views.tables import show_number
+
+if TYPE_CHECKING:
+    from onnx_shift.portfolio.profile import Profile
 
 _PROFILE, _REPLAY = "profile.json", "replay.json"
 _ORIGIN = {"preset": "preset", "method": "method", "seed": "seed", "version": "onnx-shift"}
@@ -45,7 +49,7 @@ class Evidence:
     """
 
     title: str
-    profile: Mapping[str, Any] | None = None
+    profile: "Profile | None" = None
     dropped: Mapping[str, str] | None = None
     optimal: Sequence[str] = ()
     refusal: str = ""
@@ -77,8 +81,8 @@ def _of_folder(folder: Path) -> Evidence:
     found = {path: _read(path) for path in _searched(folder)}
     profiles = [path for path in found if path == folder / _PROFILE or _has(found[path], "variants", "machine")]
     replays = [path for path in found if path == folder / _REPLAY or _has(found[path], "trace", "runs")]
-    profile = _checked(profiles[0], found[profiles[0]], "profile", _PROFILE_SHAPE) if profiles else None
-    names = None if profile is None else set(profile["variants"])
+    profile = _profile(profiles[0], found[profiles[0]]) if profiles else None
+    names = None if profile is None else set(profile.variants)
     strangers = [path for path in replays if not _is_of(names, found[path])]
     replays = [path for path in replays if path not in strangers]
     unused = [*profiles[1:], *replays[1:], *strangers]
@@ -183,13 +187,17 @@ def _read_from(folder: Path, taken: Sequence[Path], reports: Sequence[Path], unu
 
 
 def _of_portfolio(path: Path) -> Evidence:
+    from onnx_shift.portfolio.profile import Profile, ProfileError
     from onnx_shift.portfolio.select import select
     from onnx_shift.runtime import Portfolio
 
     measured = {variant.name: dict(variant.metadata) for variant in Portfolio.open(path)}
     if not all("latency_ms" in entry for entry in measured.values()):
         raise OnnxShiftError(f"{path}: was packed without --profile, so there is nothing to show")
-    profile = _checked(path, {"variants": measured}, "portfolio with figures", {"variants": _VARIANTS_SHAPE})
+    try:
+        profile = Profile.from_dict({"variants": measured})
+    except ProfileError as error:
+        raise OnnxShiftError(f"{path}: not a portfolio with figures: {error}") from error
     first, *others = measured.values()
     shared = [
         f"{words} {first[key]}"
@@ -203,7 +211,7 @@ def _of_portfolio(path: Path) -> Evidence:
     return Evidence(
         f"Portfolio {path.name}",
         profile,
-        optimal=select(profile, list(measured), keep_all=True).optimal,
+        optimal=select(profile, keep_all=True).optimal,
         missing=[
             *_unmeasured(profile),
             "what was left out and why, channels per layer, switching under load: give the run's folder",
@@ -212,22 +220,33 @@ def _of_portfolio(path: Path) -> Evidence:
     )
 
 
-def _selection(profile: Mapping[str, Any] | None) -> tuple[Mapping[str, str] | None, Sequence[str], str]:
+def _profile(path: Path, content: Mapping[str, Any] | None) -> "Profile":
+    from onnx_shift.portfolio.profile import Profile, ProfileError
+
+    try:
+        if content is not None and content.get("variants") == {}:
+            raise ProfileError("variants is {}")
+        return Profile.from_dict(content)
+    except ProfileError as error:
+        raise OnnxShiftError(f"{path}: not a profile: {error}") from error
+
+
+def _selection(profile: "Profile | None") -> tuple[Mapping[str, str] | None, Sequence[str], str]:
     """What `pack` would leave out and why, what is Pareto-optimal, or the reason why it would choose nothing."""
     from onnx_shift.portfolio.select import SelectionError, select
 
     if profile is None:
         return None, (), ""
     try:
-        selection = select(profile, list(profile["variants"]))
+        selection = select(profile)
     except SelectionError as error:
-        return None, (), str(error)
+        return None, (), error.told(as_option)
     return selection.dropped, selection.optimal, ""
 
 
-def _unmeasured(profile: Mapping[str, Any]) -> list[str]:
-    entries = profile["variants"]
-    names = [name for name, entry in entries.items() if entry.get("accuracy") is None]
+def _unmeasured(profile: "Profile") -> list[str]:
+    entries = profile.variants
+    names = [name for name, entry in entries.items() if entry.accuracy is None]
     if not names:
         return []
     which = "any variant" if len(names) == len(entries) else ", ".join(names)
@@ -299,10 +318,6 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
@@ -315,53 +330,10 @@ def _share(value: Any) -> bool:
     return _number(value) and 0 <= value <= 1
 
 
-def _batch(text: str) -> bool:
-    return text.isdecimal() and int(text) > 0
-
-
 def _sizes(value: Any) -> bool:
     return bool(value) and isinstance(value, list) and all(isinstance(size, int) and size > 0 for size in value)
 
 
-_LATENCY_SHAPE = {"p50": _positive, "p95": _positive, "p99": _positive, "noisy": _flag}
-_SPEEDUP_SHAPE = {"median": _number, "low": _number, "high": _number}
-_TIMED_SHAPE = {
-    "latency_ms": {_batch: _LATENCY_SHAPE},
-    "speedup": {_batch: _SPEEDUP_SHAPE},
-    "throughput?": _positive,
-    "memory_mb?": _number,
-    "peak_memory_mb?": _number,
-}
-_VARIANTS_SHAPE = {
-    _text: {
-        **_TIMED_SHAPE,
-        "parameters": _number,
-        "file_bytes": _positive,
-        "deflated_bytes": _number,
-        "accuracy?": _share,
-        "top5?": _share,
-        **{f"{key}?": _number for key in ("macs", "ratio", "images", "classes", "switch_ms")},
-        "providers?": {_text: _TIMED_SHAPE},
-    }
-}
-_PROFILE_SHAPE = {
-    "variants": _VARIANTS_SHAPE,
-    "machine": {
-        "processor": _text,
-        "cores": _number,
-        "onnxruntime": _text,
-        "providers": [_text],
-        "threads": _number,
-        "date?": _text,
-    },
-    "dense?": _text,
-    "baseline?": {
-        "name": _text,
-        "latency_ms?": {_batch: _LATENCY_SHAPE},
-        "speedup?": {_batch: _SPEEDUP_SHAPE},
-        "providers?": {_text: _TIMED_SHAPE},
-    },
-}
 _PRUNING_SHAPE = {
     "source": _text,
     "layers": [{"name": _text, "op": _text, "before": _sizes, "after": [_number], "parameters_before": _number}],

@@ -1,9 +1,10 @@
 """The report as one HTML page that needs no network: charts, tables with CSV, style and script inside."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_shift.report.charts import Axis, Point, cost_axis, linear_axis, pareto_front, scatter
 from onnx_shift.report.evidence import Evidence, Pruning
@@ -12,13 +13,14 @@ from onnx_shift.report.replay_section import replay_section
 from onnx_shift.report.training_section import training_section
 from onnx_shift.views.tables import show_bytes, show_count, show_latency, show_number, show_range, show_share
 
-Entry = Mapping[str, Any]
+if TYPE_CHECKING:
+    from onnx_shift.portfolio.profile import Latency, Machine, Profile, Speedup, Timing, Variant
 
 
 def render_page(evidence: Evidence) -> str:
     """Return the whole page as HTML."""
     sections = []
-    if evidence.profile:
+    if evidence.profile is not None:
         sections.append(_tiles(evidence))
         sections.append(_trade_offs(evidence))
         sections.append(_variants(evidence))
@@ -59,18 +61,17 @@ def render_page(evidence: Evidence) -> str:
 
 
 def _origin(evidence: Evidence) -> str:
-    lines = [*_measured_on(evidence.profile), *evidence.origin]
+    lines = [*_measured_on(evidence.profile.machine if evidence.profile is not None else None), *evidence.origin]
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
-def _measured_on(profile: Entry | None) -> list[str]:
-    if not profile or "machine" not in profile:
+def _measured_on(machine: "Machine | None") -> list[str]:
+    if machine is None:
         return []
-    machine = profile["machine"]
-    date = f"{machine['date']} " if machine.get("date") else ""
+    date = f"{machine.date} " if machine.date else ""
     return [
-        f"Measured {date}on {machine['processor']}, {machine['cores']} cores, with onnxruntime "
-        f"{machine['onnxruntime']}, {', '.join(machine['providers'])}, {show_number(machine['threads'], 'thread')}."
+        f"Measured {date}on {machine.processor}, {machine.cores} cores, with onnxruntime "
+        f"{machine.onnxruntime}, {', '.join(machine.providers)}, {show_number(machine.threads, 'thread')}."
     ]
 
 
@@ -79,51 +80,45 @@ def _measured_on(profile: Entry | None) -> list[str]:
 
 def _tiles(evidence: Evidence) -> str:
     assert evidence.profile is not None
-    variants = evidence.profile["variants"]
+    variants = evidence.profile.variants
     kept = {name: entry for name, entry in variants.items() if evidence.reason(name) is None}
     if evidence.dropped is None:
         facts = [(str(len(variants)), "variant" if len(variants) == 1 else "variants")]
     else:
         facts = [(f"{len(kept)} of {len(variants)}", "variants worth shipping")]
-    largest = max(entry["file_bytes"] for entry in variants.values())
-    smaller = f"{largest / min(entry['file_bytes'] for entry in kept.values()):.3g}"
+    largest = max(entry.file_bytes for entry in variants.values())
+    smaller = f"{largest / min(entry.file_bytes for entry in kept.values()):.3g}"
     if smaller != "1":
         facts.append((f"{smaller}×", "smaller, the smallest against the largest"))
-    speeds = [found["median"] for entry in kept.values() if (found := entry["speedup"].get(_batch(entry)))]
+    speeds = [found.median for entry in kept.values() if (found := entry.timing.compared)]
     if speeds:
         facts.append((f"{max(speeds):.2f}×", "as fast as dense, the fastest of them"))
-    accuracies = [entry["accuracy"] for entry in kept.values() if entry.get("accuracy") is not None]
+    accuracies = [entry.accuracy for entry in kept.values() if entry.accuracy is not None]
     if accuracies:
         low, high = f"{100 * min(accuracies):.1f}", f"{100 * max(accuracies):.1f}"
         which = "accuracy" if evidence.dropped is None else "accuracy of the variants kept"
         facts.append((f"{high}%" if low == high else f"{low}–{high}%", which))
-    switches = sorted(entry["switch_ms"] for entry in kept.values() if entry.get("switch_ms") is not None)
+    switches = sorted(entry.switch_ms for entry in kept.values() if entry.switch_ms is not None)
     if switches:
         facts.append((f"{switches[len(switches) // 2]:.2g} ms", "median cost of a switch"))
     items = "".join(f"<li><b>{escape(figure)}</b><span>{escape(words)}</span></li>" for figure, words in facts)
     return f'<ul class="tiles" aria-label="In short">{items}</ul>'
 
 
-def _batch(entry: Entry) -> str:
-    """The smallest batch, by which variants are compared."""
-    batches: Mapping[str, Entry] = entry["latency_ms"]
-    return min(batches, key=int)
-
-
 def _trade_offs(evidence: Evidence) -> str:
     assert evidence.profile is not None
-    variants: Mapping[str, Entry] = evidence.profile["variants"]
-    if not all(entry.get("accuracy") is not None for entry in variants.values()):
+    variants = evidence.profile.variants
+    if not all(entry.accuracy is not None for entry in variants.values()):
         return ""
-    latencies = {name: float(entry["latency_ms"][_batch(entry)]["p50"]) for name, entry in variants.items()}
-    batch = _batch(next(iter(variants.values())))
+    latencies = {name: entry.timing.median_ms for name, entry in variants.items()}
+    batch = next(iter(variants.values())).timing.smallest_batch
     figures = [
         _trade_off(evidence, "latency", f"median latency in ms, batch {batch}", latencies, "{:.3g}".format),
         _trade_off(
             evidence,
             "size",
             "file size",
-            {name: float(entry["file_bytes"]) for name, entry in variants.items()},
+            {name: float(entry.file_bytes) for name, entry in variants.items()},
             show_bytes,
         ),
     ]
@@ -132,15 +127,15 @@ def _trade_offs(evidence: Evidence) -> str:
 
 def _trade_off(evidence: Evidence, key: str, axis: str, costs: Mapping[str, float], show: Any) -> str:
     assert evidence.profile is not None
-    variants: Mapping[str, Entry] = evidence.profile["variants"]
-    accuracy = {name: float(entry["accuracy"]) for name, entry in variants.items()}
+    variants = evidence.profile.variants
+    accuracy = {name: entry.accuracy or 0.0 for name, entry in variants.items()}
     points = [
         Point(
             name,
             costs[name],
             accuracy[name],
             _words(name, entry, evidence.reason(name)),
-            dense=name == evidence.profile.get("dense"),
+            dense=name == evidence.profile.dense,
             dropped=evidence.reason(name) is not None,
         )
         for name, entry in variants.items()
@@ -172,9 +167,9 @@ def _accuracy_axis(values: Sequence[float]) -> Axis:
     return linear_axis("", [low, high], lambda value: f"{value:.{digits}%}")
 
 
-def _words(name: str, entry: Entry, reason: str | None) -> str:
-    figures = [f"{show_share(entry['accuracy'])} accurate", show_bytes(entry["file_bytes"])]
-    figures += [f"{show_latency(latency)} ms at batch {batch}" for batch, latency in entry["latency_ms"].items()]
+def _words(name: str, entry: "Variant", reason: str | None) -> str:
+    figures = [f"{show_share(entry.accuracy or 0.0)} accurate", show_bytes(entry.file_bytes)]
+    figures += [f"{show_latency(latency)} ms at batch {batch}" for batch, latency in entry.timing.latency.items()]
     return f"{name}: {', '.join(figures)}" + (f"\nleft out: {reason}" if reason else "")
 
 
@@ -197,28 +192,28 @@ def _legend(evidence: Evidence, points: Sequence[Point]) -> str:
 def _variants(evidence: Evidence) -> str:
     assert evidence.profile is not None
     columns = [
-        Column("variant", "variant", lambda row: row["name"]),
-        Column("verdict", "verdict", lambda row: row["verdict"], words=True),
-        Column("ratio", "ratio", lambda row: row.get("ratio"), "{:.3g}".format),
-        Column("accuracy", "accuracy", lambda row: row.get("accuracy"), show_share),
-        Column("parameters", "parameters", lambda row: row["parameters"], show_count),
-        Column("file", "file_bytes", lambda row: row["file_bytes"], show_bytes),
-        Column("memory", "memory_mb", lambda row: row.get("memory_mb"), "{:.3g} MB".format),
+        Column("variant", "variant", lambda row: row.name),
+        Column("verdict", "verdict", lambda row: _verdict(evidence, row.name), words=True),
+        Column("ratio", "ratio", lambda row: row.variant.ratio, "{:.3g}".format),
+        Column("accuracy", "accuracy", lambda row: row.variant.accuracy, show_share),
+        Column("parameters", "parameters", lambda row: row.variant.parameters, show_count),
+        Column("file", "file_bytes", lambda row: row.variant.file_bytes, show_bytes),
+        Column("memory", "memory_mb", lambda row: row.timing.memory_mb, "{:.3g} MB".format),
         *_latency_columns(),
-        Column("switch", "switch_ms", lambda row: row.get("switch_ms"), "{:.2g} ms".format),
+        Column("switch", "switch_ms", lambda row: row.variant.switch_ms, "{:.2g} ms".format),
     ]
     further = [
         columns[0],
-        Column("top-5", "top5", lambda row: row.get("top5"), show_share),
-        Column("images", "images", lambda row: row.get("images"), "{:,}".format),
-        Column("multiply–accumulates", "macs", lambda row: row.get("macs"), show_count),
-        Column("deflated", "deflated_bytes", lambda row: row["deflated_bytes"], show_bytes),
-        Column("peak memory", "peak_memory_mb", lambda row: row.get("peak_memory_mb"), "{:.3g} MB".format),
-        Column("images/s", "throughput", lambda row: row.get("throughput"), "{:,.0f}".format),
+        Column("top-5", "top5", lambda row: row.variant.top5, show_share),
+        Column("images", "images", lambda row: row.variant.images, "{:,}".format),
+        Column("multiply–accumulates", "macs", lambda row: row.variant.macs, show_count),
+        Column("deflated", "deflated_bytes", lambda row: row.variant.deflated_bytes, show_bytes),
+        Column("peak memory", "peak_memory_mb", lambda row: row.timing.peak_memory_mb, "{:.3g} MB".format),
+        Column("images/s", "throughput", lambda row: row.timing.images_per_second, "{:,.0f}".format),
     ]
     rows = [
-        {**entry, **_timed(entry, _batch(entry)), "name": name, "verdict": _verdict(evidence, name)}
-        for name, entry in evidence.profile["variants"].items()
+        _Row(name, entry.timing, entry.timing.smallest_batch, variant=entry)
+        for name, entry in evidence.profile.variants.items()
     ]
     timed = list(_timings(evidence.profile))
     title = "Variants" if evidence.dropped is None else "What stayed, and why"
@@ -231,10 +226,10 @@ def _variants(evidence: Evidence) -> str:
     )
 
 
-def _remarks(evidence: Evidence, timed: Sequence[Entry]) -> str:
+def _remarks(evidence: Evidence, timed: "Sequence[_Row]") -> str:
     assert evidence.profile is not None
-    baseline = (evidence.profile.get("baseline") or {}).get("name", "the dense model")
-    batch = _batch(next(iter(evidence.profile["variants"].values())))
+    baseline = evidence.profile.baseline.name if evidence.profile.baseline else "the dense model"
+    batch = next(iter(evidence.profile.variants.values())).timing.smallest_batch
     remarks = [
         f"Latency at batch {batch}; speed-up against {baseline}: the median of interleaved rounds, in brackets "
         "the lowest and the highest of them."
@@ -243,7 +238,7 @@ def _remarks(evidence: Evidence, timed: Sequence[Entry]) -> str:
         remarks.insert(0, f"None was chosen: {evidence.refusal}.")
     elif evidence.dropped is not None:
         remarks.insert(0, "Verdicts are those of onnx-shift pack without options.")
-    if any(row["latency"]["noisy"] for row in timed):
+    if any(row.latency.noisy for row in timed):
         remarks.append("~ marks what stayed noisy when it was measured again.")
     return " ".join(remarks)
 
@@ -256,45 +251,50 @@ def _verdict(evidence: Evidence, name: str) -> str | None:
     return "kept, Pareto-optimal" if name in evidence.optimal else "kept"
 
 
-def _timed(entry: Entry, batch: str) -> Entry:
-    return {"latency": entry["latency_ms"][batch], "faster": entry["speedup"].get(batch, {})}
+@dataclass(frozen=True)
+class _Row:
+    """What one model takes at one batch size on one provider."""
+
+    name: str
+    timing: "Timing"
+    batch: int
+    provider: str = ""
+    variant: "Variant | None" = None
+
+    @property
+    def latency(self) -> "Latency":
+        return self.timing.latency[self.batch]
+
+    @property
+    def speedup(self) -> "Speedup | None":
+        return self.timing.speedup.get(self.batch)
 
 
-def _timings(profile: Entry) -> Iterator[Entry]:
+def _timings(profile: "Profile") -> Iterator[_Row]:
     """One row per model, provider and batch; the first provider's figures are the model's own."""
-    first, *_ = (profile.get("machine") or {}).get("providers") or ["first"]
-    baseline = profile.get("baseline") or {}
-    models = {baseline["name"]: baseline} if "latency_ms" in baseline else {}
-    for name, entry in {**models, **profile["variants"]}.items():
-        for provider, measured in {first: entry, **(entry.get("providers") or {})}.items():
-            for batch in measured["latency_ms"]:
-                memory = {key: measured.get(key) for key in ("memory_mb", "peak_memory_mb")}
-                yield {
-                    "name": name,
-                    "provider": provider,
-                    "batch": batch,
-                    **_timed(measured, batch),
-                    **memory,
-                }
+    first = profile.machine.providers[0] if profile.machine else "first"
+    models: dict[str, Mapping[str, Timing]] = {}
+    if profile.baseline is not None and profile.baseline.timing is not None:
+        models[profile.baseline.name] = {first: profile.baseline.timing, **profile.baseline.providers}
+    models |= {name: {first: entry.timing, **entry.providers} for name, entry in profile.variants.items()}
+    for name, timings in models.items():
+        for provider, timing in timings.items():
+            for batch in timing.latency:
+                yield _Row(name, timing, batch, provider)
 
 
-def _timing_columns(rows: Sequence[Entry]) -> list[Column]:
-    several = len({row["provider"] for row in rows}) > 1
+def _timing_columns(rows: "Sequence[_Row]") -> list[Column]:
+    several = len({row.provider for row in rows}) > 1
     return [
-        Column("model", "variant", lambda row: row["name"]),
-        Column("provider", "provider", lambda row: row["provider"], in_table=several),
-        Column("batch", "batch", lambda row: row["batch"]),
+        Column("model", "variant", lambda row: row.name),
+        Column("provider", "provider", lambda row: row.provider, in_table=several),
+        Column("batch", "batch", lambda row: row.batch),
         *_latency_columns(),
-        Column("95 %", "p95_ms", lambda row: row["latency"]["p95"], "{:.3g} ms".format),
-        Column("99 %", "p99_ms", lambda row: row["latency"]["p99"], "{:.3g} ms".format),
-        Column(
-            "images/s",
-            "throughput",
-            lambda row: 1000 * int(row["batch"]) / row["latency"]["p50"],
-            "{:,.0f}".format,
-        ),
-        Column("memory", "memory_mb", lambda row: row["memory_mb"], "{:.3g} MB".format, in_table=several),
-        Column("peak memory", "peak_memory_mb", lambda row: row["peak_memory_mb"], in_table=False),
+        Column("95 %", "p95_ms", lambda row: row.latency.p95_ms, "{:.3g} ms".format),
+        Column("99 %", "p99_ms", lambda row: row.latency.p99_ms, "{:.3g} ms".format),
+        Column("images/s", "throughput", lambda row: 1000 * row.batch / row.latency.p50_ms, "{:,.0f}".format),
+        Column("memory", "memory_mb", lambda row: row.timing.memory_mb, "{:.3g} MB".format, in_table=several),
+        Column("peak memory", "peak_memory_mb", lambda row: row.timing.peak_memory_mb, in_table=False),
     ]
 
 
@@ -304,18 +304,18 @@ def _latency_columns() -> list[Column]:
         Column(
             "latency",
             "latency_ms",
-            lambda row: row["latency"]["p50"],
-            text=lambda row: f"{show_latency(row['latency'])} ms",
+            lambda row: row.latency.p50_ms,
+            text=lambda row: f"{show_latency(row.latency)} ms",
         ),
-        Column("noisy", "noisy", lambda row: "yes" if row["latency"]["noisy"] else "no", in_table=False),
+        Column("noisy", "noisy", lambda row: "yes" if row.latency.noisy else "no", in_table=False),
         Column(
             "speed-up",
             "speedup",
-            lambda row: row["faster"].get("median"),
-            text=lambda row: f"{row['faster']['median']:.2f}× ({show_range(row['faster'])})",
+            lambda row: row.speedup and row.speedup.median,
+            text=lambda row: f"{row.speedup.median:.2f}× ({show_range(row.speedup)})",
         ),
-        Column("from", "speedup_low", lambda row: row["faster"].get("low"), in_table=False),
-        Column("to", "speedup_high", lambda row: row["faster"].get("high"), in_table=False),
+        Column("from", "speedup_low", lambda row: row.speedup and row.speedup.low, in_table=False),
+        Column("to", "speedup_high", lambda row: row.speedup and row.speedup.high, in_table=False),
     ]
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import atomic_path
 from onnx_shift.report.charts import pareto_front
+
+if TYPE_CHECKING:
+    from onnx_shift.portfolio.profile import Profile
 
 _KEPT, _LEFT_OUT, _DENSE, _FRONT, _INK = "#0b62c4", "#9aa2ab", "#b45309", "#7fb1ea", "#3c434c"
 
@@ -28,11 +31,13 @@ def write_demo_picture(figures: Mapping[str, Any], path: Path) -> None:
 
 def draw_demo(figures: Mapping[str, Any], figure: Any) -> None:
     """Draw the demo's `figures` into a matplotlib figure."""
+    from onnx_shift.portfolio.profile import Profile
+
     layout = [["size", "latency"], ["load", "load"], ["answer", "answer"], ["active", "active"]]
     panels = figure.subplot_mosaic(layout, height_ratios=[4, 1.3, 1.8, 1.3])
-    profile, dropped = figures["profile"], figures["dropped"]
-    sizes = {name: entry["file_bytes"] / 1e3 for name, entry in profile["variants"].items()}
-    latencies = {name: entry["latency_ms"]["1"]["p50"] for name, entry in profile["variants"].items()}
+    profile, dropped = Profile.from_dict(figures["profile"]), figures["dropped"]
+    sizes = {name: one.file_bytes / 1e3 for name, one in profile.variants.items()}
+    latencies = {name: one.timing.median_ms for name, one in profile.variants.items()}
     _trade_off(panels["size"], profile, dropped, sizes, "file size, kB")
     _trade_off(panels["latency"], profile, dropped, latencies, "median latency, ms")
     panels["size"].set_xscale("log")
@@ -49,15 +54,16 @@ def draw_demo(figures: Mapping[str, Any], figure: Any) -> None:
 
 
 def _trade_off(
-    panel: Any, profile: Mapping[str, Any], dropped: Mapping[str, str], costs: Mapping[str, float], title: str
+    panel: Any, profile: "Profile", dropped: Mapping[str, str], costs: Mapping[str, float], title: str
 ) -> None:
-    accuracy = {name: 100 * entry["accuracy"] for name, entry in profile["variants"].items()}
+    accuracy = {name: 100 * (one.accuracy or 0.0) for name, one in profile.variants.items()}
+    dense = [profile.dense] if profile.dense else []
     front = pareto_front(costs, accuracy)
     panel.step(*zip(*front, strict=True), where="post", color=_FRONT, linestyle="--", label="Pareto front")
     kinds = {
         "kept": [name for name in costs if name not in dropped],
         "left out": [name for name in costs if name in dropped],
-        "dense": [profile["dense"]],
+        "dense": dense,
     }
     looks = {
         "kept": {"color": _KEPT, "s": 55, "zorder": 3},
@@ -66,10 +72,9 @@ def _trade_off(
     }
     for kind, names in kinds.items():
         panel.scatter([costs[n] for n in names], [accuracy[n] for n in names], label=kind, **looks[kind])
-    for name in (*kinds["kept"], profile["dense"]):
-        ratio = profile["variants"][name]["ratio"]
+    for name in (*kinds["kept"], *dense):
         panel.annotate(
-            f"{ratio:.0f}×",
+            f"{profile.variants[name].ratio or 1:.0f}×",
             (costs[name], accuracy[name]),
             xytext=(8, -11),
             textcoords="offset points",

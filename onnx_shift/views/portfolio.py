@@ -1,10 +1,11 @@
 """A portfolio as people and programs want to see it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from onnx_shift.views.tables import show_bytes, show_share
+from onnx_shift.views.tables import show_bytes, show_number, show_share
 
 if TYPE_CHECKING:
     from onnx_shift.portfolio.select import Selection
@@ -44,6 +45,11 @@ def portfolio_table(portfolio: "Portfolio") -> Table:
             f"{ratio:.3g}" if isinstance(ratio, int | float) else "–",
         )
     return table
+
+
+def size_words(portfolio: "Portfolio", path: Path) -> str:
+    """Return the number of variants and the size of the file `path` for people."""
+    return f"{show_number(len(portfolio), 'variant')}, {show_bytes(path.stat().st_size)}"
 
 
 def signature_line(portfolio: "Portfolio") -> str:

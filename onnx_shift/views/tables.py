@@ -1,12 +1,16 @@
 """Results as tables for people, on a terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-Entry = Mapping[str, Any]
+T = TypeVar("T")
+Column = tuple[str, Callable[[T], Any], Callable[[Any], str]]  # its heading, how a row is read and a value shown
+
+if TYPE_CHECKING:
+    from onnx_shift.portfolio.profile import Latency, Profile, Speedup, Timing, Variant
 
 
 def show_bytes(size: float) -> str:
@@ -37,136 +41,102 @@ def show_share(share: float) -> str:
     return f"{share:.2%}"
 
 
-def show_latency(figures: Entry) -> str:
+def show_latency(latency: "Latency") -> str:
     """The median in milliseconds; ~ marks a measurement that stayed noisy."""
-    return f"{'~' if figures['noisy'] else ''}{figures['p50']:.3g}"
+    return f"{'~' if latency.noisy else ''}{latency.p50_ms:.3g}"
 
 
-def show_range(figures: Mapping[str, float]) -> str:
+def show_range(speedup: "Speedup") -> str:
     """The lowest and the highest speed-up of all rounds."""
-    return f"{figures['low']:.2f}–{figures['high']:.2f}"
+    return f"{speedup.low:.2f}–{speedup.high:.2f}"
 
 
-def profile_tables(profile: Entry) -> list[Table]:
-    """What each variant of a profile (format 1) is; then, for each provider, how fast, and what it takes to serve.
+def profile_tables(profile: "Profile") -> list[Table]:
+    """What each variant of a profile is; then, for each provider, how fast, and what it takes to serve.
 
     A column that no variant has a value for is left out, and so is a table without columns.
     """
-    providers = profile["machine"]["providers"]
+    providers = _providers(profile)
     tables = [size_table(profile)]
     for provider in providers:
         title = provider if len(providers) > 1 else None
-        entries = _on_provider(profile, provider)
-        tables += [speed_table(entries, title), serving_table(entries, title)]
+        timings = profile.on_provider(provider)
+        switches_ms = {name: one.switch_ms for name, one in profile.variants.items() if provider == providers[0]}
+        tables += [speed_table(timings, title), serving_table(timings, switches_ms, title)]
     return [table for table in tables if len(table.columns) > 1]
 
 
-def _on_provider(profile: Entry, provider: str) -> dict[str, Entry]:
-    """The figures by variant; those of the first provider stand in the entry itself."""
-    first = profile["machine"]["providers"][0]
-    return {
-        name: entry if provider == first else entry.get("providers", {}).get(provider, {})
-        for name, entry in profile["variants"].items()
-    }
+def _providers(profile: "Profile") -> "Sequence[str | None]":
+    return profile.machine.providers if profile.machine else (None,)
 
 
-def size_table(profile: Entry) -> Table:
+def size_table(profile: "Profile") -> Table:
     """One row per variant: accuracy and size."""
-    return _table(
-        list(profile["variants"].items()),
-        ("ratio", "ratio", "{:.3g}".format),
-        ("accuracy", "accuracy", show_share),
-        ("top-5", "top5", show_share),
-        ("params", "parameters", show_count),
-        ("MACs", "macs", show_count),
-        ("file", "file_bytes", show_bytes),
-        ("deflated", "deflated_bytes", show_bytes),
-    )
+    columns: list[Column[Variant]] = [
+        ("ratio", lambda one: one.ratio, "{:.3g}".format),
+        ("accuracy", lambda one: one.accuracy, show_share),
+        ("top-5", lambda one: one.top5, show_share),
+        ("params", lambda one: one.parameters, show_count),
+        ("MACs", lambda one: one.macs, show_count),
+        ("file", lambda one: one.file_bytes, show_bytes),
+        ("deflated", lambda one: one.deflated_bytes, show_bytes),
+    ]
+    return _table(list(profile.variants.items()), columns)
 
 
-def serving_table(entries: Mapping[str, Entry], title: str | None = None) -> Table:
+def serving_table(timings: "Mapping[str, Timing]", switches_ms: Mapping[str, float | None], title: str | None) -> Table:
     """One row per variant: throughput at the best batch, resident memory and its peak, the cost of a switch to it."""
-    return _table(
-        list(entries.items()),
-        ("images/s", "throughput", "{:,.0f}".format),
-        ("memory", "memory_mb", "{:.3g} MB".format),
-        ("peak memory", "peak_memory_mb", "{:.3g} MB".format),
-        ("switch", "switch_ms", "{:.2g} ms".format),
-        title=title,
-    )
+    columns: list[Column[tuple[str, Timing]]] = [
+        ("images/s", lambda row: row[1].images_per_second, "{:,.0f}".format),
+        ("memory", lambda row: row[1].memory_mb, "{:.3g} MB".format),
+        ("peak memory", lambda row: row[1].peak_memory_mb, "{:.3g} MB".format),
+        ("switch", lambda row: switches_ms.get(row[0]), "{:.2g} ms".format),
+    ]
+    return _table([(name, (name, timing)) for name, timing in timings.items()], columns, title)
 
 
-def demo_table(figures: Entry) -> Table:
+def demo_table(profile: "Profile", dropped: Mapping[str, str]) -> Table:
     """The demo's variants: what each costs and gains, and whether it is in the portfolio."""
-    rows = []
-    for name, entry in figures["profile"]["variants"].items():
-        batch = next(iter(entry["latency_ms"]))
-        reason = figures["dropped"].get(name)
-        rows.append(
-            (
-                name,
-                entry
-                | {
-                    "latency": show_latency(entry["latency_ms"][batch]),
-                    "faster": f"{entry['speedup'][batch]['median']:.2f}×",
-                    "packed": "" if reason else "✓",
-                },
-            )
-        )
-    return _table(
-        rows,
-        ("ratio", "ratio", "{:.0f}".format),
-        ("accuracy", "accuracy", show_share),
-        ("params", "parameters", show_count),
-        ("file", "file_bytes", show_bytes),
-        ("ms", "latency", str),
-        ("speed-up", "faster", str),
-        ("packed", "packed", str),
-    )
+    columns: list[Column[tuple[str, Variant]]] = [
+        ("ratio", lambda row: row[1].ratio, "{:.0f}".format),
+        ("accuracy", lambda row: row[1].accuracy, show_share),
+        ("params", lambda row: row[1].parameters, show_count),
+        ("file", lambda row: row[1].file_bytes, show_bytes),
+        ("ms", lambda row: row[1].timing.latency[row[1].timing.smallest_batch], show_latency),
+        ("speed-up", lambda row: row[1].timing.compared, lambda speedup: f"{speedup.median:.2f}×"),
+        ("packed", lambda row: "" if row[0] in dropped else "✓", str),
+    ]
+    return _table([(name, (name, one)) for name, one in profile.variants.items()], columns)
 
 
-def speed_table(entries: Mapping[str, Entry], title: str | None = None) -> Table:
+def speed_table(timings: "Mapping[str, Timing]", title: str | None = None) -> Table:
     """One row per variant and batch size: latency percentiles, spread, speed-up over the baseline."""
-    rows: list[tuple[str, Entry]] = []
-    for name, entry in entries.items():
-        for batch, latency in entry.get("latency_ms", {}).items():
-            speedup = entry["speedup"][batch]
-            row = {
-                "batch": batch,
-                "p50": show_latency(latency),
-                "speedup": f"{speedup['median']:.2f}",
-                "range": show_range(speedup),
-                "p95": f"{latency['p95']:.3g}",
-                "p99": f"{latency['p99']:.3g}",
-                "spread": latency["spread"],
-            }
-            rows.append((name, row))
-    return _table(
-        rows,
-        ("batch", "batch", str),
-        ("p50 ms", "p50", str),
-        ("p95 ms", "p95", str),
-        ("p99 ms", "p99", str),
-        ("spread", "spread", "{:.0%}".format),
-        ("speed-up", "speedup", str),
-        ("from–to", "range", str),
-        title=title,
-    )
+    rows = [
+        (name, (batch, latency, timing.speedup.get(batch)))
+        for name, timing in timings.items()
+        for batch, latency in timing.latency.items()
+    ]
+    columns: list[Column[tuple[int, Latency, Speedup | None]]] = [
+        ("batch", lambda row: row[0], str),
+        ("p50 ms", lambda row: row[1], show_latency),
+        ("p95 ms", lambda row: row[1].p95_ms, "{:.3g}".format),
+        ("p99 ms", lambda row: row[1].p99_ms, "{:.3g}".format),
+        ("spread", lambda row: row[1].spread, "{:.0%}".format),
+        ("speed-up", lambda row: row[2], lambda speedup: f"{speedup.median:.2f}"),
+        ("from–to", lambda row: row[2], show_range),
+    ]
+    return _table(rows, columns, title)
 
 
-def _table(
-    rows: Sequence[tuple[str, Entry]],
-    *columns: tuple[str, str, Callable[[Any], str]],
-    title: str | None = None,
-) -> Table:
-    """`rows` by name under `columns` of (heading, key, how to show); a column without any value is left out."""
+def _table(rows: Sequence[tuple[str, T]], columns: "Sequence[Column[T]]", title: str | None = None) -> Table:
+    """`rows` by name under `columns` of (heading, how to read, how to show); one without any value is left out."""
     table = plain_table("variant")
     table.title, table.title_justify = title, "left"
-    used = [column for column in columns if any(row.get(column[1]) is not None for _, row in rows)]
+    used = [column for column in columns if any(column[1](row) is not None for _, row in rows)]
     for heading, _, _ in used:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in rows:
-        cells = ["–" if row.get(key) is None else show(row[key]) for _, key, show in used]
+        cells = ["–" if (value := read(row)) is None else show(value) for _, read, show in used]
         table.add_row(name, *cells)
     return table
 
@@ -178,30 +148,30 @@ def plain_table(first: str) -> Table:
     return table
 
 
-def profile_notes(profile: Entry) -> list[str]:
+def profile_notes(profile: "Profile") -> list[str]:
     """What the tables' figures mean: machine, baseline, what could not be measured, what is too noisy to trust."""
-    machine, variants = profile["machine"], profile["variants"]
-    notes = [
-        f"{machine['processor']}, {machine['cores']} cores; onnxruntime {machine['onnxruntime']}, "
-        f"{', '.join(machine['providers'])}, {show_number(machine['threads'], 'thread')}; {machine['date']}",
-        f"speed-up: against {profile['baseline']['name']}, median of interleaved rounds, and from the lowest to the "
-        "highest",
+    machine, variants = profile.machine, profile.variants
+    notes = []
+    if machine is not None:
+        notes.append(
+            f"{machine.processor}, {machine.cores} cores; onnxruntime {machine.onnxruntime}, "
+            f"{', '.join(machine.providers)}, {show_number(machine.threads, 'thread')}; {machine.date}"
+        )
+    notes += [
+        f"speed-up: against {profile.baseline.name if profile.baseline else profile.dense}, median of interleaved "
+        "rounds, and from the lowest to the highest",
         "spread: between the quartiles of the rounds, over their median; images/s: at the best batch",
     ]
-    images = sorted({entry["images"] for entry in variants.values() if entry.get("images")})
+    images = sorted({one.images for one in variants.values() if one.images})
     if images:
         notes.append(f"accuracy: of {' or '.join(map(str, images))} test images")
-    if all(entry.get("switch_ms") is None for entry in variants.values()):
+    if all(one.switch_ms is None for one in variants.values()):
         why = "a single model has none to switch from" if len(variants) == 1 else "their inputs or outputs differ"
         notes.append(f"switch: not measured, as {why}")
     noisy = [
         name
-        for name in variants
-        if any(
-            latency["noisy"]
-            for provider in machine["providers"]
-            for latency in _on_provider(profile, provider)[name].get("latency_ms", {}).values()
-        )
+        for name, one in variants.items()
+        if any(latency.noisy for timing in (one.timing, *one.providers.values()) for latency in timing.latency.values())
     ]
     if noisy:
         notes.append(

@@ -27,7 +27,7 @@ def test_all_zero_model_is_one_channel() -> None:
 
 
 def test_align_below_one() -> None:
-    with pytest.raises(PruneError, match="--align 0: must be 1 or more"):
+    with pytest.raises(PruneError, match="align=0: must be 1 or more"):
         prune(model(), align=0)
 
 

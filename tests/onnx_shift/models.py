@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from onnx_shift.cli import app
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.options import as_option
 
 
 def shift(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -48,7 +49,7 @@ def refusal(*arguments: object) -> str:
     """What the command, run in this process, is refused with."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert isinstance(result.exception, OnnxShiftError), result.output
-    return str(result.exception)
+    return result.exception.told(as_option)
 
 
 def free_axes(path: Path) -> Path:

@@ -20,16 +20,16 @@ ALLOWED = {
 }
 
 
-def imports_of(file: Path, *, module_level_only: bool = False) -> list[str]:
-    """Every dotted name below onnx_shift that `file` imports."""
+def imports_of(file: Path, *, in_functions: bool = True, typing: bool = True) -> list[str]:
+    """Every dotted name below onnx_shift that `file` imports, also in functions and under TYPE_CHECKING."""
     tree = ast.parse(file.read_text())
-    typing_only = {
+    for_types = {
         id(inner)
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for inner in ast.walk(node)
     }
-    in_functions = {
+    inside_functions = {
         id(inner)
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -37,7 +37,7 @@ def imports_of(file: Path, *, module_level_only: bool = False) -> list[str]:
     }
     names: list[str] = []
     for node in ast.walk(tree):
-        if module_level_only and (id(node) in in_functions or id(node) in typing_only):
+        if (not in_functions and id(node) in inside_functions) or (not typing and id(node) in for_types):
             continue
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
@@ -64,10 +64,43 @@ def test_command_line_and_reports_import_parts_inside_functions_only() -> None:
     wrong = [
         f"{file.relative_to(ROOT)} imports {name}"
         for file in sorted((ROOT / "onnx_shift").rglob("*.py"))
-        for name in imports_of(file, module_level_only=True)
+        for name in imports_of(file, in_functions=False, typing=False)
         if name.split(".")[1] in ALLOWED
     ]
     assert wrong == []
+
+
+FOLDERS = {**{f"onnx_shift.{part}": part for part in ALLOWED}, "onnx_shift": "onnx_shift"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of ours by its full name."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for file in (ROOT / folder).rglob("*.py"):
+            names = [package, *file.relative_to(ROOT / folder).with_suffix("").parts]
+            found[".".join(names).removesuffix(".__init__")] = file
+    return found
+
+
+def test_no_circle_of_imports() -> None:
+    """Those under TYPE_CHECKING count, but for the public names of onnx_shift itself, which are loaded on use."""
+    known = modules()
+
+    def home(name: str) -> str | None:
+        while name not in known and "." in name:
+            name = name.rpartition(".")[0]
+        return name if name in known else None
+
+    reads = {
+        module: {home(name) for name in imports_of(file, in_functions=False, typing=module != "onnx_shift")} - {None}
+        for module, file in known.items()
+    }
+    left = dict(reads)
+    while free := [module for module, names in left.items() if not names & left.keys() - {module}]:
+        for module in free:
+            del left[module]
+    assert sorted(left) == []
 
 
 def test_a_leaf_imports_the_standard_library_alone() -> None:

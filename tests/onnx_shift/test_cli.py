@@ -1,5 +1,6 @@
 """The command group: every command has help and documentation, and wrong use is told in one line."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -12,8 +13,7 @@ from typer.testing import CliRunner
 
 from onnx_shift import __version__
 from onnx_shift.cli import app
-from onnx_shift.errors import OnnxShiftError
-from tests.onnx_shift.models import shift
+from tests.onnx_shift.models import refusal, shift
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = {"demo", "train", "export", "prune", "verify", "profile", "pack", "inspect", "replay", "report"}
@@ -63,6 +63,48 @@ def test_the_reference_is_what_the_commands_say(tmp_path: Path) -> None:
     ]
     subprocess.run([sys.executable, *generate], check=True, capture_output=True, cwd=tmp_path)
     assert (ROOT / "docs" / "commands.md").read_text() == made.read_text(), "run `make docs`"
+
+
+LONGEST_BODY = 15
+
+
+def test_commands_are_thin() -> None:
+    tree = ast.parse((ROOT / "onnx_shift" / "cli.py").read_text())
+    bodies = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and any("app.command" in ast.unparse(d) for d in node.decorator_list):
+            _, first, *_ = node.body  # behind the docstring
+            bodies[node.name] = (node.end_lineno or 0) - first.lineno + 1
+    assert set(bodies) == set(COMMANDS)
+    assert {name: lines for name, lines in bodies.items() if lines > LONGEST_BODY} == {}
+
+
+def test_an_option_of_several_commands_is_declared_once() -> None:
+    tree = ast.parse((ROOT / "onnx_shift" / "cli.py").read_text())
+    declared = [
+        (argument.arg, ast.unparse(argument.annotation))
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        for argument in node.args.args
+        if argument.annotation is not None and "Annotated" in ast.unparse(argument.annotation)
+    ]
+    assert [one for one in declared if declared.count(one) > 1] == []
+
+
+def test_shell_completion_completes_commands_and_can_be_shown() -> None:
+    asked = {"_ONNX_SHIFT_COMPLETE": "complete_bash", "COMP_WORDS": "onnx-shift pr", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv = ['onnx-shift']; from onnx_shift.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["prune", "profile"]
+    shown = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    code = code.replace("['onnx-shift']", "['onnx-shift', '--show-completion', 'bash']")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **shown}, capture_output=True, text=True, check=False
+    )
+    assert "_ONNX_SHIFT_COMPLETE=complete_bash" in done.stdout
+    assert "--install-completion" in shift("--help").stdout
 
 
 def test_version() -> None:
@@ -133,13 +175,6 @@ def test_bad_input_is_one_line_that_names_it(case: str, bad_folder: Path) -> Non
     assert named in errors[0]
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in bad_folder.iterdir()) == before
-
-
-def refusal(*arguments: object) -> str:
-    """What the command, run in this process, is refused with."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert isinstance(result.exception, OnnxShiftError), result.output
-    return str(result.exception)
 
 
 OVERWRITING = [

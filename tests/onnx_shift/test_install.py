@@ -1,5 +1,6 @@
 """The wheel holds every part below one name, and nothing else."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -32,6 +33,45 @@ def test_wheel_holds_every_module_below_one_name(wheel: Path) -> None:
     expected |= {f"onnx_shift/{file.relative_to(ROOT)}" for part in PARTS for file in (ROOT / part).rglob("*.py")}
     assert expected <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"onnx_shift"}
+
+
+USER = """
+import onnx_shift
+from onnx_shift.onnx_pruner import prune
+
+reveal_type(prune)
+reveal_type(onnx_shift.prune)
+reveal_type(onnx_shift.verify)
+reveal_type(onnx_shift.fold_batch_norm)
+reveal_type(onnx_shift.profile)
+reveal_type(onnx_shift.select)
+reveal_type(onnx_shift.pack)
+result: onnx_shift.PruneResult = onnx_shift.prune("sparse.onnx", align=1)
+result.save("pruned.onnx")
+text: str = result.summary()
+equal: bool = onnx_shift.verify("a.onnx", "b.onnx").equal
+profile: onnx_shift.Profile = onnx_shift.profile(["a.onnx"], evaluate=None)
+milliseconds: float = profile.variants["a"].timing.latency[1].p50_ms
+kept: tuple[str, ...] = onnx_shift.select(profile).kept
+with onnx_shift.ModelSwitcher(onnx_shift.Portfolio.open("portfolio.zip")) as model:
+    model.switch("smaller")
+wrong: int = result.summary()
+"""
+
+
+def test_type_checkers_see_functions_in_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    (tmp_path / "user.py").write_text(USER)
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", "user.py"]
+    environment = {**os.environ, "MYPYPATH": str(tmp_path / "installed")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["note"] * 7 + [
+        "error",
+        "Found 1 error in 1 file (checked 1 source file)",
+    ], done.stdout
+    assert all('Revealed type is "def (' in line for line in lines[:7]), done.stdout
 
 
 def test_wheel_needs_no_torch_without_the_train_extra(wheel: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.portfolio.profile import Baseline, Profile
 from onnx_shift.portfolio.profiling import DENSE_FUSED, Settings, measure_accuracy, profile
 from tests.portfolio.models import QUICK, _convolution, _linear, _parse
 
@@ -26,38 +27,40 @@ def test_profile_counts_and_measures_every_model(tmp_path: Path) -> None:
     dense = _convolution(tmp_path / "dense.onnx", 16, ratio="1", accuracy="0.5")
     small = _convolution(tmp_path / "small.onnx", 4, ratio="8", accuracy="0.4")
     found = profile([small, dense], settings=QUICK, date="2024-05-06")
-    json.dumps(found)
-    assert found["dense"] == "dense"
-    assert found["baseline"] == {"name": "dense"}
-    assert found["machine"]["threads"] == 1
-    assert found["machine"]["date"] == "2024-05-06"
-    entry = found["variants"]["small"]
-    assert entry["parameters"] == 4 * 2 * 9 + 4 + 4 * 16 * 7
-    assert entry["macs"] == 4 * 2 * 9 * 16 + 4 * 16 * 7
-    assert entry["file_bytes"] == small.stat().st_size
-    assert entry["model_sha256"] == hashlib.sha256(small.read_bytes()).hexdigest()
-    assert (entry["ratio"], entry["accuracy"]) == (8.0, 0.4)
-    assert set(entry["latency_ms"]) == {"1", "4"}
-    assert 0 < entry["latency_ms"]["1"]["p50"] <= entry["latency_ms"]["1"]["p99"]
-    assert entry["throughput"] > 0
-    assert found["variants"]["dense"]["speedup"]["1"]["median"] == 1.0
+    assert Profile.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert found.machine is not None
+    assert found.dense == "dense"
+    assert found.baseline == Baseline("dense")
+    assert found.machine.threads == 1
+    assert found.machine.date == "2024-05-06"
+    entry = found.variants["small"]
+    assert entry.parameters == 4 * 2 * 9 + 4 + 4 * 16 * 7
+    assert entry.macs == 4 * 2 * 9 * 16 + 4 * 16 * 7
+    assert entry.file_bytes == small.stat().st_size
+    assert entry.model_sha256 == hashlib.sha256(small.read_bytes()).hexdigest()
+    assert (entry.ratio, entry.accuracy) == (8.0, 0.4)
+    assert set(entry.timing.latency) == {1, 4}
+    assert 0 < entry.timing.latency[1].p50_ms <= (entry.timing.latency[1].p99_ms or 0)
+    assert (entry.timing.images_per_second or 0) > 0
+    assert found.variants["dense"].timing.speedup[1].median == 1.0
 
 
 def test_the_baseline_of_an_unfused_dense_model_is_fused(tmp_path: Path) -> None:
     dense = _convolution(tmp_path / "dense.onnx", 8, norm=True)
     small = _convolution(tmp_path / "small.onnx", 4)
     found = profile([dense, small], settings=QUICK)
-    assert found["baseline"]["name"] == DENSE_FUSED
-    assert found["baseline"]["speedup"]["1"]["median"] == 1.0
-    assert list(found["variants"]) == ["dense", "small"]
+    assert found.baseline is not None and found.baseline.timing is not None
+    assert found.baseline.name == DENSE_FUSED
+    assert found.baseline.timing.speedup[1].median == 1.0
+    assert list(found.variants) == ["dense", "small"]
 
 
 def test_external_weights_count_as_part_of_the_file(tmp_path: Path) -> None:
     model = onnx.load(_convolution(tmp_path / "inline.onnx", 16))
     outside = tmp_path / "outside.onnx"
     onnx.save(model, outside, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    entry = profile([outside], settings=QUICK)["variants"]["outside"]
-    assert entry["file_bytes"] == outside.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+    entry = profile([outside], settings=QUICK).variants["outside"]
+    assert entry.file_bytes == outside.stat().st_size + (tmp_path / "weights.bin").stat().st_size
 
 
 def test_the_structure_is_that_of_the_network_not_of_its_weights(tmp_path: Path) -> None:
@@ -70,7 +73,7 @@ def test_the_structure_is_that_of_the_network_not_of_its_weights(tmp_path: Path)
     for name, model in {"zeros": other, "faster": faster}.items():
         models.append(tmp_path / f"{name}.onnx")
         onnx.save(model, models[-1])
-    found = {name: entry["structure"] for name, entry in profile(models, settings=QUICK)["variants"].items()}
+    found = {name: entry.structure for name, entry in profile(models, settings=QUICK).variants.items()}
     assert found["one"] == found["zeros"]
     assert len(set(found.values())) == 3
 
@@ -93,16 +96,16 @@ def test_accuracy_from_data_replaces_what_the_metadata_claim(tmp_path: Path) -> 
     def data() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         yield _images(50)
 
-    entry = profile([model], data=data, settings=QUICK)["variants"]["m"]
-    assert (entry["accuracy"], entry["top5"], entry["images"], entry["classes"]) == (1.0, 1.0, 50, 7)
+    entry = profile([model], data=data, settings=QUICK).variants["m"]
+    assert (entry.accuracy, entry.top5, entry.images, entry.classes) == (1.0, 1.0, 50, 7)
 
 
 def test_each_model_may_have_images_of_its_own(tmp_path: Path) -> None:
     models = [_linear(tmp_path / f"{name}.onnx") for name in ("one", "other")]
     images, labels = _images(20)
     data = {models[0]: lambda: [(images, labels)], models[1]: lambda: [(-images, labels)]}
-    found = profile(models, data=data, settings=QUICK)["variants"]
-    assert found["one"]["accuracy"] == 1.0 and found["other"]["accuracy"] < 1.0
+    found = profile(models, data=data, settings=QUICK).variants
+    assert found["one"].accuracy == 1.0 and (found["other"].accuracy or 0.0) < 1.0
 
 
 def test_what_cannot_be_profiled_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -141,7 +144,7 @@ def test_what_cannot_be_profiled_is_refused_in_one_line(tmp_path: Path) -> None:
         (
             [model],
             {"settings": Settings(input_shapes={"x": (1,)})},
-            "--shape x: none of the models has an input",
+            "input_shapes x: none of the models has an input",
         ),
         ([free], {"settings": Settings(input_shapes={"x": (1, 1, 0, 8)})}, r"x=1,1,0,8: .*takes \(N,1,H,W\)"),
         ([free], {"settings": Settings(input_shapes={"x": (1, 2, 8, 8)})}, r"x=1,2,8,8: .*takes \(N,1,H,W\)"),

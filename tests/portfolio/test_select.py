@@ -7,15 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx_shift.portfolio.profile import Latency, Profile, Speedup, Timing, Variant
 from onnx_shift.portfolio.select import METRICS, SelectionError, select
 
 
-def _entry(accuracy: float, latency: float, size: int, **more: Any) -> dict[str, Any]:
-    return {"accuracy": accuracy, "latency_ms": {"1": {"p50": latency}}, "file_bytes": size, **more}
+def _entry(
+    accuracy: float | None, latency: float, size: int, speedup: dict[int, Speedup] | None = None, **more: Any
+) -> Variant:
+    return Variant(Timing({1: Latency(latency)}, speedup or {}), size, accuracy=accuracy, **more)
 
 
-def _profile(**variants: dict[str, Any]) -> dict[str, Any]:
-    return {"format": 1, "dense": "dense", "variants": variants}
+def _profile(**variants: Variant) -> Profile:
+    return Profile(variants, dense="dense")
 
 
 PROFILE = _profile(
@@ -24,13 +27,13 @@ PROFILE = _profile(
     tiny=_entry(0.80, 2.0, 50_000),
     worse=_entry(0.79, 2.5, 60_000),
     twin=_entry(0.8005, 2.02, 51_000),
-    slow=_entry(0.97, 12.0, 400_000, speedup={"1": {"median": 0.83, "low": 0.7, "high": 0.9}}),
+    slow=_entry(0.97, 12.0, 400_000, speedup={1: Speedup(0.83, 0.7, 0.9)}),
     guess=_entry(0.11, 0.5, 10_000, classes=10, images=1000),
 )
 
 
 def test_every_reason_to_drop_is_told_and_the_rest_stays() -> None:
-    found = select(PROFILE, list(PROFILE["variants"]))
+    found = select(PROFILE, list(PROFILE.variants))
     assert found.kept == ("half", "tiny")
     assert found.dropped["guess"] == "no better than guessing: 11.0% right of 10 classes"
     assert found.dropped["slow"] == "slower than the dense model: 0.83 times as fast, at best 0.90"
@@ -40,7 +43,7 @@ def test_every_reason_to_drop_is_told_and_the_rest_stays() -> None:
 
 
 def test_one_of_the_dense_model_s_structure_is_never_slower() -> None:
-    slow = {"1": {"median": 0.83, "low": 0.7, "high": 0.9}}
+    slow = {1: Speedup(0.83, 0.7, 0.9)}
     for structure, kept in (("a", ("level",)), ("b", ("dense",))):
         profile = _profile(
             dense=_entry(0.95, 10.0, 1000, structure="a"),
@@ -50,25 +53,25 @@ def test_one_of_the_dense_model_s_structure_is_never_slower() -> None:
 
 
 def test_search_efficiency_is_the_share_of_optimal_variants() -> None:
-    found = select(PROFILE, list(PROFILE["variants"]))
+    found = select(PROFILE, list(PROFILE.variants))
     assert found.optimal == ("half", "tiny", "slow")  # neither the guess nor the near-duplicate
     assert found.efficiency == pytest.approx(3 / 7)
     assert found.to_dict()["efficiency"] == 0.4286
 
 
 def test_keep_all_overrides_every_reason() -> None:
-    found = select(PROFILE, list(PROFILE["variants"]), keep_all=True)
-    assert found.kept == tuple(PROFILE["variants"])
+    found = select(PROFILE, list(PROFILE.variants), keep_all=True)
+    assert found.kept == tuple(PROFILE.variants)
     assert not found.dropped
 
 
 def test_keep_all_needs_no_metric_that_was_not_measured() -> None:
-    profile = _profile(detector={"latency_ms": {"1": {"p50": 1.0}}, "file_bytes": 1})
+    profile = _profile(detector=_entry(None, 1.0, 1))
     found = select(profile, ["detector"], keep_all=True)
     assert found.kept == ("detector",) and found.optimal == ()
     message = (
-        "detector: the profile holds no accuracy; profile with --data, or choose by what it holds, such as "
-        "--metric latency --metric size, or --keep-all"
+        "detector: the profile holds no accuracy; profile with data, or choose by what it holds, such as "
+        r"metrics=\['latency', 'size'\], or keep_all=True"
     )
     with pytest.raises(SelectionError, match=message):
         select(profile, ["detector"])
@@ -78,11 +81,8 @@ def test_keep_all_needs_no_metric_that_was_not_measured() -> None:
 @pytest.mark.parametrize(("median", "high", "kept"), [(0.90, 0.97, False), (0.90, 1.01, True), (0.97, 0.99, True)])
 def test_slower_than_dense_is_slower_in_every_round(median: float, high: float, kept: bool) -> None:
     """Latencies of a busy machine, taken minutes apart, say less than rounds in turn with the dense model."""
-    speedup = {
-        "1": {"median": median, "low": 0.5, "high": high},
-        "16": {"median": 0.1, "low": 0.1, "high": 0.1},
-    }
-    profile = _profile(dense=_entry(0.9, 10.0, 10**6), most=_entry(0.95, 20.0, 10**6, speedup=speedup))
+    most = _entry(0.95, 20.0, 10**6, speedup={1: Speedup(median, 0.5, high), 16: Speedup(0.1, 0.1, 0.1)})
+    profile = _profile(dense=_entry(0.9, 10.0, 10**6), most=most)
     assert ("most" in select(profile, ["dense", "most"]).kept) is kept
 
 
@@ -106,7 +106,7 @@ def test_max_variants_keeps_those_that_lie_apart() -> None:
     ladder = {f"v{n}": _entry(0.9 - n / 50, 9.0 - n, 900_000 - n * 100_000) for n in range(7)}
     found = select(_profile(dense=_entry(0.9, 10.0, 10**6), **ladder), list(ladder), max_variants=3)
     assert found.kept == ("v0", "v3", "v6")
-    assert found.dropped["v1"] == "more than --max-variants 3"
+    assert found.dropped["v1"] == "not among the 3 that lie furthest apart"
 
 
 def test_other_metrics_change_the_choice() -> None:
@@ -121,13 +121,13 @@ def test_other_metrics_change_the_choice() -> None:
         (["other"], {}, "other: the profile holds no variant of this name"),
         (["half"], {"metrics": ["beauty"]}, "metric beauty: unknown; choose from accuracy"),
         (["half"], {"metrics": ["memory"]}, "half: the profile holds no memory"),
-        (["half"], {"max_variants": 0}, "--max-variants 0"),
+        (["half"], {"max_variants": 0}, "max_variants=0"),
         (["guess"], {}, "no variant is worth keeping"),
         (["half"], {"metrics": []}, "there is no metric to choose by"),
         (
             ["half"],
             {"keep_all": True, "max_variants": 1},
-            "--keep-all keeps every variant: leave out --max-variants",
+            "keep_all=True keeps every variant: leave out max_variants",
         ),
         (["half"], {"keep_all": True, "metrics": ["beauty"]}, "metric beauty: unknown"),
     ],
@@ -139,16 +139,22 @@ def test_what_cannot_be_chosen_is_refused(names: list[str], options: dict[str, A
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_prefers_the_better_of_two(metric: str) -> None:
-    keys = {"size": "file_bytes", "deflated": "deflated_bytes", "memory": "memory_mb", "switch": "switch_ms"}
-    low, high = ({"latency_ms": {"1": {"p50": value}}, keys.get(metric, metric): value} for value in (0.2, 0.9))
-    found = select({"variants": {"low": low, "high": high}}, ["low", "high"], metrics=[metric])
+    low, high = (
+        Variant(
+            Timing({1: Latency(value)}, images_per_second=value, memory_mb=value),
+            **dict.fromkeys(("file_bytes", "deflated_bytes", "parameters", "macs"), int(10 * value)),
+            **dict.fromkeys(("accuracy", "top5", "switch_ms"), value),
+        )
+        for value in (0.2, 0.9)
+    )
+    found = select(Profile({"low": low, "high": high}), metrics=[metric])
     assert found.kept == (("high",) if METRICS[metric].larger_is_better else ("low",))
 
 
 @given(st.lists(st.tuples(*[st.integers(1, 30)] * 3), min_size=1, max_size=12))
 def test_every_dropped_variant_is_replaced_by_one_that_stays(rows: list[tuple[int, int, int]]) -> None:
     variants = {f"v{n}": _entry(a / 100, b / 10, c * 1000) for n, (a, b, c) in enumerate(rows)}
-    found = select({"variants": variants}, list(variants))
+    found = select(Profile(variants))
     costs = np.array([(-a / 100, b / 10, c * 1000) for a, b, c in rows])
     kept = [int(name[1:]) for name in found.kept]
     allowed = np.stack([np.full(len(rows), 0.001), 0.05 * costs[:, 1], 0.03 * costs[:, 2]], axis=1)

@@ -7,13 +7,13 @@ import numpy as np
 from onnx_shift.runtime.load import Load, Policy
 from onnx_shift.runtime.policy import place_of
 from onnx_shift.runtime.portfolio import Variant
-from onnx_shift.runtime.queueing import Floats, Run, finish_times
+from onnx_shift.runtime.queueing import Floats, ServedTrace, finish_times
 
 
-def always(arrived_s: Floats, service_s: float, variant: int) -> Run:
+def always(arrived_s: Floats, service_s: float, variant: int) -> ServedTrace:
     """Return what happens when one variant serves all the time."""
     finished = finish_times(arrived_s, 0.0, service_s)
-    return Run(arrived_s, (finished - arrived_s) * 1e3, np.full(arrived_s.size, variant), ())
+    return ServedTrace(arrived_s, (finished - arrived_s) * 1e3, np.full(arrived_s.size, variant), ())
 
 
 def simulate(
@@ -26,7 +26,7 @@ def simulate(
     switch_s: Sequence[float],
     slowness: Callable[[float], float] = lambda time_s: 1.0,
     wake_s: float = 0.0,
-) -> Run:
+) -> ServedTrace:
     """Return what `policy` makes of the requests. A switch takes `switch_s`, by variant, beside the one that serves;
     `slowness` says how many times as long as usual a request takes that begins at a time, and the first after a
     pause takes `wake_s` more.
@@ -77,4 +77,4 @@ def simulate(
         free_s = max(free_s, float(arrived_s[next_row])) + service_s[active]
         finished[next_row], chosen[next_row] = free_s, active
         next_row += 1
-    return Run(arrived_s, (finished - arrived_s) * 1e3, chosen, tuple(switches))
+    return ServedTrace(arrived_s, (finished - arrived_s) * 1e3, chosen, tuple(switches))

@@ -11,7 +11,7 @@ from onnx_shift.runtime.errors import SwitchError
 from onnx_shift.runtime.load import Load, Policy
 from onnx_shift.runtime.policy import LatencyObjective, MemoryBudget, QueriesPerSecond, Together
 from onnx_shift.runtime.portfolio import Variant
-from onnx_shift.runtime.queueing import Run, clairvoyant
+from onnx_shift.runtime.queueing import ServedTrace, clairvoyant
 from onnx_shift.runtime.trace import SHAPES, builtin_trace
 from tests.runtime.loads import VARIANTS, load
 from tests.runtime.paper_device import always, simulate
@@ -227,7 +227,7 @@ def test_a_device_that_others_use_too_is_not_taken_for_slow_variants(trace: str,
 
     arrived_s = builtin_trace(trace, 30.0).arrivals(180, np.random.default_rng(0))
 
-    def serve(policy: Policy) -> Run:
+    def serve(policy: Policy) -> ServedTrace:
         return simulate(arrived_s, 30.0, variants, [0.003, 0.005], policy, switch_s=[0.02, 0.02], slowness=slowness)
 
     run, smallest = serve(LatencyObjective()), serve(Says(variants[0]))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnx_shift.runtime.queueing import Run, clairvoyant
+from onnx_shift.runtime.queueing import ServedTrace, clairvoyant
 from onnx_shift.runtime.trace import builtin_trace
 from tests.runtime.paper_device import always
 
@@ -18,6 +18,6 @@ def test_a_clairvoyant_is_no_worse_than_always_one() -> None:
 
 
 def test_a_run_counts_what_failed_as_wrong_and_late() -> None:
-    run = Run(np.zeros(4), np.array([1.0, 5.0, 1.0, 1.0]), np.array([0, 1, -1, 1]), ())
+    run = ServedTrace(np.zeros(4), np.array([1.0, 5.0, 1.0, 1.0]), np.array([0, 1, -1, 1]), ())
     assert run.within(2.0) == 2
     assert run.accuracy([0.5, 0.9]) == pytest.approx((0.5 + 0.9 + 0.9) / 4)

@@ -7,7 +7,6 @@ import onnx.parser
 import pytest
 
 from onnx_shift.onnx_pruner import PruneError, prune
-from onnx_shift.onnx_pruner.save import save
 from tests.onnx_pruner.conftest import build, weight
 from tests.onnx_pruner.models import model
 
@@ -110,7 +109,7 @@ def test_external_data(tmp_path: Path) -> None:
     result = prune(external(tmp_path, "weights.bin"), align=1)
     assert result.report.external_data
     assert result.report.layers[0].after == (7, 3, 3, 3)
-    save(result, tmp_path / "out.onnx")
+    result.save(tmp_path / "out.onnx")
     assert onnx.load(tmp_path / "out.onnx", load_external_data=False).graph.initializer[0].raw_data
 
 

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote
 
+from onnx_shift.portfolio.profile import Profile
 from onnx_shift.report.evidence import Evidence, Layer, Pruning
 
 
@@ -76,7 +77,7 @@ REPLAY: dict[str, Any] = {
 
 EVIDENCE = Evidence(
     title="A & B",
-    profile=PROFILE,
+    profile=Profile.from_dict(PROFILE),
     dropped={"worse": "half is nowhere worse"},
     optimal=("dense", "half", "tiny"),
     prunings={

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.portfolio.profile import Profile
 from onnx_shift.report.evidence import gather_evidence
 from onnx_shift.report.page import render_page
 from onnx_shift.runtime.archive import new_member
@@ -48,7 +49,7 @@ def test_folder_is_searched_for_profile_and_pruning_reports(tmp_path: Path) -> N
     (tmp_path / "replay.json").write_text(json.dumps(REPLAY))
     found = gather_evidence(tmp_path)
     assert found.origin == ["Read from profile.json, replay.json, 1 report of onnx-shift prune."]
-    assert found.profile == PROFILE
+    assert found.profile == Profile.from_dict(PROFILE)
     assert found.dropped == {"worse": "half is nowhere worse (93.00%, 6 ms, 900 kB)"}
     assert [(layer.before, layer.after) for layer in found.prunings["half"].layers] == [
         (8, 4),
@@ -78,10 +79,10 @@ def test_profile_in_the_folder_itself_comes_first_and_the_others_are_named(tmp_p
     other = {**PROFILE, "machine": {**PROFILE["machine"], "processor": "old"}}
     for name in ("a/profile.json", "profile-old.json"):
         _write(tmp_path / name, other)
-    assert gather_evidence(tmp_path).profile == other
+    assert gather_evidence(tmp_path).profile == Profile.from_dict(other)
     _write(tmp_path / "profile.json", PROFILE)
     found = gather_evidence(tmp_path)
-    assert found.profile == PROFILE
+    assert found.profile == Profile.from_dict(PROFILE)
     assert "Read from profile.json." in render_page(found)
     assert "Found as well and not used: profile-old.json, a/profile.json." in render_page(found)
 
@@ -116,14 +117,14 @@ def _broken_replay() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("profile.json", {"variants": {}, "machine": {}}, "no profile: variants is {}"),
-        ("profile.json", {"variants": [], "machine": {}}, r"no profile: variants is \[\]"),
-        ("profile.json", [], "no profile: it holds no JSON object"),
-        ("p.json", {**PROFILE, "machine": {}}, "no profile: machine.processor is missing"),
+        ("profile.json", {"variants": {}, "machine": {}}, "not a profile: variants is {}"),
+        ("profile.json", {"variants": [], "machine": {}}, r"not a profile: variants is \[\]"),
+        ("profile.json", [], "not a profile: it holds no JSON object"),
+        ("p.json", {**PROFILE, "machine": {}}, "not a profile: machine.processor is missing"),
         (
             "profile.json",
             {**PROFILE, "variants": {"a": {**_entry(0.9, 1.0, 9), "file_bytes": 0}}},
-            "no profile: variants.a.file_bytes is 0",
+            "not a profile: variants.a.file_bytes is 0",
         ),
         ("profile.json", {**PROFILE, "variants": _with_accuracy(91.0)}, "variants.dense.accuracy is 91.0"),
         ("replay.json", {"runs": 1}, "no replay: trace is missing"),
@@ -165,7 +166,8 @@ def test_figures_that_are_null_count_as_not_stated() -> None:
         for name, entry in PROFILE["variants"].items()
     }
     without = {key: value for key, value in PROFILE.items() if key != "baseline"} | {"variants": fewer}
-    assert render_page(replace(EVIDENCE, profile=stated)) == render_page(replace(EVIDENCE, profile=without))
+    pages = [render_page(replace(EVIDENCE, profile=Profile.from_dict(one))) for one in (stated, without)]
+    assert pages[0] == pages[1]
 
 
 def test_portfolio_shows_its_variants_and_says_what_it_does_not_state(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_portfolio_shows_its_variants_and_says_what_it_does_not_state(tmp_path: 
     metadata = {name: {"seed": 3, "method": "imp", **entry} for name, entry in measured.items()}
     path = _portfolio(tmp_path / "p.zip", metadata)
     found = gather_evidence(path)
-    assert found.profile == {"variants": metadata}
+    assert found.profile == Profile.from_dict({"variants": metadata})
     assert found.dropped is None
     assert found.optimal == ("tiny", "half")
     page = render_page(found)
@@ -187,7 +189,7 @@ def test_portfolio_without_figures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OnnxShiftError, match=r"p\.zip: was packed without --profile"):
         gather_evidence(path)
     path = _portfolio(tmp_path / "p.zip", {"tiny": {"latency_ms": 1}})
-    with pytest.raises(OnnxShiftError, match=r"p\.zip: no portfolio with figures: variants.tiny.latency_ms is 1"):
+    with pytest.raises(OnnxShiftError, match=r"p\.zip: not a portfolio with figures: variants.tiny.latency_ms is 1"):
         gather_evidence(path)
 
 

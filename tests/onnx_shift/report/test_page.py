@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from onnx_shift.portfolio.profile import Profile
 from onnx_shift.report.evidence import Evidence
 from onnx_shift.report.page import render_page
 from tests.onnx_shift.report.examples import EVIDENCE, PROFILE, Links, _entry
@@ -35,7 +36,8 @@ def test_dense_model_that_was_left_out_is_drawn_hollow() -> None:
 
 
 def test_accuracies_that_are_all_alike_have_an_axis_within_one_hundred_percent() -> None:
-    page = render_page(Evidence("one", {**PROFILE, "variants": {"dense": _entry(0.995, 10.0, 4_000_000)}}))
+    profile = Profile.from_dict({**PROFILE, "variants": {"dense": _entry(0.995, 10.0, 4_000_000)}})
+    page = render_page(Evidence("one", profile))
     ticks = re.findall(r">(\d+\.\d)%</text>", page)
     assert (ticks[0], ticks[-1]) == ("98.5", "100.0")
     assert "smaller, the smallest against the largest" not in page

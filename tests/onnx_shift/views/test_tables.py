@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from onnx_shift.portfolio.profile import Profile
 from onnx_shift.views.tables import demo_table, profile_notes, profile_tables, show_bytes, show_count
 from tests.onnx_shift.figures import FIGURES
 from tests.onnx_shift.models import shift
@@ -45,7 +46,7 @@ def test_a_narrow_terminal_breaks_lines_and_cuts_no_figure(models: list[Path], m
     assert "64×1×3×3     576  50.00%  32 of 64" in wide
 
 
-def _profile(*, switch_ms: float | None, variants: int = 2) -> dict[str, Any]:
+def _profile(*, switch_ms: float | None, variants: int = 2) -> Profile:
     def measured(p50: float, noisy: bool, memory: float) -> dict[str, Any]:
         latency = {"p50": p50, "p95": 2 * p50, "p99": 3 * p50, "spread": 0.234, "noisy": noisy}
         return {
@@ -58,14 +59,14 @@ def _profile(*, switch_ms: float | None, variants: int = 2) -> dict[str, Any]:
         "file_bytes": 123456789, "deflated_bytes": 123456789, "switch_ms": switch_ms, "images": 359,
         "providers": {"CUDAExecutionProvider": measured(0.0123, True, 33.3)},
     }  # fmt: skip
-    return {
+    return Profile.from_dict({
         "machine": {
             "processor": "P", "cores": 2, "onnxruntime": "1.2", "threads": 1, "date": "2024-05-06",
             "providers": ["CPUExecutionProvider", "CUDAExecutionProvider"],
         },
         "baseline": {"name": "dense"},
         "variants": {f"level-0{n}[v2]": entry | measured(0.777, False, 44.4) for n in range(variants)},
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def test_tables_show_all_that_was_measured_in_eighty_columns() -> None:
@@ -92,7 +93,7 @@ def test_notes_say_what_signs_mean_and_why_no_switch_was_timed() -> None:
 def test_table_fits_eighty_columns_and_marks_what_was_packed() -> None:
     console = Console(width=80, record=True, quiet=False, file=None, force_terminal=False)
     with console.capture() as captured:
-        console.print(demo_table(FIGURES))
+        console.print(demo_table(Profile.from_dict(FIGURES["profile"]), FIGURES["dropped"]))
     rows = [line.split() for line in captured.get().splitlines() if line.split()[:1] in (["a"], ["b"], ["c"])]
     assert rows[0][:4] == ["a", "1", "99.00%", "250"]
     assert [row[-1] for row in rows] == ["1.00×", "✓", "✓"]

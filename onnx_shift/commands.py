@@ -1,0 +1,297 @@
+"""What the commands do with what the command line gives them; the options themselves are declared in `cli`.
+
+Parts are imported inside the functions, so that a command loads what it needs and no more.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from onnx_shift.console import log, note, out, print_json, print_lines
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.files import check_folder, check_output, make_folder, write_text
+from onnx_shift.options import as_option
+
+if TYPE_CHECKING:
+    from onnx_shift.portfolio.evaluation import Evaluation
+    from onnx_shift.portfolio.profile import Profile
+    from onnx_shift.runtime.replay import Timeline
+
+
+def today() -> str:
+    """The date of a measurement, such as 2024-05-06."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d")
+
+
+def prune_file(
+    sparse: Path, output: Path | None, *, align: int, report: Path | None, explain: bool, verify: bool
+) -> None:
+    """Prune `sparse` and show what changed; every file to write is checked beforehand."""
+    from onnx_shift.onnx_pruner.prune import prune
+    from onnx_shift.views.prune import show
+
+    if sparse.is_dir():
+        raise OnnxShiftError(f"{sparse}: is a folder, not an ONNX model")
+    target = output or sparse.with_name(f"{sparse.stem}.pruned.onnx")
+    check_output(target, sparse)
+    if report is not None:
+        check_output(report, sparse, target)
+    with log.status(Text(f"pruning {sparse} …")):
+        result = prune(sparse, align=align, verify=verify)
+    result.save(target)
+    if report is not None:
+        write_text(report, json.dumps(result.report.to_dict(), indent=2) + "\n")
+    show(result.report, target, out, explain)
+
+
+def verify_files(original: Path, pruned: Path, runtimes: Sequence[str], seed: int, as_json: bool) -> None:
+    """Compare two models and show what each runtime says. Raises OnnxShiftError when they are not equal."""
+    from onnx_shift.onnx_pruner.verification.compare import compare
+
+    result = compare(original, pruned, runtimes=runtimes, seed=seed)
+    if as_json:
+        print_json(result.to_dict())
+    for one in () if as_json else result.runtimes:
+        print_lines(
+            f"{one.runtime}: {'equal' if one.equal else 'different'} on {one.inputs} inputs, "
+            f"largest difference {one.largest_difference:.1e} of the output's scale "
+            f"({one.tolerance:.0e} allowed)"
+        )
+    note(*(f"note: {line}" for line in result.notes))
+    if not result.equal:
+        raise OnnxShiftError(f"{original} and {pruned} are not equal: {result.reason}")
+
+
+# --- profile and pack ------------------------------------------------------------------------------------------
+
+
+def profile_files(
+    models: Sequence[Path],
+    output: Path | None,
+    *,
+    dense: Path | None,
+    data: str | None,
+    reading: Mapping[str, Any],
+    shapes: Sequence[str],
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Measure `models` and show or write their profile.
+
+    `reading` says how the images of `data` are to be read; `shapes` and `settings` are those of `Settings`. What would
+    fail at the end is refused before anything is measured.
+    """
+    from onnx_shift.portfolio.evaluation import check_models
+    from onnx_shift.portfolio.profiling import Settings, profile
+
+    if output is not None:
+        check_output(output, *models, *([Path(data)] if data else []))
+    for parameter, value in reading.items():
+        if value is not None and data is None:
+            option = as_option(parameter)
+            raise OnnxShiftError(f"{option}: says how the images of --data are to be read, and there is no --data")
+    chosen = Settings(**settings, attempts=3, input_shapes=dict(_parse_shape(text) for text in shapes))
+    check_models(models, dense, chosen.input_shapes or {}, chosen.providers[0])
+    images = None if data is None else _images(data, models, reading, chosen.providers[0])
+    with log.status("measuring ...") as status:
+        found = profile(
+            models,
+            dense=dense,
+            data=images.batches if images else None,
+            settings=chosen,
+            date=today(),
+            progress=lambda step: status.update(Text(step)),
+        )
+    if output is not None:
+        found.save(output)
+    _show_profile(found, as_json)
+
+
+def _images(data: str, models: Sequence[Path], reading: Mapping[str, Any], provider: str) -> "Evaluation":
+    from onnx_shift.portfolio.evaluation import evaluation
+
+    numbers = {parameter: _numbers(parameter, reading[parameter]) for parameter in ("mean", "std")}
+    images = evaluation(data, models, **{**reading, **numbers}, provider=provider)
+    if images.note is not None:
+        note(f"note: {images.note}")
+    return images
+
+
+def _show_profile(profile: "Profile", as_json: bool) -> None:
+    from onnx_shift.views.tables import profile_notes, profile_tables
+
+    if as_json:
+        print_json(profile.to_dict())
+        return
+    for table in profile_tables(profile):
+        out.print(table)
+    print_lines(*profile_notes(profile))
+
+
+def _numbers(parameter: str, text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(number) for number in text.split(",")]
+    except ValueError as error:
+        raise OnnxShiftError(f"{{{parameter}}}: give numbers separated by commas", **{parameter: text}) from error
+
+
+def _parse_shape(text: str) -> tuple[str, list[int]]:
+    name, _, axes = text.rpartition("=")
+    if not name or not all(axis.strip().isdigit() for axis in axes.split(",")):
+        raise OnnxShiftError(f"--shape {text}: give an input's name and its axes, such as input=1,3,224,224")
+    return name, [int(axis) for axis in axes.split(",")]
+
+
+def pack_files(
+    models: Sequence[Path], output: Path, *, profile: Path | None, metrics: Sequence[str], as_json: bool, **choice: Any
+) -> None:
+    """Pack `models` into a portfolio, chosen by `profile` where it is given, and show what it holds."""
+    from onnx_shift.portfolio.pack import pack
+    from onnx_shift.portfolio.profile import Profile
+    from onnx_shift.portfolio.select import DEFAULT_METRICS
+    from onnx_shift.runtime.portfolio import Portfolio
+    from onnx_shift.views.portfolio import (
+        portfolio_summary,
+        portfolio_table,
+        selection_lines,
+        selection_summary,
+        size_words,
+    )
+
+    check_output(output, *models, *([profile] if profile else []))
+    if metrics and profile is None:
+        raise OnnxShiftError(f"--metric {metrics[0]}: nothing was measured to choose by; give --profile as well")
+    measured = None if profile is None else Profile.load(profile)
+    if measured is not None and (unknown := [m.stem for m in models if m.stem not in measured.variants]):
+        raise OnnxShiftError(f"{profile}: does not list {', '.join(unknown)}; profile all models in one run")
+    with log.status(Text(f"packing {output} …")):
+        selection = pack(models, output, profile=measured, metrics=metrics or DEFAULT_METRICS, **choice)
+        portfolio = Portfolio.open(output)
+    if as_json:
+        print_json({**portfolio_summary(portfolio), **selection_summary(selection)})
+        return
+    out.print(portfolio_table(portfolio))
+    note(*(f"left out {name}: {reason}" for name, reason in selection.dropped.items()))
+    print_lines(f"{output}: {size_words(portfolio, output)}", *selection_lines(selection))
+
+
+# --- inspect ---------------------------------------------------------------------------------------------------
+
+
+def inspect_file(file: Path, as_json: bool) -> None:
+    """Show what a portfolio or a model holds."""
+    from onnx_shift.runtime.archive import is_archive
+
+    if is_archive(file):
+        _inspect_portfolio(file, as_json)
+    else:
+        _inspect_model(file, as_json)
+
+
+def _inspect_portfolio(file: Path, as_json: bool) -> None:
+    from onnx_shift.runtime.portfolio import Portfolio
+    from onnx_shift.views.portfolio import portfolio_summary, portfolio_table, signature_line, size_words
+
+    portfolio = Portfolio.open(file)
+    if as_json:
+        print_json(portfolio_summary(portfolio))
+        return
+    out.print(portfolio_table(portfolio))
+    print_lines(f"{size_words(portfolio, file)}, {signature_line(portfolio)}")
+
+
+def _inspect_model(file: Path, as_json: bool) -> None:
+    from onnx_shift.views.model import layer_table, model_lines, model_summary
+
+    summary = model_summary(file)
+    if as_json:
+        print_json(summary)
+        return
+    out.print(layer_table(summary))
+    print_lines(*model_lines(summary))
+
+
+# --- export, report, demo and replay ---------------------------------------------------------------------------
+
+
+def export_checkpoint(
+    checkpoint: Path, output: Path, *, model: str | None, mask: Path | None, shape: str | None
+) -> None:
+    """Write `checkpoint`, ours or a third party's weights, to `output` as ONNX."""
+    check_output(output, checkpoint, mask or checkpoint.with_name("mask.pth"))
+    from onnx_shift.exporter.openlth import export_any, parse_shape
+
+    what = export_any(checkpoint, output, model=model, mask=mask, shape=parse_shape(shape))
+    out.print(f"{output}: {what}")
+
+
+def write_report(source: Path, output: Path) -> None:
+    """Write the page on what `source` holds."""
+    from onnx_shift.report.evidence import gather_evidence
+    from onnx_shift.report.page import render_page
+
+    check_output(output, source, *source.glob("*.json"), *source.glob("*/*.json"))
+    write_text(output, render_page(gather_evidence(source)))
+    print_lines(f"wrote {output}")
+
+
+def demonstrate(output: Path, levels: int | None, as_json: bool) -> None:
+    """Run the demo below `output` and show what it found."""
+    from onnx_shift.demo import demo_lines, run_demo
+    from onnx_shift.portfolio.profile import Profile
+    from onnx_shift.views.tables import demo_table
+
+    figures = run_demo(output, log, date=today(), levels=levels)
+    if as_json:
+        print_json(figures)
+        return
+    out.print(demo_table(Profile.from_dict(figures["profile"]), figures["dropped"]))
+    print_lines(*demo_lines(figures, output))
+
+
+def replay_portfolio(
+    portfolio: Path, trace: str, output: Path | None, *, policy: str, duration: float, threads: int, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Serve `trace` from `portfolio` and show or write the time line; `options` are those of `replay`."""
+    from onnx_shift.portfolio.sessions import session_options
+    from onnx_shift.replaying import policy_maker, replay_trace, timeline_table
+    from onnx_shift.runtime.portfolio import Portfolio
+    from onnx_shift.runtime.replay import replay
+    from onnx_shift.views.timeline import moment_line
+
+    if output is not None:
+        check_folder(output, ("replay.json", "replay.png"), portfolio, Path(trace))
+    opened, load, make_policy = Portfolio.open(portfolio), replay_trace(trace, duration), policy_maker(policy)
+    with log.status("timing the variants …") as status:
+        found = replay(
+            opened,
+            load,
+            make_policy=make_policy,
+            sess_options=session_options(threads),
+            progress=lambda moment: status.update(Text(moment_line(moment))),
+            **options,
+        )
+    if output is not None:
+        _write_timeline(found, output)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        out.print(timeline_table(found))
+
+
+def _write_timeline(found: "Timeline", folder: Path) -> None:
+    from onnx_shift.views.timeline import can_draw, write_timeline_png
+
+    make_folder(folder)
+    write_text(folder / "replay.json", json.dumps(found.to_dict(), indent=1) + "\n")
+    note(f"wrote {folder / 'replay.json'}")
+    if can_draw():
+        write_timeline_png(found, folder / "replay.png")
+        note(f"wrote {folder / 'replay.png'}")
+    else:
+        note("replay.png is left out: it needs pip install 'onnx-shift[report]'")

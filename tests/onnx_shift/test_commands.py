@@ -1,0 +1,40 @@
+"""What the commands check of their options themselves."""
+
+from pathlib import Path
+
+import pytest
+
+from onnx_shift.commands import pack_files, profile_files, today
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.options import as_option
+from tests.onnx_shift.models import digits_network
+
+
+def test_a_date_is_written_the_same_way_everywhere() -> None:
+    year, month, day = today().split("-")
+    assert (len(year), len(month), len(day)) == (4, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("reading", "data", "message"),
+    [
+        ({"image_size": 8}, None, "--image-size: says how the images of --data are to be read"),
+        ({"mean": "a", "std": "1"}, "digits", "--mean a: give numbers separated by commas"),
+    ],
+)
+def test_how_images_are_read_is_checked(
+    tmp_path: Path, reading: dict[str, object], data: str | None, message: str
+) -> None:
+    model = digits_network(tmp_path / "m.onnx", 4)
+    settings = {"batches": [1], "providers": ["CPUExecutionProvider"], "threads": 1, "seconds": 0.01}
+    with pytest.raises(OnnxShiftError) as refused:
+        profile_files(
+            [model], None, dense=None, data=data, reading={"mean": None, "std": None, **reading}, shapes=[],
+            as_json=True, **settings,
+        )  # fmt: skip
+    assert message in refused.value.told(as_option)
+
+
+def test_a_metric_needs_a_profile(tmp_path: Path) -> None:
+    with pytest.raises(OnnxShiftError, match="--metric size: nothing was measured to choose by"):
+        pack_files([tmp_path / "m.onnx"], tmp_path / "p.zip", profile=None, metrics=["size"], as_json=False)
