@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-all check lint types docs bench dev clean help
+.PHONY: demo test test-all check lint types docs site wheel bench dev clean help
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -40,6 +40,14 @@ types: dev  # mypy does not see an editable install through its folder mapping: 
 docs: dev  ## write docs/commands.md from the commands' own help
 	$(BIN)/typer onnx_shift.cli utils docs --name onnx-shift --output docs/commands.md
 
+site: dev  ## the documentation as a web site, in site/, with an API reference from the docstrings
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'
+	$(BIN)/python docs/site.py
+	$(BIN)/zensical build --clean --strict
+
+wheel: dev  ## the wheel for this Python and machine, in dist/
+	$(BIN)/python -m build --wheel --outdir dist .
+
 check: lint types test  ## lint, types and tests: what .ci/run calls
 
 bench: dev  ## every figure of docs/results, measured on this machine; resumes an interrupted run
@@ -47,4 +55,4 @@ bench: dev  ## every figure of docs/results, measured on this machine; resumes a
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what was built, .venv included
-	rm -rf .venv .dev build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .dev build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

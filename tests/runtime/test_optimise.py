@@ -12,7 +12,8 @@ import pytest
 from onnx_shift.portfolio.pack import pack
 from onnx_shift.runtime import optimise
 from onnx_shift.runtime.skeleton import ExternalTensor, Node
-from tests.runtime.conftest import Make, network
+from tests.networks import network
+from tests.runtime.conftest import Make
 
 
 @pytest.mark.parametrize(

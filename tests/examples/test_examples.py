@@ -1,0 +1,86 @@
+"""The examples run as their first lines say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from onnx_shift.portfolio.pack import pack
+from tests.networks import network
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with dense.onnx, sparse.onnx and a portfolio of both."""
+    onnx.save(network(32, zeros=0), tmp_path / "dense.onnx")
+    onnx.save(network(16), tmp_path / "sparse.onnx")
+    pack([tmp_path / "dense.onnx", tmp_path / "sparse.onnx"], tmp_path / "portfolio.zip")
+    return tmp_path
+
+
+def run(name: str, *arguments: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_every_example_is_listed_and_tested() -> None:
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    page, tests = (EXAMPLES / "README.md").read_text(), Path(__file__).read_text()
+    assert names == {"prune_and_switch.py", "custom_evaluation.py", "own_policy.py", "fastapi_app.py"}
+    assert [name for name in names if name not in page or f'"{name}' not in tests] == []
+
+
+def test_prune_and_switch(folder: Path) -> None:
+    told = run("prune_and_switch.py", "sparse.onnx", folder=folder)
+    assert "folded -> pruned: " in told or "pruned -> folded: " in told
+    assert "requests were answered meanwhile" in told
+    assert (folder / "portfolio.zip").stat().st_size > 0
+
+
+def test_custom_evaluation(folder: Path) -> None:
+    told = run("custom_evaluation.py", "dense.onnx", "sparse.onnx", folder=folder)
+    assert "dense: 100% agree" in told
+    stored = json.loads((folder / "profile.json").read_text())
+    assert stored["variants"]["dense"]["accuracy"] == 1
+    assert stored["variants"]["sparse"]["accuracy"] < 1
+
+
+def test_own_policy(folder: Path) -> None:
+    assert "the battery is low: serving sparse" in run("own_policy.py", "portfolio.zip", folder=folder)
+
+
+def test_own_policy_in_a_replay(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "onnx_shift", "replay", str(folder / "portfolio.zip"), "--policy",
+         "own_policy:battery_saver", "--duration", "1", "--json"],
+        cwd=EXAMPLES, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["runs"].keys() >= {"policy", "smallest", "largest"}
+
+
+def test_fastapi_app(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed: pip install fastapi httpx")
+    testclient = pytest.importorskip("fastapi.testclient", reason="httpx is not installed: pip install httpx")
+    monkeypatch.setenv("PORTFOLIO", str(folder / "portfolio.zip"))
+    monkeypatch.setenv("ONNX_SHIFT_CACHE", str(folder / "graphs"))
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from fastapi_app import app
+
+    with testclient.TestClient(app) as client:
+        image = [[[[0.5] * 8] * 8] * 3]
+        answer = client.post("/predict", json={"inputs": {"input": image}}).json()
+        assert answer["variant"] in client.get("/variants").json()["variants"]
+        assert len(answer["outputs"]["logits"][0]) == 5
+        refused = client.post("/predict", json={"inputs": {"input": [1]}})
+        assert refused.status_code == 400
+        assert "not what the model takes" in refused.json()["detail"]
