@@ -43,7 +43,7 @@ def battery_saver(objective_ms: float) -> BatterySaver:
 
 def main(portfolio: str) -> None:
     policy = BatterySaver(p95_ms=50, percent=lambda: 10)  # as if the battery were at 10 %
-    with ModelSwitcher(portfolio, providers=["CPUExecutionProvider"], start=None, policy=policy, cache=False) as model:
+    with ModelSwitcher(portfolio, providers=["CPUExecutionProvider"], policy=policy, cache=False) as model:
         smallest = model.portfolio.variants[0].name
         print(f"serving {model.active.name}")
         deadline = time.monotonic() + 10

@@ -5,8 +5,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def network(width: int, *, classes: int = 5, zeros: float = 0.8) -> onnx.ModelProto:
-    """Return conv - relu - conv - relu - pool - gemm, of whose convolution weights `zeros` are zero."""
+def network(width: int, *, classes: int = 5, zeros: float = 0.8, empty: int = 0) -> onnx.ModelProto:
+    """Return conv - relu - conv - relu - pool - gemm, of whose convolution weights the share `zeros` is
+    zero, and the first `empty` filters.
+    """
     random = np.random.default_rng(width)
 
     def sparse(*shape: int) -> np.ndarray:
@@ -21,6 +23,7 @@ def network(width: int, *, classes: int = 5, zeros: float = 0.8) -> onnx.ModelPr
         "w3": random.standard_normal((classes, width)).astype(np.float32),
         "b3": random.standard_normal(classes).astype(np.float32),
     }
+    tensors["w1"][:empty] = tensors["b1"][:empty] = 0
     nodes = [
         helper.make_node("Conv", ["input", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c1"], ["r1"]),

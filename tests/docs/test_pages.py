@@ -25,8 +25,8 @@ def blocks_of(page: Path) -> list[re.Match[str]]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with what the examples take for granted: two small models and their portfolio."""
-    for name, width, accuracy in (("dense", 32, "0.9"), ("sparse", 16, "0.8")):
-        model = network(width, zeros=0 if name == "dense" else 0.8)
+    for name, empty, accuracy in (("dense", 0, "0.9"), ("sparse", 16, "0.8")):
+        model = network(32, zeros=0, empty=empty)
         model.metadata_props.add(key="onnx_shift.accuracy", value=accuracy)
         onnx.save(model, tmp_path / f"{name}.onnx")
     pack([tmp_path / "dense.onnx", tmp_path / "sparse.onnx"], tmp_path / "portfolio.zip")

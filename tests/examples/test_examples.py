@@ -16,10 +16,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with dense.onnx, sparse.onnx and a portfolio of both."""
+    """A folder with dense.onnx, sparse.onnx, small.onnx, and a portfolio of the first and the last."""
     onnx.save(network(32, zeros=0), tmp_path / "dense.onnx")
-    onnx.save(network(16), tmp_path / "sparse.onnx")
-    pack([tmp_path / "dense.onnx", tmp_path / "sparse.onnx"], tmp_path / "portfolio.zip")
+    onnx.save(network(32, zeros=0, empty=16), tmp_path / "sparse.onnx")
+    onnx.save(network(16), tmp_path / "small.onnx")
+    pack([tmp_path / "dense.onnx", tmp_path / "small.onnx"], tmp_path / "portfolio.zip")
     return tmp_path
 
 
@@ -41,6 +42,7 @@ def test_every_example_is_listed_and_tested() -> None:
 
 def test_prune_and_switch(folder: Path) -> None:
     told = run("prune_and_switch.py", "sparse.onnx", folder=folder)
+    assert "removed 16 of" in told
     assert "folded -> pruned: " in told or "pruned -> folded: " in told
     assert "requests were answered meanwhile" in told
     assert (folder / "portfolio.zip").stat().st_size > 0
@@ -55,7 +57,7 @@ def test_custom_evaluation(folder: Path) -> None:
 
 
 def test_own_policy(folder: Path) -> None:
-    assert "the battery is low: serving sparse" in run("own_policy.py", "portfolio.zip", folder=folder)
+    assert "the battery is low: serving small" in run("own_policy.py", "portfolio.zip", folder=folder)
 
 
 def test_own_policy_in_a_replay(folder: Path) -> None:
