@@ -32,6 +32,13 @@ class Run:
             return 0.0
         return float(np.array([*accuracies, 0.0])[self.variant].mean())
 
+    def served_accuracy(self, accuracies: Sequence[float]) -> tuple[float, float] | None:
+        """Return the mean accuracy of what was answered, and how far the least accurate of it lies below the most
+        accurate variant; None where nothing was.
+        """
+        served = np.array(accuracies)[self.variant[self.variant >= 0]]
+        return (float(served.mean()), float(max(accuracies) - served.min())) if served.size else None
+
 
 def finish_times(arrived_s: Floats, free_s: float, service_s: float) -> Floats:
     """Return when each request is answered by a server that is free from `free_s` on, first come, first
