@@ -108,8 +108,8 @@ class LatencyObjective(QueriesPerSecond):
     Watches the load as `QueriesPerSecond` does, with five differences: it looks five times as often, as a burst of
     twice what the active variant serves makes requests late within one objective; requests may wait for 0.7 of the
     objective; so the variant to go up to may be busy all the time; it switches straight to the best variant that
-    keeps up with the load and with those that wait; and a variant that exceeds the objective though nothing waits is left alone
-    for `avoid_s`.
+    keeps up with the load and with those that wait; and a variant that exceeds the objective though nothing waits is
+    left alone for `avoid_s`.
     """
 
     interval_s: float = 0.01

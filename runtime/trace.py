@@ -136,7 +136,7 @@ def random_trace(name: str, duration_s: float, *, load: float = 0.5, cv: float |
     cv = (1.0 if name == "poisson" else 4.0) if cv is None else cv
     if not 0 < load < math.inf or not 0.1 <= cv <= 16 or (name == "poisson" and cv != 1.0):
         raise TraceError(
-            f"{name}: load={load:g} and cv={cv:g} cannot be: a load is above 0, cv from 0.1 to 16, of poisson 1"
+            f"{name}: a load of {load:g} with cv={cv:g}: a load is above 0, cv from 0.1 to 16, of poisson 1"
         )
     if name != "bursty":
         return Trace(name, duration_s / _INTERVALS, (load,) * _INTERVALS, arrival_cv=cv)
