@@ -16,22 +16,36 @@ if TYPE_CHECKING:
     from onnx_shift.runtime.trace import Trace
 
 
-def replay_trace(text: str, duration_s: float) -> "Trace":
-    """Return the built-in trace of that name, else the one in the CSV file. Raises TraceError."""
-    from onnx_shift.runtime.trace import SHAPES, builtin_trace, read_trace
+def replay_trace(
+    text: str, duration_s: float, *, load: float | None = None, cv: float | None = None, seed: int = 0
+) -> "Trace":
+    """Return the trace of that name, else the one in the CSV file. Raises TraceError."""
+    from onnx_shift.runtime.trace import RANDOM, SHAPES, builtin_trace, random_trace, read_trace
 
-    is_file = Path(text).suffix or Path(text).exists()
-    return read_trace(text) if text not in SHAPES and is_file else builtin_trace(text, duration_s)
+    if text in RANDOM:
+        return random_trace(text, duration_s, load=0.5 if load is None else load, cv=cv, seed=seed)
+    if cv is not None:
+        raise OnnxShiftError(f"--cv {cv:g}: belongs to --trace gamma and bursty, not {text}")
+    is_file = text not in SHAPES and (Path(text).suffix or Path(text).exists())
+    if is_file:
+        return read_trace(text, duration_s=duration_s, load=load)
+    if load is not None:
+        raise OnnxShiftError(f"--load {load:g}: belongs to --trace {', '.join(RANDOM)} and to invocations, not {text}")
+    return builtin_trace(text, duration_s)
 
 
 def policy_maker(text: str) -> "Callable[[float], Policy]":
     """Return the function of the objective in milliseconds that makes the policy of that name, or the one at
     package.module:function, which may lie in the working folder."""
+    from onnx_shift.runtime.baselines import AccuracyScaling, ProfileDriven, SlackBased
     from onnx_shift.runtime.policy import LatencyObjective, QueriesPerSecond
 
     named: dict[str, Callable[[float], Policy]] = {
         "latency": lambda objective_ms: LatencyObjective(p95_ms=objective_ms),
         "qps": lambda objective_ms: QueriesPerSecond(),
+        "profile": lambda objective_ms: ProfileDriven(p95_ms=objective_ms),
+        "slack": lambda objective_ms: SlackBased(p95_ms=objective_ms),
+        "scaling": lambda objective_ms: AccuracyScaling(p95_ms=objective_ms),
     }
     if text in named:
         return named[text]
@@ -49,24 +63,32 @@ def policy_maker(text: str) -> "Callable[[float], Policy]":
     return make
 
 
+_HEADINGS = (
+    "served by", "requests", "SLO attainment", "p50 ms", "p95 ms", "p99 ms", "mean accuracy", "largest drop", "switches"
+)  # fmt: skip
+
+
 def timeline_table(timeline: "Timeline") -> Table:
     """Return one row per way of serving, and the two figures of the policy below."""
     table = Table(box=None, pad_edge=False, caption=_caption(timeline), caption_justify="left")
-    for heading in ("served by", "requests", "in time", "p50 ms", "p95 ms", "p99 ms", "accuracy", "switches"):
+    for heading in _HEADINGS:
         table.add_column(heading, justify="left" if heading == "served by" else "right")
     for name in timeline.runs:
         row = timeline.summary(name)
         latency = (f"{row['latency_ms'][key]:.1f}" for key in ("p50", "p95", "p99"))
-        accuracy = "–" if row["accuracy"] is None else show_share(row["accuracy"])
+        accuracy = (
+            "–" if row[key] is None else show_share(row[key])
+            for key in ("mean_accuracy_served", "largest_accuracy_drop")
+        )
         share = show_share(row["within_objective"])
-        table.add_row(name, str(row["requests"]), share, *latency, accuracy, str(row["switches"]))
+        table.add_row(name, str(row["requests"]), share, *latency, *accuracy, str(row["switches"]))
     return table
 
 
 def _caption(timeline: "Timeline") -> str:
     figures = timeline.figures()
     lines = [
-        f"in time: within {timeline.objective_ms:g} ms; "
+        f"SLO attainment: answered within {timeline.objective_ms:g} ms; "
         f"the largest variant serves {timeline.capacity:.0f} requests per second",
     ]
     if not timeline.runs["policy"].arrived_s.size:

@@ -68,14 +68,15 @@ class Capacities:
 
 def _cost_ratio(one: Variant, other: Variant) -> float:
     """Return how many times the cost of `other` that of `one` is: by latency, else arithmetic, else size."""
-    for cost in (_latency_ms, _macs):
+    for cost in (profiled_latency_ms, _macs):
         ours, theirs = cost(one), cost(other)
         if ours and theirs:
             return ours / theirs
     return math.sqrt(max(one.weight_bytes, 1) / max(other.weight_bytes, 1))
 
 
-def _latency_ms(variant: Variant) -> float | None:
+def profiled_latency_ms(variant: Variant) -> float | None:
+    """Return the median latency of one request, as the variant's profile states it; None where it states none."""
     try:
         return float(variant.metadata["latency_ms"]["1"]["p50"])
     except (KeyError, TypeError, ValueError):

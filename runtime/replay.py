@@ -67,12 +67,15 @@ class Timeline:
         run = self.runs[name]
         latencies = run.latency_ms if run.latency_ms.size else np.zeros(1)
         p50, p95, p99 = np.quantile(latencies, (0.5, 0.95, 0.99))
+        served = run.served_accuracy(self.accuracies) if self.accuracies else None
         return {
             "requests": int(run.latency_ms.size),
             "failed": int(np.count_nonzero(run.variant < 0)),
             "within_objective": run.within(self.objective_ms) / max(run.latency_ms.size, 1),
             "latency_ms": {"p50": float(p50), "p95": float(p95), "p99": float(p99)},
             "accuracy": run.accuracy(self.accuracies) if self.accuracies else None,
+            "mean_accuracy_served": served[0] if served else None,
+            "largest_accuracy_drop": served[1] if served else None,
             "switches": len(run.switches),
         }
 

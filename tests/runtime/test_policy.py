@@ -11,10 +11,9 @@ from onnx_shift.runtime.errors import SwitchError
 from onnx_shift.runtime.load import Load, Policy
 from onnx_shift.runtime.policy import LatencyObjective, MemoryBudget, QueriesPerSecond, Together
 from onnx_shift.runtime.portfolio import Variant
-from onnx_shift.runtime.queueing import ServedTrace, clairvoyant
+from onnx_shift.runtime.queueing import ServedTrace, always, clairvoyant, simulate
 from onnx_shift.runtime.trace import SHAPES, builtin_trace
 from tests.runtime.loads import VARIANTS, load
-from tests.runtime.paper_device import always, simulate
 
 
 def settle(policy: Policy, active: int, *, arrived: int, completed: int = 5) -> float:

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from onnx_shift.runtime.queueing import ServedTrace, clairvoyant
+from onnx_shift.runtime.queueing import ServedTrace, always, clairvoyant
 from onnx_shift.runtime.trace import builtin_trace
-from tests.runtime.paper_device import always
 
 
 def test_a_clairvoyant_is_no_worse_than_always_one() -> None:
