@@ -59,7 +59,7 @@ def api_page() -> str:
             if name.startswith("_") or home in seen:
                 continue
             seen.add(home)
-            parts.append(f"::: {home}\n    options:\n      heading_level: 3\n")
+            parts.append(f"::: {module.__name__}.{name}\n    options:\n      heading_level: 3\n")
     return "\n".join(parts)
 
 
