@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto
 
 from onnx_shift.onnx_pruner.analysis import Analysis
 from onnx_shift.onnx_pruner.effect import Linear
+from onnx_shift.onnx_pruner.graph.weighted import Stored, is_weight, stored_tensors
 from onnx_shift.onnx_pruner.layers import shape_after
 from onnx_shift.onnx_pruner.op import Mask, Op
 from onnx_shift.onnx_pruner.plan import Plan
@@ -94,31 +95,30 @@ def _shapes(model: ModelProto, input_shapes: Mapping[str, Sequence[int]]) -> dic
 FLOATS = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
 )
-#: Types of quantised weights; scales and zero points have one axis at most.
-NARROW = frozenset(
-    getattr(onnx.TensorProto, name) for name in ("INT8", "UINT8", "INT4", "UINT4", "FLOAT8E4M3FN", "FLOAT8E5M2")
-)
 
 
-def _is_parameter(tensor: onnx.TensorProto) -> bool:
+def _is_parameter(tensor: Stored) -> bool:
     """Whether a constant is one of the model's parameters: floating-point, or a quantised weight."""
-    return tensor.data_type in FLOATS or (tensor.data_type in NARROW and len(tensor.dims) > 1)
+    kind = tensor.data_type if isinstance(tensor, onnx.TensorProto) else tensor.values.data_type
+    return kind in FLOATS or is_weight(tensor)  # scales and zero points have one axis at most
 
 
 def parameter_count(model: onnx.ModelProto) -> int:
-    """Elements of all parameters: initializers, Constant nodes, and ConstantOfShape of a constant shape."""
-    tensors = list(model.graph.initializer)
-    shapes = {t.name: t for t in tensors if t.data_type == onnx.TensorProto.INT64 and prod(t.dims) < 16}
-    total = 0
+    """Elements of all parameters: initializers, sparse ones at full size, Constant nodes, and ConstantOfShape of a
+    constant shape; those in bodies of If, Loop and Scan, too.
+    """
+    tensors = list(stored_tensors(model.graph))
+    small = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT64 and prod(t.dims) < 16]
+    shapes: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in small}
+    total = sum(int(prod(tensor.dims)) for tensor in tensors if _is_parameter(tensor))
     for node in model.graph.node:
         value = next((a.t for a in node.attribute if a.name == "value" and a.type == onnx.AttributeProto.TENSOR), None)
         if node.op_type == "Constant" and value is not None:
-            tensors.append(value)
             shapes[node.output[0]] = value
         filled = node.op_type == "ConstantOfShape" and node.input[0] in shapes
         if filled and (value is None or value.data_type in FLOATS):
             total += int(np.prod(onnx.numpy_helper.to_array(shapes[node.input[0]])))
-    return total + sum(int(prod(t.dims)) for t in tensors if _is_parameter(t))
+    return total
 
 
 def _kept(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:

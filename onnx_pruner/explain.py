@@ -1,10 +1,20 @@
-"""Why a channel stayed although it is constant or nothing reads it."""
+"""Why a channel stayed although it is constant or unread; layers that were not looked at; zeros that stay."""
+
+from collections.abc import Iterator
+from math import prod
 
 import numpy as np
+import onnx
 
 from onnx_shift.onnx_pruner.analysis import FREE, NEEDED, Analysis
+from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.weighted import INTEGER_LAYERS, Weighted, weighted_layers
 from onnx_shift.onnx_pruner.plan import Plan
-from onnx_shift.onnx_pruner.report import Kept
+from onnx_shift.onnx_pruner.report import Kept, LeftOut
+
+#: Scattered zeros are told about from this share of the weights on, when this share of the parameters stays.
+_MANY_ZEROS, _LITTLE_GAIN = 0.5, 0.9
+_FEW_EMPTY = 0.1  # share of the channels
 
 
 def kept_although_free(analysis: Analysis, plan: Plan) -> tuple[Kept, ...]:
@@ -53,3 +63,72 @@ def _reason(analysis: Analysis, tensor: str, reader: int, own: str) -> str:
     why = analysis.reasons.get((reader, tensor))
     node = op.node.name or op.output
     return f"{tied}read by {op.type} {node!r}" + (f" ({why})" if why else "")
+
+
+def layers_left_out(model: onnx.ModelProto, analysis: Analysis, constants: Constants) -> tuple[LeftOut, ...]:
+    """The layers with weights that the analysis knows nothing of, by the reason; those of constants are none."""
+    seen = set(_weights_looked_at(analysis))
+    found: dict[str, list[Weighted]] = {}
+    for layer in weighted_layers(model.graph):
+        computed = layer.body or not constants.is_constant(layer.node.output[0])
+        if computed and layer.name not in seen:
+            found.setdefault(_why_left_out(layer), []).append(layer)
+    return tuple(
+        LeftOut(
+            tuple(layer.node.name or layer.node.output[0] for layer in layers),
+            sum(layer.parameters for layer in {layer.name: layer for layer in layers}.values()),
+            reason,
+        )
+        for reason, layers in found.items()
+    )
+
+
+def _weights_looked_at(analysis: Analysis) -> Iterator[str]:
+    """Names of the weights of layers that were looked at, and of all that they are computed from."""
+    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+        if effect.linear is not None:
+            yield from _sources(op.constants, op.name(effect.linear.weight))
+
+
+def _sources(constants: Constants, name: str) -> Iterator[str]:
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        yield name
+        node = constants.producers.get(name)
+        waiting += [tensor.name for tensor in node.inputs if tensor.name] if node is not None else []
+
+
+def _why_left_out(layer: Weighted) -> str:
+    node = layer.node
+    if layer.body:
+        return f"in the body of {layer.body}"
+    if layer.foreign:
+        return f"{node.op_type} is of the domain {node.domain!r}, not of the standard"
+    if layer.sparse:
+        return f"the weight of {node.op_type} is stored as a sparse tensor"
+    if node.op_type in INTEGER_LAYERS:
+        return f"{node.op_type} computes in integers"
+    return f"{node.op_type} with a weight that no rule takes channels from"
+
+
+def scattered_zeros(analysis: Analysis, before: int, after: int) -> str:
+    """What to say when most weights are zero, yet hardly a channel is empty; an empty string otherwise."""
+    if before == 0 or after <= _LITTLE_GAIN * before:
+        return ""
+    zeros = weights = empty = channels = 0
+    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
+        weight = op.constant(effect.linear.weight) if effect.linear is not None else None
+        if effect.linear is None or weight is None:
+            continue
+        weights += weight.size
+        zeros += weight.size - int(np.count_nonzero(weight))
+        outputs = effect.linear.kernel.any(axis=2)
+        empty += int((~outputs).sum())
+        channels += prod(outputs.shape)
+    if not weights or zeros < _MANY_ZEROS * weights or empty > _FEW_EMPTY * channels:
+        return ""
+    return (
+        f"{zeros / weights:.0%} of the weights are zero, {empty:,} of {channels:,} channels are empty: removal gains "
+        "little; served by ModelSwitcher or compiled, these layers run sparse: `onnx-shift profile` measures it"
+    )

@@ -15,10 +15,18 @@ from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.analysis import Analysis, analyse, lost_folds, with_shared_weights_tied
 from onnx_shift.onnx_pruner.apply import apply
 from onnx_shift.onnx_pruner.counting import layer_changes, parameter_count, planned_parameters, total_macs
-from onnx_shift.onnx_pruner.explain import kept_although_free
+from onnx_shift.onnx_pruner.explain import kept_although_free, layers_left_out, scattered_zeros
 from onnx_shift.onnx_pruner.fuse import fuse
 from onnx_shift.onnx_pruner.graph.constants import Constants
-from onnx_shift.onnx_pruner.graph.network import LoadedModel, PruneError, open_network, read_model
+from onnx_shift.onnx_pruner.graph.network import (
+    LoadedModel,
+    PruneError,
+    foreign_operators,
+    open_network,
+    opset_of,
+    read_model,
+)
+from onnx_shift.onnx_pruner.graph.opset import with_known_opset
 from onnx_shift.onnx_pruner.op import Mask
 from onnx_shift.onnx_pruner.plan import Plan, make_plan
 from onnx_shift.onnx_pruner.report import PruneReport
@@ -70,7 +78,8 @@ def prune(model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, ve
         raise PruneError("{align}: must be 1 or more", align=align)
     clock = _Clock()
     with clock("read"):
-        source = read_model(model)
+        read = read_model(model)
+        source = with_known_opset(read)
     try:
         result, copied = _prune(source, align, clock, sever=True)
         if _has_grown(result.report):
@@ -85,6 +94,13 @@ def prune(model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, ve
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise PruneError(f"{source.name}: cannot be pruned; this is a defect of onnx-shift ({reason})") from error
+    if source is not read and result.report.unchanged:
+        result = replace(result, model=read.model)
+    elif source is not read:
+        was, now = (opset_of(one.model, one.name) for one in (read, source))
+        note = f"opset {was} was converted to {now} by onnx's own converter"
+        note += ": verified against what that wrote" if verify else ""
+        result = replace(result, report=replace(result.report, notes=(*result.report.notes, note)))
     return replace(result, report=replace(result.report, seconds=dict(clock.seconds)))
 
 
@@ -138,13 +154,15 @@ def _prune(
     with clock("count"):
         layers = layer_changes(analysis, plan, alive)
         after = parameter_count(pruned)
+        before = parameter_count(source.model)
         spare = planned_parameters(analysis, plan, alive) - planned_parameters(analysis, smallest, alive)
+        scattered = scattered_zeros(analysis, before, after - spare)
         report = PruneReport(
             source=source.name,
             align=align,
             unchanged=unchanged,
             layers=layers,
-            parameters_before=parameter_count(source.model),
+            parameters_before=before,
             parameters_after=after,
             parameters_after_align_1=after - spare,
             macs_before=total_macs(layers, after=False),
@@ -158,7 +176,8 @@ def _prune(
             nodes_after=len(pruned.graph.node),
             external_data=source.external_data,
             kept=kept_although_free(analysis, plan),
-            notes=_notes(source, pruned),
+            left_out=layers_left_out(source.model, analysis, constants),
+            notes=(*_notes(source, pruned), *([scattered] if scattered else [])),
         )
         if not unchanged:
             _record(pruned, source, report)
@@ -245,8 +264,9 @@ def _verified(source: LoadedModel, result: PruneResult) -> PruneReport:
     try:
         outcome = compare(source.model, result.model)
     except VerificationError as error:
-        reason = f"{source.name}: cannot be verified ({{verify}} leaves that out): {error}"
-        raise PruneError(reason, verify=False) from error
+        foreign = ", ".join(foreign_operators(source.model)[:3])
+        around = f"leaves that out, and prunes around {foreign}" if foreign else "leaves that out"
+        raise PruneError(f"{source.name}: cannot be verified ({{verify}} {around}): {error}", verify=False) from error
     if not outcome.equal:
         detail = f"largest difference {outcome.largest_difference:.1e} of the output scale"
         reason = outcome.reason or f"{detail}, tolerance {outcome.tolerance:.1e}"

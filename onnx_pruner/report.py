@@ -29,6 +29,15 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Layers with weights that were not looked at, how many parameters they hold, and why."""
+
+    layers: tuple[str, ...]
+    parameters: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class PruneReport:
     """The outcome of one `prune`: counts of float weights, file bytes, seconds per step, largest relative
     difference.
@@ -52,6 +61,7 @@ class PruneReport:
     nodes_after: int
     external_data: bool = False  # whether the source kept its weights in other files
     kept: tuple[Kept, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     largest_difference: float | None = None
     verified: bool = False

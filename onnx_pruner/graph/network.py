@@ -33,6 +33,8 @@ Array = NDArray[Any]
 __all__ = ["Array", "Dimension", "LoadedModel", "Network", "PruneError", "Shape", "open_network", "read_model"]
 
 OLDEST_OPSET = 7  # before it, broadcasting in element-wise operators had other rules
+STANDARD = frozenset({"", "ai.onnx"})
+FOREIGN = "unknown"  # a domain for operators that the standard does not know
 LARGE_BYTES = 1 << 12  # initializers above this are hidden from shape inference
 LARGEST_MESSAGE = (1 << 31) - 1
 
@@ -131,11 +133,7 @@ def open_network(source: LoadedModel) -> Network:
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     model = _in_order(model)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if not opset:
-        raise PruneError(f"{name}: states no version of the standard operators (opset)")
-    if opset < OLDEST_OPSET:
-        raise PruneError(f"{name}: opset {opset} is older than {OLDEST_OPSET}; convert it with onnx.version_converter")
+    opset = opset_of(model, name)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     constants = {
         node.output[0]: value
@@ -144,14 +142,15 @@ def open_network(source: LoadedModel) -> Network:
     }
     skeleton = _with_output_shapes(_without_large_weights(model, constants))
     initializers |= constants
+    known = _with_foreign_apart(skeleton, opset)
     try:
-        onnx.checker.check_model(skeleton)
+        onnx.checker.check_model(_with_typed_outputs(known))
     except onnx.checker.ValidationError as error:
         if "deprecated" not in str(error):  # runtimes go on running what the standard has retired
             raise PruneError(f"{name}: fails the ONNX checker: {first_line(error)}") from error
     _check_weights(model, name)
     try:
-        inferred = infer(skeleton)
+        inferred = infer(known)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise PruneError(f"{name}: shapes do not fit together: {first_line(error)}") from error
     shapes, types = inferred.shapes, inferred.types
@@ -167,8 +166,77 @@ def open_network(source: LoadedModel) -> Network:
     }
     size_bytes = skeleton.ByteSize() + sum(payload_bytes(tensor) for tensor in initializers.values())
     return Network(
-        model, imported, originals, initializers, opset, shapes, types, inferred.vectors, captured, size_bytes
+        model,
+        imported,
+        originals,
+        initializers,
+        opset,
+        shapes,
+        types,
+        inferred.vectors,
+        captured,
+        size_bytes,
     )
+
+
+def opset_of(model: onnx.ModelProto, name: str) -> int:
+    """The version of the standard operators; the newest for a model that uses none and states none."""
+    stated = next((entry.version for entry in model.opset_import if entry.domain in STANDARD), 0)
+    if not stated and any(node.domain in STANDARD for node in model.graph.node):
+        raise PruneError(f"{name}: states no version of the standard operators (opset)")
+    return stated or onnx.defs.onnx_opset_version()
+
+
+def _with_foreign_apart(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The model with operators that the standard does not know in a domain of their own, as plugins of runtimes are
+    written into the standard's; the checker and shape inference leave other domains alone.
+    """
+    imported = {entry.domain for entry in model.opset_import}
+    foreign = [node for node in _all_nodes(model.graph) if node.domain in STANDARD and not _is_known(node, opset)]
+    missing = {node.domain for node in _all_nodes(model.graph)} - imported - STANDARD
+    if not foreign and not missing:
+        return model
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    for node in _all_nodes(found.graph):
+        if node.domain in STANDARD and not _is_known(node, opset):
+            node.domain = FOREIGN
+    found.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in sorted(missing | {FOREIGN}))
+    return found
+
+
+def foreign_operators(model: onnx.ModelProto) -> list[str]:
+    """Names of the operators that the standard does not know."""
+    opset = next((entry.version for entry in model.opset_import if entry.domain in STANDARD), 0)
+    own = {(function.domain, function.name) for function in model.functions}
+    nodes = [node for node in _all_nodes(model.graph) if (node.domain, node.op_type) not in own]
+    return sorted({n.op_type for n in nodes if n.domain not in STANDARD or not _is_known(n, opset)})
+
+
+def _is_known(node: onnx.NodeProto, opset: int) -> bool:
+    return bool(onnx.defs.has(node.op_type, opset))
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for body in subgraphs(node):
+            yield from _all_nodes(body)
+
+
+def _with_typed_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a type and shape for outputs that have none: runtimes work them out, the checker asks for them."""
+    if all(one.type.WhichOneof("value") not in (None, "tensor_type") or one.type.tensor_type.HasField("shape")
+           for one in model.graph.output):  # fmt: skip
+        return model
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    for one in found.graph.output:
+        if one.type.WhichOneof("value") in (None, "tensor_type"):
+            tensor = one.type.tensor_type
+            tensor.elem_type = tensor.elem_type or onnx.TensorProto.FLOAT
+            tensor.shape.SetInParent()
+    return found
 
 
 def _in_order(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -232,7 +300,17 @@ def payload_bytes(tensor: onnx.TensorProto) -> int:
     """How many bytes the values of a tensor take (asking protobuf would serialise them)."""
     if tensor.data_type == onnx.TensorProto.STRING or tensor.data_type not in onnx.helper.get_all_tensor_dtypes():
         return int(tensor.ByteSize())
-    return int(prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    packed = _PACKED.get(tensor.data_type, 1)  # numbers in a byte
+    size_bytes = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return int(-(-prod(tensor.dims) * size_bytes // packed))
+
+
+_PACKED = {
+    kind: packed
+    for packed, names in ((2, ("INT4", "UINT4", "FLOAT4E2M1")), (4, ("INT2", "UINT2")))
+    for name, kind in onnx.TensorProto.DataType.items()
+    if name in names
+}
 
 
 def _without_large_weights(model: onnx.ModelProto, constants: Mapping[str, onnx.TensorProto]) -> onnx.ModelProto:

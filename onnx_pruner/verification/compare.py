@@ -1,35 +1,34 @@
 """Whether two ONNX models compute the same function, as far as running both can tell.
 
-Both models run on the same inputs (`verification.probes`) in the same runtime (`verification.engines`). The
-rule: an output may differ by `TOLERANCE` of its scale, or by ten times the difference that
-onnxruntime's own optimisation makes on the original, whichever is larger; a value that is finite in one model
-alone always fails.
+Both models run on the same inputs (`probes`) in the same runtime (`engines`). The rule: a channel of an output may
+differ by `TOLERANCE` of its scale (`difference`), or by ten times what rounding alone does to the original
+(`rounding`), whichever is larger; a value that is finite in one model alone always fails. What selections read is held
+to the same, and what they decide may flip where the original flips (`selection`).
 """
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto
 
+from onnx_shift.onnx_pruner.verification.difference import ROUNDING_UNITS
 from onnx_shift.onnx_pruner.verification.engines import (
     RUNTIMES,
-    Array,
     CannotRunError,
-    Feeds,
-    Infer,
     Model,
-    Outputs,
     Source,
     VerificationError,
     graph_inputs,
+    opened,
     read,
 )
-from onnx_shift.onnx_pruner.verification.probes import cases, find_domain
+from onnx_shift.onnx_pruner.verification.judging import Pair, judge, watched_tensors
+from onnx_shift.onnx_pruner.verification.probes import find_domain
+from onnx_shift.onnx_pruner.verification.randomness import seeded
 
 __all__ = ["TOLERANCE", "RuntimeComparison", "Verification", "VerificationError", "compare"]
 
@@ -41,17 +40,23 @@ TOLERANCE: Mapping[int, float] = {
     TensorProto.FLOAT16: 5e-3,
     TensorProto.BFLOAT16: 4e-2,
 }
-#: Share of an integer output's elements that may flip: rounding decides near-ties of ArgMax and its kind.
-FLIPPED_SHARE = 1e-3
-#: How much larger than the difference of onnxruntime's own optimisation a difference may be.
-_SLACK = 10
+#: Distance from 1 to the next number, of the same types.
+_ROUNDING_UNIT: Mapping[int, float] = {
+    TensorProto.DOUBLE: 2.0**-52,
+    TensorProto.FLOAT: 2.0**-23,
+    TensorProto.FLOAT16: 2.0**-10,
+    TensorProto.BFLOAT16: 2.0**-7,
+}
 #: An output that moves by fewer tolerances than this from input to input proves little.
 _WEAK_BELOW_TOLERANCES = 100
 
 
 @dataclass(frozen=True)
 class RuntimeComparison:
-    """What one runtime says; the difference and the tolerance are relative to the output's scale."""
+    """What one runtime says; the difference and the tolerance are relative to the scale of the output's channel.
+
+    `untold`: outputs that differ from themselves from run to run, of which nothing can be said.
+    """
 
     runtime: str
     inputs: int
@@ -60,6 +65,8 @@ class RuntimeComparison:
     tolerance: float
     weak: bool
     reason: str = ""
+    notes: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,12 @@ def compare(
     *,
     runtimes: Sequence[str] = ("onnxruntime",),
     seed: int = 0,
+    unread: Collection[str] = (),
 ) -> Verification:
-    """Run both models on the same inputs in every named runtime: are their outputs equal?
+    """Infer both models on the same inputs in every named runtime: are their outputs equal?
 
-    Models are paths or ModelProtos, neither is changed. Raises VerificationError when a file is no ONNX model, or a
+    Models are paths or ModelProtos, neither is changed. `unread`: inner tensors of which some channels may hold
+    anything. Raises VerificationError when a file is no ONNX model, or a
     runtime is unknown, not installed, or cannot run the original.
     """
     unknown = [name for name in runtimes if name not in RUNTIMES]
@@ -109,18 +118,21 @@ def compare(
     a, b = read(original, "the original model"), read(pruned, "the pruned model")
     changed = _signature_change(a.graph, b.graph)
     if changed:
-        return Verification(False, math.inf, _tolerance(a.graph), False, changed)
+        return Verification(False, math.inf, TOLERANCE[_coarsest_type(a.graph)], False, changed)
     with tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
-        found = tuple(_compare_on(name, a, b, seed, folder) for name in runtimes)
+        found = tuple(_compare_on(name, a, b, seed, folder, unread) for name in runtimes)
     worst = max(found, key=lambda one: (not one.equal, one.largest_difference / one.tolerance))
     weak = any(one.weak for one in found)
+    notes = [note for one in found for note in one.notes]
+    if weak:
+        notes.append("the outputs hardly depend on the input, so equality proves little")
     return Verification(
         equal=all(one.equal for one in found),
         largest_difference=worst.largest_difference,
         tolerance=worst.tolerance,
         weak=weak,
         reason=worst.reason,
-        notes=("the outputs hardly depend on the input, so equality proves little",) if weak else (),
+        notes=tuple(dict.fromkeys(notes)),
         runtimes=found,
     )
 
@@ -154,122 +166,58 @@ def _type_text(value: onnx.ValueInfoProto) -> str:
     return f"{TensorProto.DataType.Name(tensor.elem_type).lower()}[{', '.join(dims)}]"
 
 
-def _tolerance(graph: onnx.GraphProto) -> float:
-    """Return the tolerance of the coarsest floating type among weights, inputs, outputs and casts."""
+def _coarsest_type(graph: onnx.GraphProto) -> int:
+    """Return the coarsest floating type among weights, inputs, outputs and casts; float32 when there is none."""
     types = {tensor.data_type for tensor in graph.initializer}
     types |= {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
     for node in graph.node:
         types |= {a.t.data_type for a in node.attribute if a.HasField("t")}
         if node.op_type == "Cast":
             types |= {a.i for a in node.attribute if a.name == "to"}
-    return max((TOLERANCE[kind] for kind in types if kind in TOLERANCE), default=TOLERANCE[TensorProto.FLOAT])
+    return max((kind for kind in types if kind in TOLERANCE), key=TOLERANCE.__getitem__, default=TensorProto.FLOAT)
 
 
 # --- comparison ---------------------------------------------------------------------------------------------
 
 
-def _compare_on(runtime: str, a: Source, b: Source, seed: int, folder: str) -> RuntimeComparison:
-    tolerance = _tolerance(a.graph)
+def _compare_on(
+    runtime: str, a: Source, b: Source, seed: int, folder: str, unread: Collection[str]
+) -> RuntimeComparison:
+    kind = _coarsest_type(a.graph)
+    tolerance = TOLERANCE[kind]
+    same = a.model is b.model  # nothing was pruned: all that is left to see is that the model runs
+    a, b = seeded(a), seeded(b)
+    watched = {} if same or runtime == "openvino" else watched_tensors(a, b, unread)
     try:
-        run_a = RUNTIMES[runtime](a, folder)
+        run = opened(runtime, replace(a, watched=tuple(watched)), folder)
     except CannotRunError as error:
         raise VerificationError(f"{a.label}: {runtime} cannot run it: {error}") from error
-    domain = find_domain(run_a, a, runtime, seed)
-    names = [value.name for value in a.graph.output]
-    baseline = _Baseline(runtime, a, folder)
-    first: Outputs = []
-    worst, worst_tolerance, how, count, moves = 0.0, tolerance, "", 0, 0.0
-
-    def unequal(reason: str, difference: float = math.inf, allowed: float = tolerance) -> RuntimeComparison:
-        return RuntimeComparison(runtime, count, False, difference, allowed, False, f"{reason} ({runtime})")
-
-    same = a.model is b.model  # nothing was pruned: all that is left to see is that the model runs
     try:
-        run_b = run_a if same else RUNTIMES[runtime](b, folder)
-        for feeds, left in cases(run_a, domain, seed, few=same or runtime == "reference"):
-            count += 1
-            right = left if same else run_b(feeds)
-            if len(left) != len(right):
-                return unequal(f"{len(left)} outputs became {len(right)}")
-            # The first outputs say what is usual; a sequence may have more elements for another batch.
-            first = [*first, *left[len(first) :]]
-            for index, (x, y) in enumerate(zip(left, right, strict=True)):
-                # An output that happens to vanish (a zero input) is rounding noise: hold it to the usual
-                # scale.
-                scale = max(_scale(x), 1e-3 * _scale(first[index]))
-                difference, allowed = _difference(x, y, scale), tolerance if _is_float(x) else FLIPPED_SHARE
-                if allowed < difference < math.inf:
-                    allowed = max(allowed, _SLACK * baseline.difference(feeds, left, index, scale))
-                if difference / allowed > worst / worst_tolerance:
-                    worst, worst_tolerance = difference, allowed
-                    name = names[index] if len(names) == len(left) else str(index)
-                    how = f"output {name!r} {_how(difference, allowed)}"
-                moves = max(moves, _movement(first[index], x) / allowed)
-    except CannotRunError as error:
-        return unequal(f"the second model cannot be run: {error}")
-    if worst > worst_tolerance:
-        return unequal(how, worst, worst_tolerance)
-    weak = bool(a.graph.output) and moves < _WEAK_BELOW_TOLERANCES
-    return RuntimeComparison(runtime, count, True, worst, worst_tolerance, weak)
-
-
-def _how(difference: float, allowed: float) -> str:
-    if difference < math.inf:
-        return f"differs by {difference:.1e} of its scale where {allowed:.0e} is allowed"
-    return "differs in shape, in type or in where it is finite"
-
-
-class _Baseline:
-    """How much rounding alone changes: the original run in another way, built only when a difference asks for it.
-
-    That is onnxruntime with all optimisations; for other runtimes, which have no such switch, onnxruntime
-    without.
-    """
-
-    def __init__(self, runtime: str, original: Source, folder: str) -> None:
-        self._optimise = runtime == "onnxruntime"
-        self._original = original
-        self._folder = folder
-        self._run: Infer | None = None
-
-    def difference(self, feeds: Feeds, outputs: Outputs, index: int, scale: float) -> float:
-        """Return how far output `index` moves, over `scale`; 0 where the other way cannot tell."""
-        try:
-            if self._run is None:
-                self._run = RUNTIMES["onnxruntime"](self._original, self._folder, optimise=self._optimise)
-            other = self._run(feeds)
-        except CannotRunError:
-            return 0.0
-        difference = _difference(outputs[index], other[index], scale)
-        return difference if difference < math.inf else 0.0
-
-
-def _is_float(x: Array) -> bool:
-    return x.dtype.kind in "fV"  # V: the extension types bfloat16 and float8
-
-
-def _scale(x: Array) -> float:
-    """Return the largest finite magnitude, 1e-12 at least."""
-    if not _is_float(x):
-        return 1.0
-    values = np.abs(x.astype(np.float64))
-    return float(np.max(values, where=np.isfinite(values), initial=1e-12))
-
-
-def _difference(x: Array, y: Array, scale: float) -> float:
-    """Return the largest |x - y| / `scale`; of integers the share that differs; inf if not comparable."""
-    if x.shape != y.shape or x.dtype != y.dtype:
-        return math.inf
-    if not _is_float(x):
-        return float(np.mean(x != y)) if x.size else 0.0
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    finite = np.isfinite(x)
-    if not np.array_equal(finite, np.isfinite(y)):
-        return math.inf
-    return float(np.max(np.abs(x[finite] - y[finite]), initial=0.0)) / scale
-
-
-def _movement(first: Array, x: Array) -> float:
-    """Return how far this output is from that of the first input, over its scale."""
-    moved = _difference(first, x, _scale(x)) if first.shape == x.shape else 0.0
-    return moved if moved < math.inf else 1.0
+        domain = find_domain(run, a, runtime, seed)
+    except VerificationError as error:
+        if not same:
+            raise
+        return RuntimeComparison(runtime, 0, True, 0.0, tolerance, False, notes=(f"nothing was changed; {error}",))
+    if same:
+        return RuntimeComparison(runtime, 1, True, 0.0, tolerance, False)
+    pair = Pair(runtime, a, b, folder, domain, seed, tolerance, ROUNDING_UNITS * _ROUNDING_UNIT[kind], unread)
+    judged = judge(pair, run, watched, few=runtime == "reference")
+    outputs = {value.name for value in a.graph.output}
+    if outputs and outputs.issubset(judged.untold):
+        raise VerificationError(
+            f"{a.label}: every output differs from itself from run to run: whether the models are equal cannot be told"
+        )
+    notes = list(judged.notes)
+    notes += [f"output {name!r} differs from itself from run to run and was not compared" for name in judged.untold]
+    weak = bool(outputs) and judged.moves is not None and judged.moves < _WEAK_BELOW_TOLERANCES
+    return RuntimeComparison(
+        runtime=runtime,
+        inputs=judged.inputs,
+        equal=not judged.reason,
+        largest_difference=judged.difference,
+        tolerance=judged.allowed,
+        weak=weak and not judged.reason,
+        reason=f"{judged.reason} ({runtime})" if judged.reason else "",
+        notes=tuple(notes),
+        untold=judged.untold,
+    )

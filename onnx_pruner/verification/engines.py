@@ -1,9 +1,10 @@
-"""Run an ONNX model in a named runtime: onnxruntime, the ONNX reference evaluator or OpenVINO."""
+"""Infer an ONNX model in a named runtime: onnxruntime, the ONNX reference evaluator or OpenVINO."""
 
+import ctypes
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +17,9 @@ from onnx_shift.errors import OnnxShiftError
 
 Model = str | os.PathLike[str] | onnx.ModelProto
 Array = np.ndarray[Any, Any]
-Feeds = dict[str, Array]
-Outputs = list[Array]
+Value = Array | list[Array] | None  # a tensor, a sequence of tensors, or an optional one that is absent
+Feeds = dict[str, Value]
+Outputs = list[list[Array]]  # per output its tensors: one, but for sequences and maps
 
 #: Tensors above this size reach onnxruntime by reference instead of inside the serialised model.
 _BY_REFERENCE_BYTES = 1 << 20
@@ -43,15 +45,41 @@ class Open(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """A model to run: its name in errors, its graph, and its file if any (external weights stay there)."""
+    """A model to run: its name in errors, its graph, and its file if any.
+
+    `weights`: the folder that external weights lie in. `watched`: tensors to put out besides. `fresh`: open it anew for
+    every run, since its seeded random operators go on from run to run.
+    """
 
     label: str
     model: onnx.ModelProto
     path: Path | None
+    weights: Path | None = None
+    watched: tuple[str, ...] = ()
+    fresh: bool = False
 
     @property
     def graph(self) -> onnx.GraphProto:
         return self.model.graph
+
+    def changed(self, model: onnx.ModelProto, *, fresh: bool = False) -> "Source":
+        """Return the source of an edited copy of this model; external weights stay where they are."""
+        return replace(self, model=model, path=None, fresh=self.fresh or fresh)
+
+
+def opened(runtime: str, source: Source, folder: str, *, optimise: bool = False) -> Infer:
+    """Open a model in a runtime. Raises CannotRunError."""
+    run = RUNTIMES[runtime](source, folder, optimise=optimise)
+    if not source.fresh:
+        return run
+    return lambda feeds: RUNTIMES[runtime](source, folder, optimise=optimise)(feeds)
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy to edit."""
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    return found
 
 
 def read(model: Model, label: str) -> Source:
@@ -67,7 +95,7 @@ def read(model: Model, label: str) -> Source:
         raise VerificationError(f"{path}: is not an ONNX model") from error
     if not proto.HasField("graph"):
         raise VerificationError(f"{path}: is not an ONNX model")
-    return Source(str(path), proto, path)
+    return Source(str(path), proto, path, path.parent)
 
 
 def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -97,23 +125,62 @@ def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> I
     arrays: dict[str, Array] = {}
     try:
         content: str | bytes = str(source.path)
-        if source.path is None:
+        if source.path is None or source.watched:
             skeleton, arrays = _split_weights(source.model)
+            skeleton.graph.output.extend(onnx.ValueInfoProto(name=name) for name in source.watched)
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
             options.add_external_initializers(list(arrays), values)
+            if source.weights is not None:
+                options.add_session_config_entry(_WEIGHTS_FOLDER, str(source.weights))
             content = skeleton.SerializeToString()
         session = onnxruntime.InferenceSession(content, options, providers=[CPU])
     except RUN_ERRORS as error:
         raise CannotRunError(_reason(error)) from error
+    unknown = [one.name for one in (*session.get_inputs(), *session.get_outputs()) if one.type in _BEYOND_NUMPY]
 
     def run(feeds: Feeds, /) -> Outputs:
         assert session is not None and arrays is not None  # the session reads the arrays as long as it lives
         try:
-            return _flat(session.run(None, feeds))
+            if not unknown:
+                return [_flat(value) for value in session.run(None, feeds)]
+            given = {name: _ort_value(value) for name, value in feeds.items() if value is not None}
+            return [[_numpy(value)] for value in session.run_with_ort_values(None, given)]
         except RUN_ERRORS as error:
             raise CannotRunError(_reason(error)) from error
 
     return run
+
+
+#: Where onnxruntime looks for the external weights of a model that it is given as bytes.
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+#: onnxruntime's names of types that numpy lacks, as far as onnx knows them; their bytes go in and out as they are.
+_BEYOND_NUMPY: Mapping[str, int] = {
+    f"tensor({name.lower()})": kind
+    for name, kind in TensorProto.DataType.items()
+    if name == "BFLOAT16" or name.startswith(("FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2"))
+}
+
+
+def _ort_value(value: Value) -> Any:
+    import onnxruntime
+
+    if not isinstance(value, np.ndarray) or value.dtype.isbuiltin == 1:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(value)
+    tensor = onnx.numpy_helper.from_array(value)  # packs what takes less than a byte
+    filled = np.zeros(value.size, np.uint16 if value.itemsize == 2 else np.uint8)
+    content = np.frombuffer(tensor.raw_data, filled.dtype)
+    filled[: content.size] = content
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(filled.reshape(value.shape), tensor.data_type)
+
+
+def _numpy(value: Any) -> Array:
+    kind = _BEYOND_NUMPY.get(value.data_type())
+    if kind is None:
+        return np.asarray(value.numpy())
+    empty = np.zeros(value.shape(), onnx.helper.tensor_dtype_to_np_dtype(kind))
+    size_bytes = len(onnx.numpy_helper.from_array(empty).raw_data)
+    content = ctypes.string_at(value.data_ptr(), size_bytes)
+    return onnx.numpy_helper.to_array(TensorProto(data_type=kind, dims=value.shape(), raw_data=content))
 
 
 def _split_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]]:
@@ -160,14 +227,14 @@ def _reference(source: Source, folder: str, /, *, optimise: bool = False) -> Inf
 
     refusals = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, *_VALUES)
     try:
-        evaluator = ReferenceEvaluator(source.model if source.path is None else onnx.load(source.path))
+        evaluator = ReferenceEvaluator(complete(source))
     except refusals as error:
         raise CannotRunError(_reason(error)) from error
 
     def run(feeds: Feeds, /) -> Outputs:
         try:
             with np.errstate(all="ignore"):
-                return _flat(list(evaluator.run(None, feeds)))
+                return [_flat(value) for value in evaluator.run(None, feeds)]
         except refusals as error:
             raise CannotRunError(_reason(error)) from error
 
@@ -184,7 +251,7 @@ def _openvino(source: Source, folder: str, /, *, optimise: bool = False) -> Infe
     path = source.path or Path(folder, "model.onnx")
     try:
         if source.path is None:
-            onnx.save(source.model, path)
+            onnx.save(complete(source), path)
         core = openvino.Core()
         compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except (RuntimeError, *_VALUES) as error:
@@ -194,7 +261,7 @@ def _openvino(source: Source, folder: str, /, *, optimise: bool = False) -> Infe
         try:
             # Not by name: two outputs that compute the same may share a port. The arrays are the runtime's:
             # copy.
-            return [np.array(value) for value in compiled(feeds).to_tuple()]
+            return [[np.array(value)] for value in compiled(feeds).to_tuple()]
         except (RuntimeError, *_VALUES) as error:
             raise CannotRunError(_reason(error)) from error
 
@@ -209,14 +276,19 @@ RUNTIMES: Mapping[str, Open] = {
 }
 
 
-def _flat(values: Sequence[Any]) -> Outputs:
-    """Return outputs as arrays; sequences and maps are laid out one after the other."""
-    arrays: Outputs = []
-    for value in values:
-        if isinstance(value, (list, tuple)):
-            arrays += _flat(value)
-        elif isinstance(value, dict):
-            arrays.append(np.array([value[key] for key in sorted(value)]))
-        elif value is not None:
-            arrays.append(np.asarray(value))
-    return arrays
+def complete(source: Source) -> onnx.ModelProto:
+    """Return the model with its external weights in it."""
+    if source.weights is None:
+        return source.model
+    model = copied(source.model)
+    onnx.load_external_data_for_model(model, str(source.weights))
+    return model
+
+
+def _flat(value: Any) -> list[Array]:
+    """Return one output as tensors; sequences and maps are laid out one after the other."""
+    if isinstance(value, (list, tuple)):
+        return [array for item in value for array in _flat(item)]
+    if isinstance(value, dict):
+        return [np.array([value[key] for key in sorted(value)])]
+    return [] if value is None else [np.asarray(value)]

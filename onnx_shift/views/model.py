@@ -1,34 +1,29 @@
 """What a model holds, as people and programs want to see it."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from rich.table import Table
 
-from onnx_shift.views.tables import plain_table, show_bytes, show_count, show_share
+if TYPE_CHECKING:
+    from onnx_shift.onnx_pruner.graph.weighted import Weighted
 
-#: Which input of a layer is its weight.
-_WEIGHT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "QLinearConv": 3, "QLinearMatMul": 3}
-_WIDENS = ("Cast", "DequantizeLinear")  # a weight that is stored in fewer bits than it is used in
+from onnx_shift.views.tables import plain_table, show_bytes, show_count, show_share
 
 
 def model_summary(file: Path) -> dict[str, Any]:
     """Return what `inspect --json` prints of a model: inputs, outputs, counts, zeros per layer, metadata."""
     from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
     from onnx_shift.onnx_pruner.graph.network import read_model
+    from onnx_shift.onnx_pruner.graph.weighted import weighted_layers
 
     source = read_model(file)
     graph = source.model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    stored = {node.output[0]: node.input[0] for node in graph.node if node.op_type in _WIDENS}
-    layers = []
-    for node in graph.node:
-        name = node.input[_WEIGHT[node.op_type]] if node.op_type in _WEIGHT else ""
-        weight = weights.get(stored.get(name, name))
-        if weight is not None:
-            layers.append(_layer(node, weight))
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
+    layers = [_layer(layer) for layer in weighted_layers(graph)]
     return {
         "file": str(file),
         "file_bytes": source.file_bytes,
@@ -49,9 +44,10 @@ def layer_table(summary: dict[str, Any]) -> Table:
     for title in ("operator", "weight", "params", "zeros", "empty"):
         table.add_column(title, justify="right")
     for layer in summary["layers"]:
+        stored = "" if layer["stored"] in ("float", "") else f" ({layer['stored']})"
         table.add_row(
-            layer["name"],
-            layer["operator"],
+            layer["name"] + (f" in {layer['body']}" if layer["body"] else ""),
+            layer["operator"] + stored,
             "×".join(str(size) for size in layer["shape"]),
             show_count(layer["parameters"]),
             show_share(layer["zeros"]),
@@ -75,20 +71,29 @@ def model_lines(summary: dict[str, Any]) -> list[str]:
     return lines + [f"{key}: {value}" for key, value in summary["metadata"].items()]
 
 
-def _layer(node: onnx.NodeProto, weight: onnx.TensorProto) -> dict[str, Any]:
-    values = onnx.numpy_helper.to_array(weight)
+def _layer(layer: "Weighted") -> dict[str, Any]:
+    values, node = layer.values(), layer.node
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    outputs_first = node.op_type in ("Conv", "QLinearConv") or (node.op_type == "Gemm" and transposed)
+    outputs_first = "Conv" in node.op_type or (node.op_type == "Gemm" and transposed)
     channels = values if outputs_first else np.moveaxis(values, 1 if node.op_type == "ConvTranspose" else -1, 0)
     return {
         "name": node.name or node.output[0],
-        "operator": node.op_type,
+        "operator": f"{node.domain}.{node.op_type}" if layer.foreign else node.op_type,
+        "body": layer.body,
+        "stored": _stored(layer),
         "shape": list(values.shape),
         "parameters": int(values.size),
         "zeros": 1 - np.count_nonzero(values) / max(values.size, 1),
         "channels": len(channels),
         "zero_channels": int((~channels.reshape(len(channels), -1).any(axis=1)).sum()),
     }
+
+
+def _stored(layer: "Weighted") -> str:
+    weight = layer.weight
+    kind = weight.data_type if isinstance(weight, onnx.TensorProto) else weight.values.data_type
+    name: str = onnx.TensorProto.DataType.Name(kind)
+    return f"sparse {name.lower()}" if layer.sparse else name.lower()
 
 
 def _signature(value: onnx.ValueInfoProto) -> dict[str, Any]:

@@ -47,15 +47,8 @@ def _table(layers: "list[LayerChange]") -> Table:
 
 def _totals(report: "PruneReport", out: Console, output: Path) -> None:
     def line(title: str, before: float, after: float, scale: float = 1, digits: int = 0, less: str = "fewer") -> None:
-        factor = (
-            f"{before / after:.2f}× {less}" if after and before / after >= 1.005 else f"{1 - after / before:.2%} {less}"
-        )
-        if before == after:
-            factor = "unchanged"
-        elif after > before:
-            factor = f"{after / before - 1:.2%} more"
         figures = f"{title:<22}{before / scale:>16,.{digits}f} → {after / scale:<14,.{digits}f} "
-        out.print(Text.assemble(figures, (factor, "bold")), highlight=False)
+        out.print(Text.assemble(figures, (_change(before, after, less), "bold")), highlight=False)
 
     out.print()
     line("parameters", report.parameters_before, report.parameters_after)
@@ -85,9 +78,24 @@ def _totals(report: "PruneReport", out: Console, output: Path) -> None:
     out.print(f"wrote {output}", highlight=False)
 
 
+def _change(before: float, after: float, less: str) -> str:
+    if before == after:
+        return "unchanged"
+    if after > before:
+        return f"{after / before - 1:.2%} more" if before else "more"
+    return f"{before / after:.2f}× {less}" if after and before / after >= 1.005 else f"{1 - after / before:.2%} {less}"
+
+
 def _reasons(report: "PruneReport", out: Console) -> None:
+    for found in report.left_out:
+        names = ", ".join(found.layers[:5]) + (f" and {len(found.layers) - 5} more" if len(found.layers) > 5 else "")
+        layers = f"{len(found.layers)} layer{'s' if len(found.layers) > 1 else ''}"
+        out.print(
+            f"not looked at: {layers} ({found.parameters:,} parameters), {found.reason}: {names}", highlight=False
+        )
     if not report.kept:
-        out.print("no zero or dead channel stayed", highlight=False)
+        where = "in the other layers " if report.left_out else ""
+        out.print(f"{where}no zero or dead channel stayed", highlight=False)
         return
     table = Table(
         box=None,

@@ -69,12 +69,6 @@ def test_unknown_operator_and_attribute() -> None:
     assert "Relux" in refusal(strange)
 
 
-def test_old_opset() -> None:
-    old = model()
-    old.opset_import[0].version = 6
-    assert "opset 6 is older than 7" in refusal(old)
-
-
 def test_weight_of_another_size_than_its_shape() -> None:
     broken = model()
     broken.graph.initializer[0].raw_data = broken.graph.initializer[0].raw_data[:-4]

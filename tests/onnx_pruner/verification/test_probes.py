@@ -116,10 +116,44 @@ def test_the_same_seed_gives_the_same_answer() -> None:
     assert one.largest_difference != other.largest_difference
 
 
-def test_an_input_that_is_no_tensor_is_refused() -> None:
-    model = parsed("(seq(float[N]) x) => (float[N] y)", "y = ConcatFromSequence <axis = 0> (x)")
-    with pytest.raises(VerificationError, match="input 'x' is no tensor"):
-        compare(model, model)
+def test_a_sequence_and_an_optional_tensor_are_fed() -> None:
+    signature = "(seq(float[N]) x) => (float[M] y)"
+    body = "z = ConcatFromSequence <axis = 0> (x) y = Identity (z)"
+    assert compare(parsed(signature, body), parsed(signature, body)).runtimes[0].inputs == 8
+    assert not compare(parsed(signature, body), parsed(signature, body.replace("Identity", "Abs"))).equal
+    optional = "(optional(float[2]) x) => (float[2] y)"
+    get = "y = OptionalGetElement (x)"
+    assert compare(parsed(optional, get), parsed(optional, get)).runtimes[0].inputs == 8
+
+
+def test_an_input_that_is_a_map_is_refused() -> None:
+    model = parsed("(float[N] x) => (float[N] y)", "y = Identity (x)")
+    model.graph.input[0].type.map_type.key_type = onnx.TensorProto.INT64
+    with pytest.raises(VerificationError, match=r"cannot run it|input 'x' is no tensor"):
+        compare(model, onnx.ModelProto.FromString(model.SerializeToString()))
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float8e4m3fn", "float8e5m2", "int4", "uint4"])
+def test_types_that_numpy_lacks_are_fed_and_read(kind: str) -> None:
+    number = onnx.TensorProto.DataType.Value(kind.upper())
+    models = []
+    for factor in (1.0, 1.0, 0.5):
+        scaled = f"z = Cast <to = 1> (x) k = Constant <value_float = {factor}> () h = Mul (z, k)"
+        text = f"{scaled} y = Cast <to = {number}> (h)"
+        model = parsed(f"(float[N,40] x) => ({kind}[N,40] y)", text)
+        model.graph.input[0].type.tensor_type.elem_type = number
+        model.opset_import[0].version, model.ir_version = 21, 10
+        models.append(model)
+    same, other = compare(models[0], models[1]), compare(models[0], models[2])
+    assert (same.equal, same.largest_difference, same.runtimes[0].inputs) == (True, 0, 8)
+    assert not other.equal
+
+
+def test_an_input_without_a_shape_is_tried_at_several_ranks() -> None:
+    models = [conv_model(), conv_model()]
+    for model in models:
+        model.graph.input[0].type.tensor_type.ClearField("shape")
+    assert compare(*models).runtimes[0].inputs == 8
 
 
 def test_free_sizes_are_tried_up_to_a_limit_of_memory() -> None:
