@@ -91,7 +91,7 @@ class ModelSwitcher:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._serving: _Serving | None = None
-        self._inside: set[object] = set()
+        self._servings: weakref.WeakSet[_Serving] = weakref.WeakSet()  # also those that only finish their requests
         self._counts = Counts()
         self._failure: SwitchError | None = None
         self._closed = False
@@ -290,7 +290,7 @@ class ModelSwitcher:
         with self._lock:
             return {
                 **self._counts.to_dict(),
-                "running": len(self._inside),
+                "running": sum(len(serving.inside) for serving in self._servings),
                 "variants": len(portfolio),
                 "place": portfolio.variants.index(variant),
                 "weight_bytes": variant.weight_bytes,
@@ -364,7 +364,9 @@ class ModelSwitcher:
             bytes=built.inflated_bytes,
             prepare_ms=built.prepare_ms,
         )
-        return _Serving(choice, built.session), record
+        serving = _Serving(choice, built.session)
+        self._servings.add(serving)
+        return serving, record
 
     def _idle_processors(self) -> int:
         """How many threads may inflate: every thread that asked the serving session keeps a processor.
@@ -424,8 +426,6 @@ class ModelSwitcher:
                 serving = self._serving
                 serving.inside[token] = thread
                 serving.callers.add(thread)
-                if request:
-                    self._inside.add(token)
             yield serving.session
             failed = False
         except RUN_ERRORS as error:
@@ -433,7 +433,6 @@ class ModelSwitcher:
         finally:
             if serving is not None:
                 serving.inside.pop(token, None)
-                self._inside.discard(token)
                 self._left(serving, self._clock() - began if request else None, failed)
             if meter is not None:
                 meter.end(token)

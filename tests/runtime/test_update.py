@@ -110,6 +110,10 @@ def test_stats_are_plain_numbers(make_switcher: Make, images: np.ndarray) -> Non
     assert stats["switch_ms"] == pytest.approx(sum(record.total_ms for record in model.records))
     assert stats["inflated_bytes"] == sum(record.bytes for record in model.records)
     assert stats["request_ms"] > 0
+    with model._lease():
+        model.switch("large")
+        assert model.stats()["running"] == 1  # on the session before
+    assert model.stats()["running"] == 0
 
 
 def test_after_prepare_no_switch_optimises_a_graph(make_switcher: Make) -> None:
