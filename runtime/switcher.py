@@ -102,7 +102,7 @@ class ModelSwitcher:
         variants = builder.portfolio.variants
         variant = variants[len(variants) // 2] if start is None else variant_named(start, builder.portfolio)
         self._active = Choice(variant, builder)
-        self._serving, _ = self._ready(self._active)
+        self._publish(self._ready(self._active)[0])
         if policy is not None:
             self._watch(policy, waiting)
 
@@ -364,9 +364,7 @@ class ModelSwitcher:
             bytes=built.inflated_bytes,
             prepare_ms=built.prepare_ms,
         )
-        serving = _Serving(choice, built.session)
-        self._servings.add(serving)
-        return serving, record
+        return _Serving(choice, built.session), record
 
     def _idle_processors(self) -> int:
         """How many threads may inflate: every thread that asked the serving session keeps a processor.
@@ -384,6 +382,7 @@ class ModelSwitcher:
                 raise ClosedError("the switcher was closed meanwhile")
             old, self._serving, self._active, self._failure = self._serving, serving, serving.choice, None
             idle = _retired_idle(old)
+            self._servings.add(serving)
             self._changed.notify_all()
         exchanged = self._clock()
         if idle is not None:
