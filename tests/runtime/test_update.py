@@ -1,6 +1,5 @@
-"""A switcher one can watch: records, counts and log; all variants readied; the portfolio exchanged under load."""
+"""A switcher one can watch: records and counts; all variants readied; the portfolio exchanged under load."""
 
-import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -64,14 +63,6 @@ def test_who_is_called_back_may_switch_and_may_fail(make_switcher: Make, caplog:
     assert model.switch("large").active == "large"
     assert model.active.name == "small" and len(model.records) == 2
     assert [r.message for r in caplog.records] == ["on_switch failed; the switch is done all the same"] * 2
-
-
-def test_a_switch_is_logged_with_who_why_cost_and_time(make_switcher: Make, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "onnx_shift")
-    make_switcher().switch("large", why="a test")
-    assert [record.name for record in caplog.records] == ["onnx_shift.runtime.record"]
-    assert caplog.messages[0].startswith("medium -> large by call (a test): ready in ")
-    assert "ms, callers waited " in caplog.messages[0] and caplog.messages[0].endswith("+00:00")
 
 
 def test_a_policy_is_named_with_the_load_that_it_saw(make_switcher: Make) -> None:
