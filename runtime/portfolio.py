@@ -125,6 +125,11 @@ class Variant:
         stated = self.metadata.get("accuracy")
         return float(stated) if isinstance(stated, int | float) else None
 
+    @property
+    def accuracy_claimed(self) -> bool:
+        """Whether that accuracy was taken over from the model's metadata, and not measured when it was profiled."""
+        return self.accuracy is not None and self.metadata.get("accuracy_claimed") is True
+
 
 def no_variant(name: object, variants: Iterable[Variant]) -> str:
     """Say that none of `variants` has that name, and which names there are."""
