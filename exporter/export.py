@@ -18,6 +18,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from onnx_shift.claims import renew_claim
 from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.exporter.masks import Mask, apply_mask, count_all, count_kept
 from onnx_shift.exporter.recipe import from_fields
@@ -58,6 +59,7 @@ def to_onnx(model: nn.Module, *, shape: tuple[int, int, int], metadata: Mapping[
     for key, value in (metadata or {}).items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = f"onnx_shift.{key}", value
+    renew_claim(proto)
     content: bytes = proto.SerializeToString()
     _compare(network, content, shape)
     return content

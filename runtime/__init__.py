@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_shift.runtime.errors import ClosedError, PortfolioError, ProviderError, RunError, SwitchError
 from onnx_shift.runtime.portfolio import Portfolio, Variant
-from onnx_shift.runtime.switcher import ModelSwitcher, SwitchRecord
+from onnx_shift.runtime.record import SwitchRecord
+from onnx_shift.runtime.switcher import ModelSwitcher
 
 if TYPE_CHECKING:
     from onnx_shift.runtime.load import Load, Policy

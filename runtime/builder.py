@@ -56,6 +56,11 @@ class Builder:
         self._checked: set[str] = set()  # variants whose CRC-32 was compared once
         self._take_from_cache()
 
+    @property
+    def portfolio(self) -> Portfolio:
+        """Whose variants it builds."""
+        return self._portfolio
+
     def build(self, variant: Variant, *, threads: int, shapes: Mapping[str, ArraySpec] | None) -> Built:
         """Return the variant's session, inflated by `threads` threads and warm for inputs of `shapes`.
 

@@ -6,10 +6,11 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from onnx_shift.runtime.choice import Current
 from onnx_shift.runtime.errors import ClosedError, SwitchError
 from onnx_shift.runtime.load import Load, Policy
 from onnx_shift.runtime.meter import Meter
-from onnx_shift.runtime.portfolio import Portfolio, Variant
+from onnx_shift.runtime.portfolio import Variant
 
 _FIRST_LOOK_S = 1.0
 _log = logging.getLogger(__name__)
@@ -18,12 +19,10 @@ _log = logging.getLogger(__name__)
 class Switchable(Protocol):
     """What a controller needs of a switcher."""
 
-    portfolio: Portfolio
-
     @property
-    def active(self) -> Variant: ...
+    def current(self) -> Current: ...
 
-    def switch(self, target: str | Variant) -> object: ...
+    def switch(self, target: str | Variant, *, by: str, why: str) -> object: ...
 
 
 def check_policy(policy: Policy, waiting: Callable[[], int] | None = None) -> None:
@@ -75,7 +74,7 @@ class Controller:
 
     def look(self, switcher: Switchable) -> Load:
         """Return the load of `switcher` since the last look."""
-        now = self._clock()
+        now, (portfolio, variant) = self._clock(), switcher.current
         seen = self._meter.read()
         waiting = seen.running + self._waiting()
         load = Load(
@@ -86,8 +85,8 @@ class Controller:
             waiting=waiting,
             busy_s=seen.busy_s,
             latencies_ms=seen.latencies_ms,
-            active=switcher.active,
-            variants=switcher.portfolio.variants,
+            active=variant,
+            variants=portfolio.variants,
             woken=seen.woken,
             woken_s=seen.woken_s,
         )
@@ -104,9 +103,10 @@ class Controller:
                 return
             try:
                 interval_s = self._policy.interval_s
-                target = self._policy.decide(self.look(switcher))
+                load = self.look(switcher)
+                target = self._policy.decide(load)
                 if target is not None:
-                    switcher.switch(target)
+                    switcher.switch(target, by="policy", why=f"{type(self._policy).__name__}: {load}")
                 self._told = ""
             except ClosedError:
                 return

@@ -28,6 +28,13 @@ class Load:
     woken: int = 0
     woken_s: float = 0.0
 
+    def __str__(self) -> str:
+        """In words: requests per second, how many wait, and the 95th percentile of the latency."""
+        rate = self.arrived / self.interval_s if self.interval_s else 0.0
+        latencies = sorted(self.latencies_ms)
+        p95 = f", 95 % within {latencies[int(0.95 * (len(latencies) - 1))]:.1f} ms" if latencies else ""
+        return f"{rate:.0f} requests/s, {self.waiting} waiting{p95}"
+
     @property
     def larger(self) -> Variant | None:
         """The next larger variant, if there is one."""

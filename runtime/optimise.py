@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from onnx_shift.ort import BUILD_ERRORS
 from onnx_shift.runtime.archive import Member, new_member
+from onnx_shift.runtime.branches import hoist_inner_tensors
 from onnx_shift.runtime.inflate import Bytes
 from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor
 from onnx_shift.runtime.session import EXTERNAL_FILE, Arrays, Providers, build_optimised_session, build_session
@@ -56,6 +57,7 @@ def optimise(
     try:
         with tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
             skeleton, raw = _write_optimised(model, arrays, options(), providers, Path(folder))
+        skeleton = hoist_inner_tensors(skeleton)
         tensors = external_tensors(skeleton)
         if any(tensor.type not in NUMPY_TYPES for tensor in tensors):
             return None

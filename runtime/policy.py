@@ -3,6 +3,7 @@
 A policy of one's own is any object with `interval_s` and `decide`; see `load.Policy`.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from onnx_shift.runtime.portfolio import Variant, no_variant, stated_accuracies
 
 _LONGEST_WINDOW_S = 20.0
 _MAY_WAIT = 0.7  # of the objective
+_log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -121,6 +123,7 @@ class LatencyObjective(QueriesPerSecond):
     _latencies_ms: list[float] = field(default_factory=list, init=False, repr=False)
     _judged: str = field(default="", init=False, repr=False)
     _avoided: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+    _told: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,10 +133,18 @@ class LatencyObjective(QueriesPerSecond):
         """Return where to go, or None; see the class."""
         if load.active.name != self._judged or len(self._latencies_ms) > 1000:
             self._latencies_ms, self._judged = [], load.active.name
+        self._tell_claims(load.variants)
         before = self._looks[-1].waiting if self._looks else 0
         if max(before, load.waiting) <= 1:  # what took long for waiting says nothing of the variant
             self._latencies_ms.extend(load.latencies_ms)
         return super().decide(load)
+
+    def _tell_claims(self, variants: Sequence[Variant]) -> None:
+        """Log once where it ranks by an accuracy that nobody measured."""
+        claims = ", ".join(variant.name for variant in variants if variant.accuracy_claimed)
+        if claims and claims != self._told and stated_accuracies(variants) is not None:
+            _log.warning("variants are ranked by accuracies that are claimed, not measured: %s", claims)
+        self._told = claims
 
     def _most_waiting(self, capacity: float) -> float:
         return max(1.0, _MAY_WAIT * self.p95_ms / 1e3 * min(capacity, 1e6))

@@ -20,6 +20,7 @@ import numpy as np
 from onnx_shift.runtime.archive import Member, new_member, read_archive, sha256, write_archive
 from onnx_shift.runtime.errors import PortfolioError
 from onnx_shift.runtime.inflate import Buffer, Bytes
+from onnx_shift.runtime.signing import SIGNATURE, Key, check_signature, sign
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -124,6 +125,11 @@ class Variant:
         stated = self.metadata.get("accuracy")
         return float(stated) if isinstance(stated, int | float) else None
 
+    @property
+    def accuracy_claimed(self) -> bool:
+        """Whether that accuracy was taken over from the model's metadata, and not measured when it was profiled."""
+        return self.accuracy is not None and self.metadata.get("accuracy_claimed") is True
+
 
 def no_variant(name: object, variants: Iterable[Variant]) -> str:
     """Say that none of `variants` has that name, and which names there are."""
@@ -161,6 +167,7 @@ class Portfolio:
         outputs: Sequence[Signature],
         source: str | os.PathLike[str] | None = None,
         limit_bytes: int = _DEFAULT_LIMIT_BYTES,
+        trusted: Key | None = None,
     ) -> None:
         self.variants = tuple(variants)
         self.inputs = tuple(inputs)
@@ -168,21 +175,28 @@ class Portfolio:
         self._by_name = {variant.name: variant for variant in variants}
         self._contents = dict(contents)
         self._prepared: dict[str, tuple[str, Content]] = {}  # by name: the cache key, and what it stands for
-        self._limit_bytes = limit_bytes
+        self._limit_bytes, self._trusted = limit_bytes, trusted
         self._source = Path(source).absolute() if source is not None else None
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | Buffer, *, limit_bytes: int = _DEFAULT_LIMIT_BYTES) -> "Portfolio":
+    def open(
+        cls,
+        source: str | os.PathLike[str] | Buffer,
+        *,
+        trusted: Key | None = None,
+        limit_bytes: int = _DEFAULT_LIMIT_BYTES,
+    ) -> "Portfolio":
         """Read a portfolio from a path, or over bytes or a memory map, which it then points into without a
         copy.
 
         Structure, names, declared sizes (at most `limit_bytes` inflated per variant) and the SHA-256 of every
-        member are checked. Raises PortfolioError naming the file and what is wrong.
+        member are checked. With `trusted`, a public Ed25519 key in PEM or a file of one, what that key did not sign is
+        refused before anything is inflated. Raises PortfolioError naming the file and what is wrong.
         """
         path = source if isinstance(source, str | os.PathLike) else None
         try:
-            return cls._open(source, path, limit_bytes)
+            return cls._open(source, path, trusted, limit_bytes)
         except PortfolioError as error:
             if path is None:
                 raise PortfolioError(f"portfolio: {error}") from error
@@ -190,9 +204,16 @@ class Portfolio:
 
     @classmethod
     def _open(
-        cls, source: str | os.PathLike[str] | Buffer, path: str | os.PathLike[str] | None, limit_bytes: int
+        cls,
+        source: str | os.PathLike[str] | Buffer,
+        path: str | os.PathLike[str] | None,
+        trusted: Key | None,
+        limit_bytes: int,
     ) -> "Portfolio":
         members = read_archive(source)
+        if trusted is not None:
+            check_signature(members, trusted)
+        members.pop(SIGNATURE, None)
         manifest = read_manifest(members)
         with _malformed_manifest():
             inputs, outputs = (_signatures(manifest[key]) for key in ("inputs", "outputs"))
@@ -211,7 +232,7 @@ class Portfolio:
             size_bytes = content.inflated_bytes
             if size_bytes > limit_bytes:
                 raise PortfolioError(f"{name}: {size_bytes} bytes inflated, above the limit of {limit_bytes}")
-        return cls(variants, contents, inputs, outputs, path, limit_bytes)
+        return cls(variants, contents, inputs, outputs, path, limit_bytes, trusted)
 
     def __len__(self) -> int:
         return len(self.variants)
@@ -248,7 +269,7 @@ class Portfolio:
         if content is not None:
             return content
         assert self._source is not None  # only what can be read again is let go
-        again = Portfolio.open(self._source, limit_bytes=self._limit_bytes)
+        again = Portfolio.open(self._source, trusted=self._trusted, limit_bytes=self._limit_bytes)
         if name not in again or again[name].sha256 != self[name].sha256:
             raise PortfolioError(f"{self._source}: changed since it was opened: {name} is another model now")
         return again.content(name)
@@ -279,8 +300,10 @@ def write_portfolio(
     contents: Mapping[str, Content],
     inputs: Sequence[Signature],
     outputs: Sequence[Signature],
+    *,
+    key: Key | None = None,
 ) -> None:
-    """Write the portfolio's archive to `file`: the same arguments give the same bytes."""
+    """Write the portfolio's archive to `file`, signed by `key` where given: the same arguments give the same bytes."""
     ordered = sorted(variants, key=size_order)
     body = {
         "inputs": [vars(signature) for signature in inputs],
@@ -300,12 +323,14 @@ def write_portfolio(
         for variant in ordered
         for member in (contents[variant.name].model, *contents[variant.name].weights.values())
     ]
-    write_with_manifest(file, body, members)
+    write_with_manifest(file, body, members, key=key)
 
 
-def write_with_manifest(file: IO[bytes], body: Mapping[str, Any], members: Sequence[Member]) -> None:
+def write_with_manifest(
+    file: IO[bytes], body: Mapping[str, Any], members: Sequence[Member], *, key: Key | None = None
+) -> None:
     """Write an archive whose first member is a manifest: format version, `body`, SHA-256 of every other
-    member.
+    member. With `key` a signature of all is its last.
     """
     import json  # late, like all that only reading or writing needs: the import is held to a budget
 
@@ -317,7 +342,8 @@ def write_with_manifest(file: IO[bytes], body: Mapping[str, Any], members: Seque
         raise PortfolioError(f"{MANIFEST}: cannot be written ({error})") from error
     if len(text) > _MAX_MANIFEST_BYTES:
         raise PortfolioError(f"{MANIFEST}: {len(text)} bytes, above the limit of {_MAX_MANIFEST_BYTES}")
-    write_archive(file, [new_member(MANIFEST, text), *members])
+    whole = [new_member(MANIFEST, text), *members]
+    write_archive(file, whole if key is None else [*whole, sign(whole, key)])
 
 
 def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _GRAPH, _NODE, _INITIALIZER = 7, 1, 5
+_ATTRIBUTE, _GRAPHS_OF_ATTRIBUTE = 5, (6, 11)
 _NODE_TEXTS = _INPUT, _OPERATOR, _DOMAIN = 1, 4, 7
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -50,6 +51,23 @@ def external_tensors(model: bytes) -> list[ExternalTensor]:
     return [tensor for tensor in tensors if tensor is not None]
 
 
+def has_inner_tensors(model: bytes) -> bool:
+    """Whether a graph inside the main graph, such as a branch, has an initializer outside `model`. Raises ValueError
+    for broken protobuf.
+    """
+    return any(map(_inner_external, _of_graph(model, _NODE)))
+
+
+def _inner_external(node: memoryview) -> bool:
+    for attribute in _messages(node, _ATTRIBUTE):
+        for graph in (raw for field in _GRAPHS_OF_ATTRIBUTE for raw in _messages(attribute, field)):
+            if any(_external_tensor(raw) for raw in _messages(graph, _INITIALIZER)):
+                return True
+            if any(map(_inner_external, _messages(graph, _NODE))):
+                return True
+    return False
+
+
 class Node(NamedTuple):
     """What of a node of the main graph matters here: its operator, with domain, and the names it reads."""
 
@@ -74,11 +92,12 @@ def nodes(model: bytes) -> list[Node]:
 
 def _of_graph(model: bytes, wanted: int) -> Iterator[memoryview]:
     """Yield the messages of the main graph that are its field `wanted`."""
-    for field, graph in _fields(memoryview(model)):
-        if field == _GRAPH and isinstance(graph, memoryview):
-            for field_of_graph, raw in _fields(graph):
-                if field_of_graph == wanted and isinstance(raw, memoryview):
-                    yield raw
+    for graph in _messages(memoryview(model), _GRAPH):
+        yield from _messages(graph, wanted)
+
+
+def _messages(raw: memoryview, wanted: int) -> Iterator[memoryview]:
+    return (value for field, value in _fields(raw) if field == wanted and isinstance(value, memoryview))
 
 
 def _external_tensor(raw: memoryview) -> ExternalTensor | None:

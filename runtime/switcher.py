@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -16,9 +16,11 @@ import onnxruntime as ort
 from onnx_shift.ort import RUN_ERRORS
 from onnx_shift.runtime.binding import Binding
 from onnx_shift.runtime.builder import ArraySpec, Builder, choose_cache_folder, one_line
+from onnx_shift.runtime.choice import Choice, Current, check_same_signature, chosen_variant, nearest, variant_named
 from onnx_shift.runtime.errors import ClosedError, RunError, SwitchError
 from onnx_shift.runtime.inflate import Buffer
-from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant, no_variant
+from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant
+from onnx_shift.runtime.record import Counts, SwitchRecord, tell
 from onnx_shift.runtime.session import Options, OptionsSource, Provider, choose_providers
 
 if TYPE_CHECKING:  # only a switcher with a policy needs them: importing the runtime stays quick
@@ -31,39 +33,11 @@ _INFLATING_THREADS = 4
 _LOOK_S = 0.05
 
 
-class SwitchRecord(NamedTuple):
-    """What one switch cost. `bytes` were inflated; `stall_ms` is how long callers of `run` were held up by
-    it.
-
-    `prepare_ms` is other than zero only when the variant's graph had to be optimised first, once per device.
-    """
-
-    previous: str
-    active: str
-    inflate_ms: float = 0.0
-    build_ms: float = 0.0
-    warmup_ms: float = 0.0
-    stall_ms: float = 0.0
-    bytes: int = 0
-    prepare_ms: float = 0.0
-    time_s: float = 0.0
-
-    @property
-    def changed(self) -> bool:
-        """Whether another variant serves now than before."""
-        return self.previous != self.active
-
-    @property
-    def total_ms(self) -> float:
-        """All of it, in milliseconds."""
-        return self.prepare_ms + self.inflate_ms + self.build_ms + self.warmup_ms
-
-
 class _Serving:
     """A session that answers requests, the threads of those inside it, and which threads asked it anything."""
 
-    def __init__(self, variant: Variant, session: ort.InferenceSession) -> None:
-        self.variant = variant
+    def __init__(self, choice: Choice, session: ort.InferenceSession) -> None:
+        self.choice = choice
         self.session = session
         self.inside: dict[object, int] = {}
         self.callers: set[int] = set()
@@ -79,7 +53,8 @@ class ModelSwitcher:
     them, which custom operators need). `start` names the first variant, by default that of median size.
     `overlap=False` releases the old session before the new one is built: the least memory, but callers wait.
     A `policy` decides by itself when to switch; `waiting` tells it how many requests wait in a queue of the
-    application's own. `cache` is the folder for graphs optimised on this device: True for the default
+    application's own. `on_switch` is called with the record of each switch and update, after it, by the thread that
+    switched; what it raises is logged. `cache` is the folder for graphs optimised on this device: True for the default
     ($ONNX_SHIFT_CACHE, else the user's cache folder), False for none. Raises ProviderError, PortfolioError or
     SwitchError. A signal handler may call `close`, or `switch` unless in place.
     """
@@ -96,14 +71,17 @@ class ModelSwitcher:
         start: str | None = None,
         cache: str | os.PathLike[str] | bool = True,
         waiting: Callable[[], int] | None = None,
+        on_switch: Callable[[SwitchRecord], object] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._pid = os.getpid()
         self._clock = clock
-        self.portfolio = portfolio if isinstance(portfolio, Portfolio) else Portfolio.open(portfolio)
+        if on_switch is not None and not callable(on_switch):
+            raise SwitchError(f"on_switch={on_switch!r}: give a function that takes the record of a switch")
+        self._on_switch = on_switch
         self._options = OptionsSource(sess_options)
         self._providers = choose_providers(providers, provider_options)
-        self._builder = Builder(self.portfolio, self._options, self._providers, choose_cache_folder(cache), clock)
+        self._cache_folder = choose_cache_folder(cache)
         self._overlap = overlap
         self._last_shapes: dict[str, ArraySpec] | None = None  # of the inputs of the last request
         self._records: deque[SwitchRecord] = deque(maxlen=_KEPT_RECORDS)
@@ -113,16 +91,24 @@ class ModelSwitcher:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._serving: _Serving | None = None
+        self._servings: weakref.WeakSet[_Serving] = weakref.WeakSet()  # also those that only finish their requests
+        self._counts = Counts()
         self._failure: SwitchError | None = None
         self._closed = False
         self._meter: Meter | None = None
         self._controller: Controller | None = None
         self._processors = min(_INFLATING_THREADS, _processors())
-        variants = self.portfolio.variants
-        self._active = variants[len(variants) // 2] if start is None else self._named(start)
-        self._serving, _ = self._ready(self._active)
+        builder = self._builder_of(portfolio)
+        variants = builder.portfolio.variants
+        variant = variants[len(variants) // 2] if start is None else variant_named(start, builder.portfolio)
+        self._active = Choice(variant, builder)
+        self._publish(self._ready(self._active)[0])
         if policy is not None:
             self._watch(policy, waiting)
+
+    def _builder_of(self, portfolio: Portfolio | str | os.PathLike[str] | Buffer) -> Builder:
+        opened = portfolio if isinstance(portfolio, Portfolio) else Portfolio.open(portfolio)
+        return Builder(opened, self._options, self._providers, self._cache_folder, self._clock)
 
     def _watch(self, policy: "Policy", waiting: Callable[[], int] | None) -> None:
         from onnx_shift.runtime.controller import Controller, check_policy
@@ -136,7 +122,7 @@ class ModelSwitcher:
         self._controller.start()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"serving {self._active.name}"
+        state = "closed" if self._closed else f"serving {self.active.name}"
         return f"<ModelSwitcher {state} of {self.portfolio!r}>"
 
     # --- the interface of InferenceSession ------------------------------------------------------------------
@@ -211,7 +197,18 @@ class ModelSwitcher:
     @property
     def active(self) -> Variant:
         """The variant that serves."""
-        return self._active
+        return self._active.variant
+
+    @property
+    def portfolio(self) -> Portfolio:
+        """The portfolio that it belongs to."""
+        return self._active.builder.portfolio
+
+    @property
+    def current(self) -> Current:
+        """Both, which belong together also while an update is at work."""
+        variant, builder = self._active
+        return Current(builder.portfolio, variant)
 
     @property
     def session(self) -> ort.InferenceSession:
@@ -223,49 +220,130 @@ class ModelSwitcher:
 
     @property
     def records(self) -> tuple[SwitchRecord, ...]:
-        """The records of the last thousand switches, oldest first."""
+        """The records of the last thousand switches and updates, oldest first."""
         return tuple(self._records)
 
-    def switch(self, target: str | Variant) -> SwitchRecord:
+    def switch(self, target: str | Variant, *, by: str = "call", why: str = "") -> SwitchRecord:
         """Make `target` ("smaller", "larger", or a variant's name) the active variant; return what that cost.
 
-        Returns when it serves. At either end, or when it is active already, nothing changes. Raises
-        SwitchError when it cannot be made ready, and then the variant before still serves.
+        Returns when it serves. At either end, or when it is active already, nothing changes. The record names who
+        switched, and why. Raises SwitchError when it cannot be made ready, and then the variant before still serves.
         """
         self._check_process()
         with self._switching:
-            if self._closed:
-                raise ClosedError("the switcher is closed")
-            variant = self._target(target)
-            if variant is self._active and self._failure is None:
-                return SwitchRecord(variant.name, variant.name)
-            record = self._switch_beside(variant) if self._overlap else self._switch_in_place(variant)
-            self._records.append(record)
-            return record
+            self._check_open()
+            active, builder = self._active
+            variant = chosen_variant(target, active, builder.portfolio)
+            if variant is active and self._failure is None:
+                return SwitchRecord(active.name, active.name)
+            try:
+                record = self._exchange(Choice(variant, builder), by, why)
+            except Exception:
+                self._counts.failed_switches += 1
+                raise
+        self._tell(record)
+        return record
 
-    def _switch_beside(self, variant: Variant) -> SwitchRecord:
-        serving, record = self._ready(variant)
+    def prepare(self) -> None:
+        """Make every variant ready once, one after the other beside the one that serves, and let it go: from then on a
+        switch inflates and builds, and optimises no graph. Raises SwitchError for one that cannot be made ready.
+        """
+        self._check_process()
+        builder = self._active.builder
+        for variant in builder.portfolio:
+            with self._switching:  # only while one is made ready: a policy may switch in between
+                self._check_open()
+                self._try(Choice(variant, builder))
+
+    def update(self, portfolio: Portfolio | str | os.PathLike[str] | Buffer, *, why: str = "") -> SwitchRecord:
+        """Exchange the whole portfolio while requests run, none of which is lost; return what the exchange cost.
+
+        All that can be wrong with the new one shows before: it is opened, must have the same inputs and outputs, and
+        each of its variants is made ready once beside the one that serves. Then its variant of the active one's name
+        takes over, or where there is none the nearest by weight bytes. Raises PortfolioError or SwitchError when it is
+        refused, and then the old one still serves.
+        """
+        self._check_process()
+        try:
+            builder = self._builder_of(portfolio)
+            check_same_signature(builder.portfolio, self.portfolio)
+            for variant in builder.portfolio:
+                self._check_open()
+                self._try(Choice(variant, builder))
+            with self._switching:
+                self._check_open()
+                record = self._exchange(Choice(nearest(self.active, builder.portfolio), builder), "update", why)
+        except Exception:
+            with self._lock:
+                self._counts.refused_updates += 1
+            raise
+        self._tell(record)
+        return record
+
+    def stats(self) -> dict[str, int | float]:
+        """Return plain numbers for monitoring. Sums since the start: requests, failed_requests, request_ms, switches,
+        failed_switches, updates, refused_updates, switch_ms, stall_ms, inflated_bytes. As it is now: running requests,
+        variants, the active one's place among them (the smallest 0) and weight_bytes, and the portfolio_bytes held in
+        memory, deflated.
+        """
+        portfolio, variant = self.current
+        with self._lock:
+            return {
+                **self._counts.to_dict(),
+                "running": sum(len(serving.inside) for serving in self._servings),
+                "variants": len(portfolio),
+                "place": portfolio.variants.index(variant),
+                "weight_bytes": variant.weight_bytes,
+                "portfolio_bytes": portfolio.stored_bytes,
+            }
+
+    def _exchange(self, choice: Choice, by: str, why: str) -> SwitchRecord:
+        """Let `choice` serve, and note that it does."""
+        record = self._switch_beside(choice) if self._overlap else self._switch_in_place(choice)
+        record = record._replace(unix_s=time.time(), by=by, why=why)
+        with self._lock:
+            self._records.append(record)
+            self._counts.add_switch(record)
+        return record
+
+    def _tell(self, record: SwitchRecord) -> None:
+        """Log the switch and call back, with no lock held: what is called may switch, also from another thread."""
+        tell(record)
+        if self._on_switch is None:
+            return
+        try:
+            self._on_switch(record)
+        except Exception:
+            import logging
+
+            logging.getLogger(__name__).exception("on_switch failed; the switch is done all the same")
+
+    def _try(self, choice: Choice) -> None:
+        choice.builder.build(choice.variant, threads=self._idle_processors(), shapes=self._last_shapes)
+
+    def _switch_beside(self, choice: Choice) -> SwitchRecord:
+        serving, record = self._ready(choice)
         began = self._clock()
         exchanged = self._publish(serving)
         return record._replace(stall_ms=(exchanged - began) * 1e3, time_s=exchanged)
 
-    def _switch_in_place(self, variant: Variant) -> SwitchRecord:
+    def _switch_in_place(self, choice: Choice) -> SwitchRecord:
         previous = self._active
         if self._serving is not None and threading.get_ident() in self._serving.inside.values():
             raise SwitchError("switching in place from within a request would wait for that request for ever")
         # What can fail on the disk fails while the old one serves.
-        self._builder.prepare(variant, threads=self._idle_processors())
+        choice.builder.prepare(choice.variant, threads=self._idle_processors())
         began = self._clock()
         try:
             self._retire(wait=True)
-            serving, record = self._ready(variant)
+            serving, record = self._ready(choice)
         except BaseException as error:  # an interruption, too: callers wait for a session
             self._go_back(previous, error)
             raise
         exchanged = self._publish(serving)
         return record._replace(stall_ms=(exchanged - began) * 1e3, time_s=exchanged)
 
-    def _go_back(self, previous: Variant, error: BaseException) -> None:
+    def _go_back(self, previous: Choice, error: BaseException) -> None:
         try:
             self._publish(self._ready(previous)[0])
         except BaseException as second:
@@ -274,32 +352,19 @@ class ModelSwitcher:
                 self._changed.notify_all()
             raise self._failure from second
 
-    def _target(self, target: str | Variant) -> Variant:
-        variants = self.portfolio.variants
-        if target in ("smaller", "larger"):
-            index = variants.index(self._active) + (1 if target == "larger" else -1)
-            return variants[min(max(index, 0), len(variants) - 1)]
-        return self._named(target)
-
-    def _named(self, target: str | Variant) -> Variant:
-        name = target.name if isinstance(target, Variant) else target
-        if name not in self.portfolio:
-            raise SwitchError(no_variant(name, self.portfolio))
-        return self.portfolio[name]
-
-    def _ready(self, variant: Variant) -> tuple[_Serving, SwitchRecord]:
-        """Return the variant's session, ready to serve, and the record of a switch to it but its stall."""
-        built = self._builder.build(variant, threads=self._idle_processors(), shapes=self._last_shapes)
+    def _ready(self, choice: Choice) -> tuple[_Serving, SwitchRecord]:
+        """Return the chosen session, ready to serve, and the record of a switch to it but its stall."""
+        built = choice.builder.build(choice.variant, threads=self._idle_processors(), shapes=self._last_shapes)
         record = SwitchRecord(
-            previous=self._active.name,
-            active=variant.name,
+            previous=self.active.name,
+            active=choice.variant.name,
             inflate_ms=built.inflate_ms,
             build_ms=built.build_ms,
             warmup_ms=built.warmup_ms,
             bytes=built.inflated_bytes,
             prepare_ms=built.prepare_ms,
         )
-        return _Serving(variant, built.session), record
+        return _Serving(choice, built.session), record
 
     def _idle_processors(self) -> int:
         """How many threads may inflate: every thread that asked the serving session keeps a processor.
@@ -315,8 +380,9 @@ class ModelSwitcher:
         with self._lock:
             if self._closed:
                 raise ClosedError("the switcher was closed meanwhile")
-            old, self._serving, self._active, self._failure = self._serving, serving, serving.variant, None
+            old, self._serving, self._active, self._failure = self._serving, serving, serving.choice, None
             idle = _retired_idle(old)
+            self._servings.add(serving)
             self._changed.notify_all()
         exchanged = self._clock()
         if idle is not None:
@@ -345,6 +411,7 @@ class ModelSwitcher:
         self._check_process()
         token, thread = object(), threading.get_ident()
         serving, meter = None, self._meter if request else None
+        began, failed = self._clock(), True
         try:
             if meter is not None:
                 meter.begin(token)
@@ -359,18 +426,23 @@ class ModelSwitcher:
                 serving.inside[token] = thread
                 serving.callers.add(thread)
             yield serving.session
+            failed = False
         except RUN_ERRORS as error:
-            raise RunError(f"{serving.variant.name if serving else ''}: {one_line(error)}") from error
+            raise RunError(f"{serving.choice.variant.name if serving else ''}: {one_line(error)}") from error
         finally:
             if serving is not None:
                 serving.inside.pop(token, None)
-                self._left(serving)
+                self._left(serving, self._clock() - began if request else None, failed)
             if meter is not None:
                 meter.end(token)
 
-    def _left(self, serving: _Serving) -> None:
-        """Release a retired session that nobody is inside any more."""
+    def _left(self, serving: _Serving, took_s: float | None, failed: bool) -> None:
+        """Count a request, which took so long, and release a retired session that nobody is inside any more."""
         with self._lock:
+            if took_s is not None:
+                self._counts.requests += 1
+                self._counts.failed_requests += failed
+                self._counts.request_ms += took_s * 1e3
             idle = serving.retired and not serving.inside
             if idle:
                 self._changed.notify_all()
@@ -398,6 +470,10 @@ class ModelSwitcher:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the switcher is closed")
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

@@ -10,6 +10,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from onnx_shift.claims import MEASURED_ON, claimed_accuracy
 from onnx_shift.exporter import export
 from onnx_shift.exporter.export import ExportError, export_onnx
 from onnx_shift.models.registry import MODELS, build, initialise
@@ -28,11 +29,12 @@ def test_models_export_with_any_batch_size(name: str, tmp_path: Path) -> None:
     model = build(name, num_classes=5, in_channels=3, width=0.125)
     initialise(model, uniform_batchnorm=True)
     path = tmp_path / "model.onnx"
-    export_onnx(model, path, shape=(3, 32, 32), metadata={"ratio": "2"})
+    export_onnx(model, path, shape=(3, 32, 32), metadata={"ratio": "2", "accuracy": "0.5"})
     proto = onnx.load(path)
     onnx.checker.check_model(proto, full_check=True)
     assert proto.opset_import[0].version >= 17
-    assert [entry.key for entry in proto.metadata_props] == ["onnx_shift.ratio"]
+    assert [entry.key for entry in proto.metadata_props] == ["onnx_shift.ratio", "onnx_shift.accuracy", MEASURED_ON]
+    assert claimed_accuracy(proto) == 0.5
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
     kinds = [node.op_type for node in proto.graph.node]
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())

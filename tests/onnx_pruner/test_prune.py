@@ -5,6 +5,7 @@ import onnx
 import onnx.parser
 import pytest
 
+from onnx_shift.claims import claimed_accuracy, renew_claim
 from onnx_shift.onnx_pruner import PruneError, prune
 from tests.onnx_pruner.models import model
 
@@ -39,3 +40,13 @@ def test_a_network_of_a_thousand_layers_is_pruned() -> None:
     )
     deep.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float32), "w"))
     assert prune(deep, verify=False).report.parameters_after == 12
+
+
+def test_a_verified_prune_keeps_the_accuracy_and_an_unverified_one_loses_it() -> None:
+    claims = model(dead=(2, 3, 4, 5))
+    onnx.helper.set_model_props(claims, {"onnx_shift.accuracy": "0.875"})
+    renew_claim(claims)
+    assert claimed_accuracy(prune(claims).model) == 0.875
+    assert claimed_accuracy(prune(claims, verify=False).model) is None
+    claims.graph.initializer[0].raw_data = bytes(4) + claims.graph.initializer[0].raw_data[4:]
+    assert claimed_accuracy(prune(claims).model) is None  # it was stale before

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LEAVES = {"errors", "files", "ort", "version"}
+LEAVES = {"claims", "errors", "files", "ort", "version"}
 
 # part -> parts it may import, besides itself and the leaves of onnx_shift/
 ALLOWED = {
@@ -104,7 +104,7 @@ def test_no_circle_of_imports() -> None:
 
 
 def test_a_leaf_imports_the_standard_library_alone() -> None:
-    for leaf in LEAVES - {"ort"}:
+    for leaf in LEAVES - {"claims", "ort"}:
         tree = ast.parse((ROOT / "onnx_shift" / f"{leaf}.py").read_text())
         for node in ast.walk(tree):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

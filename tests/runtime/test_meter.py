@@ -12,7 +12,7 @@ from tests.runtime.conftest import Alternate, Make
 def test_load_counts_requests_when_they_come(portfolio: Portfolio) -> None:
     now, queue = [0.0], [0]
     meter = Meter(lambda: now[0])
-    switchable = type("Switchable", (), {"portfolio": portfolio, "active": portfolio["small"]})()
+    switchable = type("Switchable", (), {"current": (portfolio, portfolio["small"])})()
     controller = Controller(switchable, Alternate(), meter, lambda: queue[0], lambda: now[0])
     meter.begin("first")
     queue[0], now[0] = 4, 1.0

@@ -250,3 +250,17 @@ def test_what_a_device_takes_to_wake_is_not_taken_for_what_it_serves() -> None:
         gained, possible = (one.accuracy(accuracies) - accuracies[0] for one in (run, best))
         gains.append(gained / possible)
     assert np.mean(gains) > 1.05  # of one that changes once a second
+
+
+def test_who_ranks_by_claimed_accuracies_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    def seen(time_s: float, *claims: str) -> Load:
+        variants = tuple(replace(v, metadata={"accuracy": 0.9, "accuracy_claimed": v.name in claims}) for v in VARIANTS)
+        return replace(load(time_s), variants=variants, active=variants[1])
+
+    policy = LatencyObjective()
+    for step in range(3):
+        policy.decide(seen(step * 0.05, "small"))
+    said = "variants are ranked by accuracies that are claimed, not measured: small"
+    assert caplog.messages == [said]
+    policy.decide(seen(1.0))
+    assert caplog.messages == [said]
