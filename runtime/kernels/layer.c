@@ -175,12 +175,12 @@ typedef struct {
     const Extent *copied;
 } Plan;
 
-static void copy_row(float *to, int64_t to_column, int64_t to_image, const float *from, int64_t from_column, int64_t from_image,
+static void copy_row(const Simd *simd, float *to, int64_t to_column, int64_t to_image, const float *from, int64_t from_column, int64_t from_image,
                      int64_t columns, int64_t images) {
     if (images == 1 && to_column == 1 && from_column == 1) {
         memcpy(to, from, (size_t)columns * sizeof *to);
     } else if (images == 1) {
-        for (int64_t x = 0; x < columns; x++) to[x * to_column] = from[x * from_column];
+        simd->pick(to, from, columns, from_column); /* nothing is written with gaps but images */
     } else if (to_image == 1 && from_image == 1) {
         for (int64_t x = 0; x < columns; x++, to += to_column, from += from_column)
             memcpy(to, from, (size_t)images * sizeof *to);
@@ -213,7 +213,7 @@ static void pack_channel(void *argument, size_t index) {
                 continue;
             }
             memset(to, 0, (size_t)(before * images) * sizeof *to);
-            copy_row(to + before * images, images, 1,
+            copy_row(plan->simd, to + before * images, images, 1,
                      from + y * plan->source.row + (before * layer->strides[1] + shift_x) * plan->source.column,
                      plan->source.column * layer->strides[1], plan->source.image, end - before, images);
             memset(to + end * images, 0, (size_t)((plan->width - end) * images) * sizeof *to);
@@ -227,7 +227,7 @@ static void copy_channel(void *argument, size_t index) {
     const Extent *e = plan->copied;
     int64_t group = (int64_t)index / e->channels, channel = (int64_t)index % e->channels;
     for (int64_t y = 0; y < e->rows; y++)
-        copy_row(to->data + group * to->group + channel * to->channel + y * to->row, to->column, to->image,
+        copy_row(plan->simd, to->data + group * to->group + channel * to->channel + y * to->row, to->column, to->image,
                  from->data + group * from->group + channel * from->channel + y * from->row, from->column, from->image,
                  e->columns, e->images);
 }
@@ -438,26 +438,38 @@ typedef struct {
     View x, y;
 } Pool;
 
+/* One tap of a pool over a row: those of its outputs whose tap lies inside the image. */
+static void pool_tap(const Pool *p, float *to, const float *from, int64_t shift) {
+    int64_t step = p->layer->strides[1], images = p->in.images;
+    int64_t begin = shift < 0 ? divide_up(-shift, step) : 0;
+    int64_t end = smaller(p->out.columns, divide_up(larger(p->in.columns - shift, 0), step));
+    int64_t near = step == 1 || (step == 2 && images == 1);
+    for (int64_t x = begin; x < end; x = near ? end : x + 1) {
+        const float *tap = from + (x * step + shift) * images;
+        p->simd->largest(to + x * images, &tap, 1, (near ? end - x : 1) * images, near ? step : 1);
+    }
+}
+
 static void pool_channel(void *argument, size_t index) {
     const Pool *p = argument;
     const Layer *layer = p->layer;
-    int64_t group = (int64_t)index / p->in.channels, channel = (int64_t)index % p->in.channels, images = p->in.images;
+    int64_t group = (int64_t)index / p->in.channels, channel = (int64_t)index % p->in.channels;
     const float *from = p->x.data + group * p->x.group + channel * p->x.channel;
     float *to = p->y.data + group * p->y.group + channel * p->y.channel;
-    int64_t step = layer->strides[1];
+    int64_t filled = p->out.columns * p->in.images;
+    int pairs = p->in.images == 1 && layer->kernel[0] == 2 && layer->kernel[1] == 2 && layer->strides[1] == 2 &&
+                layer->dilations[1] == 1 && layer->pads[1] == 0 && 2 * p->out.columns <= p->in.columns;
     for (int64_t row = 0; row < p->out.rows; row++, to += p->y.row) {
-        for (int64_t i = 0; i < p->out.columns * images; i++) to[i] = -INFINITY;
-        for (int64_t ky = 0; ky < layer->kernel[0]; ky++) {
-            int64_t y = row * layer->strides[0] + ky * layer->dilations[0] - layer->pads[0];
-            if (y < 0 || y >= p->in.rows) continue;
-            for (int64_t kx = 0; kx < layer->kernel[1]; kx++) {
-                int64_t shift = kx * layer->dilations[1] - layer->pads[1];
-                int64_t begin = shift < 0 ? divide_up(-shift, step) : 0;
-                int64_t end = smaller(p->out.columns, divide_up(larger(p->in.columns - shift, 0), step));
-                if (end <= begin) continue;
-                p->simd->largest(to + begin * images, from + y * p->x.row + (begin * step + shift) * images, end - begin, step, images);
-            }
+        int64_t y = row * layer->strides[0] - layer->pads[0], next = y + layer->dilations[0];
+        for (int64_t i = 0; i < filled; i++) to[i] = -INFINITY;
+        if (pairs && y >= 0 && next < p->in.rows) { /* the usual pool, all at once */
+            const float *up = from + y * p->x.row, *down = from + next * p->x.row, *taps[4] = {up, up + 1, down, down + 1};
+            p->simd->largest(to, taps, 4, filled, 2);
+            continue;
         }
+        for (int64_t ky = 0; ky < layer->kernel[0]; ky++, y = next, next += layer->dilations[0])
+            for (int64_t kx = 0; kx < layer->kernel[1] && y >= 0 && y < p->in.rows; kx++)
+                pool_tap(p, to, from + y * p->x.row, kx * layer->dilations[1] - layer->pads[1]);
     }
 }
 

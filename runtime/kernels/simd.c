@@ -6,27 +6,32 @@
 #define JOIN(a, b) a##b
 
 #define VECTOR 4
+#define EVENS 0, 2, 5, 7
 #define TITLE "baseline"
 #define NAME(x) JOIN(x, _baseline)
 #define TARGET
 #include "simd.h"
 #undef VECTOR
+#undef EVENS
 #undef TITLE
 #undef NAME
 #undef TARGET
 
 #if defined(__x86_64__)
 #define VECTOR 8
+#define EVENS 0, 2, 4, 6, 9, 11, 13, 15
 #define TITLE "avx2"
 #define NAME(x) JOIN(x, _avx2)
 #define TARGET __attribute__((target("avx2,fma")))
 #include "simd.h"
 #undef VECTOR
+#undef EVENS
 #undef TITLE
 #undef NAME
 #undef TARGET
 
 #define VECTOR 16
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31
 #define TITLE "avx512"
 #define NAME(x) JOIN(x, _avx512)
 #define TARGET __attribute__((target("avx512f")))

@@ -146,19 +146,37 @@ static TARGET void NAME(finish)(const Rows *a, const float *sums, int64_t tile, 
 #undef CASE
 }
 
-static TARGET void NAME(largest)(float *out, const float *in, int64_t count, int64_t step, int64_t images) {
-    if (step == 1) images *= count, count = 1;
-    if (images == 1 && step == 2) { /* as often as not, and compilers know how to pick every second one */
-        for (int64_t i = 0; i < count; i++) out[i] = in[2 * i] > out[i] ? in[2 * i] : out[i];
-        return;
-    }
-    for (int64_t k = 0; k < count; k++, out += images, in += step * images) {
-        int64_t i = 0;
-        for (; i + VECTOR <= images; i += VECTOR) {
-            V x = LOAD(in + i), y = LOAD(out + i);
-            *(NAME(loose) *)(out + i) = NAME(choose)(x > y, x, y);
+/* Every second of 2 VECTOR - 1 floats. */
+INSIDE V NAME(evens)(const float *from) {
+    V a = LOAD(from), b = LOAD(from + VECTOR - 1);
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, EVENS);
+#else
+    return __builtin_shuffle(a, b, (M){EVENS});
+#endif
+}
+
+static TARGET void NAME(pick)(float *out, const float *in, int64_t count, int64_t step) {
+    int64_t i = 0;
+    if (step == 2)
+        for (; i + VECTOR <= count; i += VECTOR) *(NAME(loose) *)(out + i) = NAME(evens)(in + 2 * i);
+    for (; i < count; i++) out[i] = in[i * step];
+}
+
+static TARGET void NAME(largest)(float *out, const float *const *taps, int64_t count, int64_t floats, int64_t step) {
+    int64_t i = 0;
+    for (; i + VECTOR <= floats; i += VECTOR) {
+        V most = LOAD(out + i);
+        for (int64_t tap = 0; tap < count; tap++) {
+            V x = step == 1 ? LOAD(taps[tap] + i) : NAME(evens)(taps[tap] + 2 * i);
+            most = NAME(choose)(x > most, x, most);
         }
-        for (; i < images; i++) out[i] = in[i] > out[i] ? in[i] : out[i];
+        *(NAME(loose) *)(out + i) = most;
+    }
+    for (; i < floats; i++) {
+        float most = out[i];
+        for (int64_t tap = 0; tap < count; tap++) most = taps[tap][i * step] > most ? taps[tap][i * step] : most;
+        out[i] = most;
     }
 }
 
@@ -166,7 +184,7 @@ static const Simd NAME(simd) = {
     TITLE, VECTOR,
     {NAME(sum1), NAME(sum2), NAME(sum3), NAME(sum4), NAME(sum5), NAME(sum6), NAME(sum7), NAME(sum8), NAME(sum9),
      NAME(sum10), NAME(sum11), NAME(sum12)},
-    NAME(finish), NAME(largest),
+    NAME(finish), NAME(pick), NAME(largest),
 };
 
 #undef V

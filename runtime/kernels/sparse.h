@@ -52,8 +52,9 @@ typedef struct {
     void (*sum[MOST_VECTORS])(const Rows *, float *sums);
     void (*finish)(const Rows *, const float *sums, int64_t tile, const Piece *, int64_t pieces, float *out,
                    int64_t out_channel, const float *residual, int64_t residual_channel);
-    /* out = max(out, in) over `count` pixels of so many images; the pixels of `in` lie `step` apart */
-    void (*largest)(float *out, const float *in, int64_t count, int64_t step, int64_t images);
+    void (*pick)(float *out, const float *in, int64_t count, int64_t step); /* out = every step-th of in */
+    /* out = the largest of it and each tap, whose floats lie one or two apart */
+    void (*largest)(float *out, const float *const *taps, int64_t count, int64_t floats, int64_t step);
 } Simd;
 
 /* Simd of that name, or the best where `asked` is NULL or empty; NULL where the processor has not the one asked for. */
