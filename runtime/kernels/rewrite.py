@@ -4,7 +4,7 @@ Between two of our nodes an activation is *packed*: images innermost, zeros arou
 it where it is. A value is packed where all that read it are ours.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 DOMAIN = "onnx_shift"
 Border = tuple[int, int]  # zero rows above, zero columns before an image
 _PLAIN: Border = (-1, -1)
+_TILE_FLOATS = 96
+_CACHE_FLOATS = 3072
+_ROW_WEIGHTS = 10
 
 
-def rewrite(
-    model: "onnx.ModelProto", layers: Iterable[FoundLayer], blocks: Mapping[str, int] | None = None
-) -> "onnx.ModelProto":
+def rewrite(model: "onnx.ModelProto", layers: Iterable[FoundLayer], batch: int = 1) -> "onnx.ModelProto":
     """Return a copy of `model` in which one node of ours computes each of `layers`, found in it by `find_layers`.
 
-    `blocks` names the input channels of a block by the layer's name, where not the usual.
+    Weights are cut into blocks that suit `batch` images at a time; any number gives the same answers.
     """
     import onnx
 
@@ -39,7 +40,7 @@ def rewrite(
     for index, node in enumerate(graph.nodes):
         if index in chosen:
             layer = chosen[index]
-            made, tensors = _convolution(layer, borders, (blocks or {}).get(layer.name))
+            made, tensors = _convolution(layer, borders, usual_block(layer, graph.shapes.get(layer.input, ()), batch))
             nodes.append(made)
             constants += tensors
         elif index in pools:
@@ -129,11 +130,11 @@ def _need(name: str, pooled: bool, layer: FoundLayer | None) -> Border | None:
 
 
 def _convolution(
-    layer: FoundLayer, borders: Mapping[str, Border], block: int | None
+    layer: FoundLayer, borders: Mapping[str, Border], block: int
 ) -> tuple["onnx.NodeProto", list["onnx.TensorProto"]]:
     from onnx import helper, numpy_helper
 
-    rows = compress(layer.weights, block or usual_block(layer))
+    rows = compress(layer.weights, block)
     prefix = f"{layer.output}/sparse_"
     tensors = {"values": rows.values, "places": rows.places, "rows": rows.rows, "bias": layer.bias}
     node = helper.make_node(
@@ -187,6 +188,22 @@ def _pool(graph: Graph, index: int, borders: Mapping[str, Border]) -> "onnx.Node
     )
 
 
-def usual_block(layer: FoundLayer) -> int:
-    """Input channels of a block for a layer of which nothing was measured."""
-    return 32 if layer.weights.shape[2] * layer.weights.shape[3] > 1 else 64
+def usual_block(layer: FoundLayer, shape: Sequence[int | str | None], batch: int) -> int:
+    """Return the input channels of a block, of which a tile is to lie in half of the first-level cache (12 kB) and a row to
+    have ten weights at least, since to begin one costs as much as three.
+
+    `shape` is the input's; sizes that are not known count as 14.
+    """
+    taps = layer.weights.shape[2] * layer.weights.shape[3]
+    weights_a_channel = taps * max(1 - layer.zeros, 1e-4)
+    if layer.dimensions == 0:
+        channel_floats = min(batch, _TILE_FLOATS)
+    else:
+        sizes = [size if isinstance(size, int) else 14 for size in shape[2:]] or [14, 14]
+        height, width = ([1] + sizes)[-2:]
+        together = batch if batch < 32 else 16
+        reach_y, reach_x = ((layer.weights.shape[k + 2] - 1) * layer.dilations[k] for k in (0, 1))
+        row_floats = (width + reach_x) * together
+        rows = min(height, -(-_TILE_FLOATS // row_floats)) + reach_y
+        channel_floats = rows * min(row_floats, _TILE_FLOATS + reach_x * together)
+    return int(max(_CACHE_FLOATS / channel_floats, _ROW_WEIGHTS / weights_a_channel, 1))

@@ -1,0 +1,42 @@
+"""Compiling a model for this device: its sparse layers run on our kernels where that is faster."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+from onnx_shift.ort import ORT_ERRORS
+from onnx_shift.runtime.errors import KernelsError
+from onnx_shift.runtime.kernels.choose import Choice, MakeOptions, choose, random_feeds
+from onnx_shift.runtime.kernels.register import register
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def compile_model(
+    model: "onnx.ModelProto",
+    *,
+    batch: int = 1,
+    feeds: Mapping[str, np.ndarray[Any, Any]] | None = None,
+    make_options: MakeOptions = ort.SessionOptions,
+) -> Choice:
+    """Return `model` with those layers rewritten for the kernels that are faster so on this device, and what was measured.
+
+    Measured with `feeds`, or with random inputs of `batch` images, under the options that `make_options` makes. Fold
+    BatchNormalization before. The argument is not changed; the result's model is it where nothing would be faster. Raises
+    KernelsError where the kernels are missing or the model cannot be measured.
+    """
+    import onnx
+
+    register(ort.SessionOptions())
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model)
+        if feeds is None:
+            session = ort.InferenceSession(model.SerializeToString(), make_options(), providers=["CPUExecutionProvider"])
+            feeds = random_feeds(session.get_inputs(), batch)
+        choice = choose(inferred, make_options, feeds)
+    except (*ORT_ERRORS, RuntimeError, ValueError, TypeError) as error:
+        raise KernelsError(f"the model cannot be compiled: {' '.join(str(error).split())}") from error
+    return choice if choice.changed else Choice(model, choice.layers, choice.dense_ms, choice.sparse_ms)
