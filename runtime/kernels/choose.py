@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
+from onnx_shift.ort import CPU
 from onnx_shift.runtime.kernels.find import FoundLayer, find_layers
-from onnx_shift.runtime.kernels.register import register
+from onnx_shift.runtime.kernels.registration import register
 from onnx_shift.runtime.kernels.rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class Choice:
 
 
 def choose(model: "onnx.ModelProto", make_options: MakeOptions, feeds: Feeds) -> Choice:
-    """Return `model`, whose shapes are inferred, with the layers rewritten that are faster so at the sizes of `feeds`, if the
-    whole network then is.
+    """Return `model`, whose shapes are inferred, with the layers rewritten that are faster so at the sizes of
+    `feeds`, if the whole network then is.
 
     `make_options` makes the session options that will serve. Raises what onnxruntime does where the model cannot run.
     """
@@ -87,7 +88,9 @@ def choose(model: "onnx.ModelProto", make_options: MakeOptions, feeds: Feeds) ->
 
 
 def random_feeds(inputs: Iterable[Any], batch: int = 1) -> dict[str, np.ndarray[Any, Any]]:
-    """Values for a session's `inputs`: normal floats, zeros of other types; the first free dimension is `batch`, others 1."""
+    """Values for a session's `inputs`: normal floats, zeros of other types; the first free dimension is `batch`,
+    others 1.
+    """
     random = np.random.default_rng(0)
     feeds = {}
     for value in inputs:
@@ -104,7 +107,7 @@ def random_feeds(inputs: Iterable[Any], batch: int = 1) -> dict[str, np.ndarray[
 def _session(model: "onnx.ModelProto", make_options: MakeOptions) -> ort.InferenceSession:
     options = make_options()
     register(options)
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
 
 
 def _profile(model: "onnx.ModelProto", make_options: MakeOptions, feeds: Feeds) -> dict[str, float]:

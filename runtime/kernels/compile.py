@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from onnx_shift.ort import ORT_ERRORS
+from onnx_shift.ort import CPU, RUN_ERRORS
 from onnx_shift.runtime.errors import KernelsError
 from onnx_shift.runtime.kernels.choose import Choice, MakeOptions, choose, random_feeds
-from onnx_shift.runtime.kernels.register import register
+from onnx_shift.runtime.kernels.registration import register
 
 if TYPE_CHECKING:
     import onnx
+
+
+def with_tensors(model: bytes, arrays: Mapping[str, np.ndarray[Any, Any]]) -> "onnx.ModelProto":
+    """Parse `model`, its initializers that lie outside taken from `arrays`."""
+    import onnx
+
+    parsed = onnx.load_model_from_string(model)
+    for tensor in parsed.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(arrays[tensor.name], tensor.name))
+    return parsed
 
 
 def compile_model(
@@ -22,11 +33,12 @@ def compile_model(
     feeds: Mapping[str, np.ndarray[Any, Any]] | None = None,
     make_options: MakeOptions = ort.SessionOptions,
 ) -> Choice:
-    """Return `model` with those layers rewritten for the kernels that are faster so on this device, and what was measured.
+    """Return `model` with those layers rewritten for the kernels that are faster so on this device, and what was
+    measured.
 
     Measured with `feeds`, or with random inputs of `batch` images, under the options that `make_options` makes. Fold
-    BatchNormalization before. The argument is not changed; the result's model is it where nothing would be faster. Raises
-    KernelsError where the kernels are missing or the model cannot be measured.
+    BatchNormalization before. The argument is not changed; the result's model is it where nothing would be faster.
+    Raises KernelsError where the kernels are missing or the model cannot be measured.
     """
     import onnx
 
@@ -34,9 +46,9 @@ def compile_model(
     try:
         inferred = onnx.shape_inference.infer_shapes(model)
         if feeds is None:
-            session = ort.InferenceSession(model.SerializeToString(), make_options(), providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(model.SerializeToString(), make_options(), providers=[CPU])
             feeds = random_feeds(session.get_inputs(), batch)
         choice = choose(inferred, make_options, feeds)
-    except (*ORT_ERRORS, RuntimeError, ValueError, TypeError) as error:
+    except RUN_ERRORS as error:
         raise KernelsError(f"the model cannot be compiled: {' '.join(str(error).split())}") from error
     return choice if choice.changed else Choice(model, choice.layers, choice.dense_ms, choice.sparse_ms)

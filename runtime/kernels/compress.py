@@ -22,7 +22,9 @@ class Rows(NamedTuple):
 
 
 def compress(weights: Array, block: int) -> Rows:
-    """Return float32 `weights` [outputs, inputs of a group, kernel rows, kernel columns] as rows in blocks of so many inputs."""
+    """Return float32 `weights` [outputs, inputs of a group, kernel rows, kernel columns] as rows in blocks of so many
+    inputs.
+    """
     outputs, inputs, *kernel = weights.shape
     taps = int(np.prod(kernel))
     block = max(1, min(block, inputs, _PLACES // taps))

@@ -1,5 +1,5 @@
-"""Finding the layers of a graph that the kernels can compute: convolutions and matrix products with constant weights, each
-with the residual Add and the activation that follow it.
+"""Finding the layers of a graph that the kernels can compute: convolutions and matrix products with constant weights,
+each with the residual Add and the activation that follow it.
 
 Works on the graph as it was exported, before onnxruntime fuses anything; BatchNormalization is best folded before.
 """
@@ -111,7 +111,8 @@ def captured(node: "onnx.NodeProto") -> Iterator[str]:
 
 
 def find_layers(model: "onnx.ModelProto") -> list[FoundLayer]:
-    """Return the layers of `model` that the kernels can compute, in the graph's order, whatever share of zeros they have.
+    """Return the layers of `model` that the kernels can compute, in the graph's order, whatever share of zeros they
+    have.
 
     `model` has its shapes inferred; residual Adds of values whose shapes are not known to be equal stay.
     """
@@ -176,8 +177,8 @@ def _pads(
         return [0] * (2 * len(kernel))
     if automatic == b"NOTSET":
         return list(given.get("pads", [0] * (2 * len(kernel))))
-    sizes = graph.shapes.get(node.input[0], ())[2:]
-    if len(sizes) != len(kernel) or not all(isinstance(size, int) for size in sizes):
+    sizes = [size for size in graph.shapes.get(node.input[0], ())[2:] if isinstance(size, int)]
+    if len(sizes) != len(kernel):
         return None
     whole = [
         max(0, (-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1 - size)
@@ -192,7 +193,12 @@ def _bias(graph: Graph, name: str, outputs: int) -> Array | None:
     if not name:
         return np.zeros(outputs, np.float32)
     bias = graph.constant(name)
-    if bias is None or bias.dtype != np.float32 or bias.size not in (1, outputs) or bias.shape[-1:] not in ((), (1,), (outputs,)):
+    if (
+        bias is None
+        or bias.dtype != np.float32
+        or bias.size not in (1, outputs)
+        or bias.shape[-1:] not in ((), (1,), (outputs,))
+    ):
         return None
     return np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), (outputs,)))
 
@@ -217,21 +223,23 @@ def _matrix_product(graph: Graph, index: int, weights: Array, bias_name: str) ->
     if bias is None or weights.dtype != np.float32 or not weights.size:
         return None
     name = node.name or node.output[0]
-    return FoundLayer(
-        name, index, (index,), node.input[0], node.output[0], None, weights[:, :, None, None], bias, 0
-    )
+    return FoundLayer(name, index, (index,), node.input[0], node.output[0], None, weights[:, :, None, None], bias, 0)
 
 
 _READERS = {"Conv": _read_convolution, "Gemm": _read_gemm, "MatMul": _read_matmul}
 
 
 def _with_tail(graph: Graph, layer: FoundLayer, taken: set[int]) -> FoundLayer:
-    """Fuse a constant Add after a matrix product, a residual Add and an activation into the layer, as far as they follow."""
+    """Fuse a constant Add after a matrix product, a residual Add and an activation into the layer, as far as they
+    follow.
+    """
     follower = graph.only_reader(layer.output)
     if follower is not None and follower not in taken and graph.nodes[follower].op_type == "Add":
         node = graph.nodes[follower]
         other = node.input[1] if node.input[0] == layer.output else node.input[0]
-        bias = _bias(graph, other, len(layer.bias)) if layer.dimensions == 0 else None
+        constant = graph.constant(other)
+        flat = layer.dimensions == 0 and constant is not None and constant.ndim <= 1  # more would add dimensions
+        bias = _bias(graph, other, len(layer.bias)) if flat else None
         if bias is not None:
             layer = replace(layer, bias=layer.bias + bias)
         elif other != layer.output and graph.same_shape(other, layer.output) and graph.constant(other) is None:
@@ -250,9 +258,7 @@ def _with_activation(graph: Graph, layer: FoundLayer, taken: set[int]) -> FoundL
         kind = {"Sigmoid": "Silu", "HardSigmoid": "HardSwish"}[graph.nodes[gate[0]].op_type]
         alpha, beta = _slope(graph, gate[0]) if kind == "HardSwish" else (0.0, 0.0)
         output = graph.nodes[gate[1]].output[0]
-        return replace(
-            layer, output=output, covered=(*layer.covered, *gate), activation=kind, alpha=alpha, beta=beta
-        )
+        return replace(layer, output=output, covered=(*layer.covered, *gate), activation=kind, alpha=alpha, beta=beta)
     follower = graph.only_reader(layer.output)
     if follower is None or follower in taken or graph.nodes[follower].op_type not in ACTIVATIONS[1:]:
         return layer
@@ -262,9 +268,7 @@ def _with_activation(graph: Graph, layer: FoundLayer, taken: set[int]) -> FoundL
         return layer
     output = graph.nodes[follower].output[0]
     covered = (*layer.covered, follower)
-    return replace(
-        layer, output=output, covered=covered, activation=kind, alpha=numbers[0], beta=numbers[1]
-    )
+    return replace(layer, output=output, covered=covered, activation=kind, alpha=numbers[0], beta=numbers[1])
 
 
 def _gated(graph: Graph, name: str) -> tuple[int, int] | None:

@@ -1,7 +1,7 @@
 """Putting nodes of our own in the place of chosen layers, and handing activations from one to the next as they lie.
 
-Between two of our nodes an activation is *packed*: images innermost, zeros around each image, so that the next one reads
-it where it is. A value is packed where all that read it are ours.
+Between two of our nodes an activation is *packed*: images innermost, zeros around each image, so that the next one
+reads it where it is. A value is packed where all that read it are ours.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -156,9 +156,7 @@ def _convolution(
         beta=float(layer.beta),
         dimensions=layer.dimensions,
         borders=[
-            number
-            for name in (layer.input, layer.output, layer.residual)
-            for number in borders.get(name or "", _PLAIN)
+            number for name in (layer.input, layer.output, layer.residual) for number in borders.get(name or "", _PLAIN)
         ],
     )
     return node, [
@@ -189,8 +187,8 @@ def _pool(graph: Graph, index: int, borders: Mapping[str, Border]) -> "onnx.Node
 
 
 def usual_block(layer: FoundLayer, shape: Sequence[int | str | None], batch: int) -> int:
-    """Return the input channels of a block, of which a tile is to lie in half of the first-level cache (12 kB) and a row to
-    have ten weights at least, since to begin one costs as much as three.
+    """Return the input channels of a block, of which a tile is to lie in half of the first-level cache (12 kB) and a
+    row to have ten weights at least, since to begin one costs as much as three.
 
     `shape` is the input's; sizes that are not known count as 14.
     """
@@ -200,7 +198,7 @@ def usual_block(layer: FoundLayer, shape: Sequence[int | str | None], batch: int
         channel_floats = min(batch, _TILE_FLOATS)
     else:
         sizes = [size if isinstance(size, int) else 14 for size in shape[2:]] or [14, 14]
-        height, width = ([1] + sizes)[-2:]
+        height, width = [1, *sizes][-2:]
         together = batch if batch < 32 else 16
         reach_y, reach_x = ((layer.weights.shape[k + 2] - 1) * layer.dilations[k] for k in (0, 1))
         row_floats = (width + reach_x) * together

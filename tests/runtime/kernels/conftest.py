@@ -7,7 +7,8 @@ from tests.runtime.kernels.networks import random_convolution, rewritten, sessio
 
 
 @pytest.fixture(autouse=True)
-def _needs_library() -> None:
+def _needs_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONNX_SHIFT_KERNELS", raising=False)
     if reason := kernels.missing():
         pytest.skip(reason)
 

@@ -109,7 +109,11 @@ def random_network(seed: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """Convolutions, pools, residual Adds and other nodes between them, so that some activations go packed."""
     random = np.random.default_rng(seed)
     writer = Writer(random)
-    images, channels, size = int(random.choice([1, 2, 4, 16, 20])), int(random.integers(1, 12)), int(random.integers(6, 24))
+    images, channels, size = (
+        int(random.choice([1, 2, 4, 16, 20])),
+        int(random.integers(1, 12)),
+        int(random.integers(6, 24)),
+    )
     feeds = {"x": random.standard_normal((images, channels, size, size)).astype(np.float32)}
     value, before = "x", ""
     for _ in range(int(random.integers(2, 8))):
@@ -131,7 +135,9 @@ def random_network(seed: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
             kernel, stride = (int(random.choice([1, 3, 3])), int(random.choice([1, 1, 2])) if not residual else 1)
             outputs = channels if residual else int(random.integers(1, 24))
             weights = writer.tensor(outputs, channels, kernel, kernel, zeros=random.choice([0.3, 0.9]))
-            made = writer.add("Conv", value, weights, writer.tensor(outputs), strides=[stride] * 2, pads=[kernel // 2] * 4)
+            made = writer.add(
+                "Conv", value, weights, writer.tensor(outputs), strides=[stride] * 2, pads=[kernel // 2] * 4
+            )
             size, channels = (size - 1) // stride + 1, outputs
             if residual:
                 made = writer.add("Add", made, value)

@@ -5,7 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.runtime.kernels.networks import difference, random_convolution, random_network, random_product, rewritten, session
+from tests.runtime.kernels.networks import (
+    difference,
+    random_convolution,
+    random_network,
+    random_product,
+    rewritten,
+    session,
+)
 
 FEW, MANY = 80, 1000
 KINDS = {"convolution": random_convolution, "product": random_product, "network": random_network}
