@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,15 +88,18 @@ def choose(model: "onnx.ModelProto", make_options: MakeOptions, feeds: Feeds) ->
     return Choice(result, tuple(choices), *times)
 
 
-def random_feeds(inputs: Iterable[Any], batch: int = 1) -> dict[str, np.ndarray[Any, Any]]:
+def random_feeds(
+    inputs: Iterable[Any], batch: int = 1, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})
+) -> dict[str, np.ndarray[Any, Any]]:
     """Values for a session's `inputs`: normal floats, zeros of other types; the first free dimension is `batch`,
     others 1.
     """
     random = np.random.default_rng(0)
     feeds = {}
     for value in inputs:
-        sizes = [
-            size if isinstance(size, int) else (batch if place == 0 else 1) for place, size in enumerate(value.shape)
+        free = [batch, *[1] * len(value.shape)]
+        sizes = shapes.get(value.name) or [
+            size if isinstance(size, int) else free[place] for place, size in enumerate(value.shape)
         ]
         kind = value.type.removeprefix("tensor(").removesuffix(")")
         numpy_type = {"float": "float32", "double": "float64"}.get(kind, kind)

@@ -1,6 +1,6 @@
 """Compiling a model for this device: its sparse layers run on our kernels where that is faster."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,15 +30,16 @@ def compile_model(
     model: "onnx.ModelProto",
     *,
     batch: int = 1,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     feeds: Mapping[str, np.ndarray[Any, Any]] | None = None,
     make_options: MakeOptions = ort.SessionOptions,
 ) -> Choice:
     """Return `model` with those layers rewritten for the kernels that are faster so on this device, and what was
     measured.
 
-    Measured with `feeds`, or with random inputs of `batch` images, under the options that `make_options` makes. Fold
-    BatchNormalization before. The argument is not changed; the result's model is it where nothing would be faster.
-    Raises KernelsError where the kernels are missing or the model cannot be measured.
+    Measured with `feeds`, or with random inputs of `batch` images or of `shapes`, under the options that
+    `make_options` makes. Fold BatchNormalization before. The argument is not changed; the result's model is it where
+    nothing would be faster. Raises KernelsError where the kernels are missing or the model cannot be measured.
     """
     import onnx
 
@@ -47,7 +48,7 @@ def compile_model(
         inferred = onnx.shape_inference.infer_shapes(model)
         if feeds is None:
             session = ort.InferenceSession(model.SerializeToString(), make_options(), providers=[CPU])
-            feeds = random_feeds(session.get_inputs(), batch)
+            feeds = random_feeds(session.get_inputs(), batch, shapes or {})
         choice = choose(inferred, make_options, feeds)
     except RUN_ERRORS as error:
         raise KernelsError(f"the model cannot be compiled: {' '.join(str(error).split())}") from error
