@@ -223,6 +223,29 @@ def prune(
     prune_file(sparse, output, align=align, report=report, explain=explain, verify=verify)
 
 
+@app.command(name="compile")
+def compile_(
+    model: Annotated[Path, typer.Argument(help="The sparse ONNX model.", metavar="MODEL.onnx")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write it.", metavar="FAST.onnx")],
+    batch: Annotated[int, typer.Option(help="Images at a time that it will serve.", min=1)] = 1,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="Shape of an input with other free axes, such as input=1,3,224,224. May be repeated."),
+    ] = None,
+    threads: Threads = 1,
+    layers: Annotated[bool, typer.Option("--layers", help="Show what was measured of each layer.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model fast on this device: its sparse layers run on our kernels where measuring shows that they gain.
+
+    For plain onnxruntime: `onnx_shift.runtime.kernels.register(session_options)` lets a session run it. A switcher does
+    this by itself. Outputs stay the same but for rounding.
+    """
+    from onnx_shift.commands import compile_file
+
+    compile_file(model, output, batch, shape or [], threads=threads, layers=layers, as_json=as_json)
+
+
 @app.command()
 def verify(
     original: Annotated[Path, typer.Argument(help="The model to trust, for example the sparse one.", metavar="A.onnx")],

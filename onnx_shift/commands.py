@@ -48,6 +48,37 @@ def prune_file(
     show(result.report, target, out, explain)
 
 
+def compile_file(
+    model: Path, output: Path, batch: int, shapes: Sequence[str], *, threads: int, layers: bool, as_json: bool
+) -> None:
+    """Write `model` with its sparse layers on our kernels where that is faster here, and show what it gains."""
+    import onnxruntime
+
+    from onnx_shift import fold_batch_norm
+    from onnx_shift.files import write_bytes
+    from onnx_shift.runtime.kernels import compile_model
+    from onnx_shift.views.kernels import choice_lines, choice_summary, choice_table
+
+    def make_options() -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        return options
+
+    check_output(output, model)
+    folded = fold_batch_norm(model)
+    with log.status(Text(f"measuring {model} …")):
+        choice = compile_model(
+            folded, batch=batch, shapes=dict(_parse_shape(text) for text in shapes), make_options=make_options
+        )
+    write_bytes(output, choice.model.SerializeToString())
+    if as_json:
+        print_json(choice_summary(choice))
+        return
+    if layers and choice.layers:
+        out.print(choice_table(choice))
+    print_lines(*choice_lines(choice, output))
+
+
 def verify_files(original: Path, pruned: Path, runtimes: Sequence[str], seed: int, as_json: bool) -> None:
     """Compare two models and show what each runtime says. Raises OnnxShiftError when they are not equal."""
     from onnx_shift.onnx_pruner.verification.compare import compare

@@ -13,6 +13,7 @@ import onnxruntime as ort
 
 from onnx_shift.ort import BUILD_ERRORS, ORT_ERRORS
 from onnx_shift.runtime import cache as device_cache
+from onnx_shift.runtime import kernels
 from onnx_shift.runtime.errors import PortfolioError, SwitchError
 from onnx_shift.runtime.portfolio import TENSOR_TYPES, Content, Portfolio, Signature, Variant
 from onnx_shift.runtime.session import OptionsSource, Providers, build_optimised_session, build_session
@@ -74,6 +75,8 @@ class Builder:
             times.append(self._clock())
             self._checked.add(variant.name)
             options = self._options.fresh()
+            if content.kernels:
+                kernels.register(options)
             if optimised:
                 session = build_optimised_session(model, arrays, options, self._providers, prepack=content.prepack)
             else:

@@ -1,10 +1,9 @@
 """Graphs that onnxruntime optimised for this device, kept so that each is optimised once.
 
-onnxruntime writes its optimised graph with the tensors already laid out for the processor; a session over it
-needs no optimisation and copies nothing. Such a graph belongs to one model, processor, set of providers,
-session options and onnxruntime version: all five make its key. An entry is one archive file, written
-atomically, every member hashed. The folder may be deleted at any time and be used by several processes at
-once.
+onnxruntime writes its optimised graph with the tensors already laid out for the processor; a session over it needs no
+optimisation and copies nothing. Such a graph belongs to one model, processor, set of providers, session options,
+onnxruntime version and build of our kernels: all six make its key. An entry is one archive file, written atomically,
+every member hashed. The folder may be deleted at any time and be used by several processes at once.
 """
 
 import os
@@ -17,12 +16,13 @@ from pathlib import Path
 import onnxruntime as ort
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.runtime import kernels
 from onnx_shift.runtime.archive import read_archive, sha256
 from onnx_shift.runtime.errors import PortfolioError
 from onnx_shift.runtime.portfolio import Content, content_of, read_manifest, tensor_table, write_with_manifest
 from onnx_shift.runtime.session import Providers
 
-_FORMAT = 4  # raise it whenever entries written before must not be read any more
+_FORMAT = 5  # raise it whenever entries written before must not be read any more
 _STALE_S = 3600
 # Session configuration entries that change the optimised graph; onnxruntime tells their values, not which are set.
 _GRAPH_ENTRIES = (
@@ -73,7 +73,8 @@ def cache_key(model_sha256: str, options: ort.SessionOptions, providers: Provide
     import json
 
     chosen = [(name, sorted(given.items())) for name, given in zip(providers.names, providers.options, strict=True)]
-    parts = (_FORMAT, model_sha256, _processor(), chosen, _readable_options(options), ort.__version__)
+    ours = kernels.identity() if providers.only_cpu else ""
+    parts = (_FORMAT, model_sha256, _processor(), chosen, _readable_options(options), ort.__version__, ours)
     return sha256(json.dumps(parts).encode())
 
 
@@ -107,7 +108,9 @@ def load(folder: Path, key: str) -> Content | None:
         manifest = read_manifest(members)
         if manifest["key"] != key:
             raise PortfolioError("it is of another graph")
-        return content_of(manifest, members)._replace(prepack=manifest["prepack"] is not False)
+        return content_of(manifest, members)._replace(
+            prepack=manifest["prepack"] is not False, kernels=manifest["kernels"] is True
+        )
     except (PortfolioError, OSError, KeyError, TypeError, AttributeError) as error:
         _warn(f"{path}: ignored and made anew ({error})")
         return None
@@ -123,7 +126,12 @@ def store(folder: Path, key: str, content: Content) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         with atomic_open(_entry_path(folder, key)) as file:
-            body = {"key": key, "tensors": tensor_table(content), "prepack": content.prepack}
+            body = {
+                "key": key,
+                "tensors": tensor_table(content),
+                "prepack": content.prepack,
+                "kernels": content.kernels,
+            }
             write_with_manifest(file, body, [content.model, *content.weights.values()])
     except (OnnxShiftError, OSError) as error:
         _warn(f"{folder}: the optimised graph is not kept ({error})")

@@ -21,3 +21,7 @@ class ClosedError(OnnxShiftError):
 
 class RunError(OnnxShiftError, ValueError):
     """A feed that onnxruntime refused: a wrong name, type or shape."""
+
+
+class KernelsError(OnnxShiftError):
+    """Sparse kernels that were asked for and are not there: not built here, or refused by this onnxruntime."""

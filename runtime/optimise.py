@@ -16,7 +16,9 @@ import onnxruntime as ort
 from onnx_shift.ort import BUILD_ERRORS
 from onnx_shift.runtime.archive import Member, new_member
 from onnx_shift.runtime.branches import hoist_inner_tensors
+from onnx_shift.runtime.errors import KernelsError
 from onnx_shift.runtime.inflate import Bytes
+from onnx_shift.runtime.kernels import missing, register
 from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor
 from onnx_shift.runtime.session import EXTERNAL_FILE, Arrays, Providers, build_optimised_session, build_session
 from onnx_shift.runtime.skeleton import (
@@ -30,6 +32,7 @@ from onnx_shift.runtime.skeleton import (
 )
 
 _FILE_BYTES = 4 << 20  # tensors are gathered into files of about this size, which are inflated side by side
+DOMAIN = "onnx_shift"  # our kernels' operators
 _BLOCKED = "com.microsoft.nchwc"  # onnxruntime's convolutions over weights in the processor's own blocks
 _ONCE = {("", "Gemm"), ("", "MatMul"), ("com.microsoft", "FusedGemm"), ("com.microsoft", "FusedMatMul")}
 _WORTH_BYTES = 1 << 20
@@ -49,12 +52,19 @@ def optimise(
     None where it cannot be taken apart, or where the options make it another model than all would have of it.
     """
 
+    sparse: bytes | None = None
+
     def options() -> ort.SessionOptions:
         chosen = fresh_options()
         chosen.enable_profiling = False  # nobody asked for a profile of this
+        if sparse is not None:
+            register(chosen)
         return chosen
 
     try:
+        sparse = _with_kernels(model, arrays, options, providers, inputs)
+        if sparse is not None:
+            model, arrays = sparse, {}
         with tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
             skeleton, raw = _write_optimised(model, arrays, options(), providers, Path(folder))
         skeleton = hoist_inner_tensors(skeleton)
@@ -80,7 +90,29 @@ def optimise(
         MappingProxyType({member.name: member for member, _ in files}),
         tuple(tensor for _, placed in files for tensor in placed),
         prepack,
+        sparse is not None,
     )
+
+
+def _with_kernels(
+    model: bytes,
+    arrays: Arrays,
+    options: Callable[[], ort.SessionOptions],
+    providers: Providers,
+    inputs: Sequence[Signature],
+) -> bytes | None:
+    """Return the model with its sparse layers rewritten for our kernels where that is faster here; None where not."""
+    if not providers.only_cpu or missing():
+        return None
+    try:
+        from onnx_shift.runtime.kernels.choose import random_feeds
+        from onnx_shift.runtime.kernels.compile import compile_model, with_tensors
+
+        choice = compile_model(with_tensors(model, arrays), feeds=random_feeds(inputs), make_options=options)
+    except (ImportError, KernelsError) as error:
+        _log.warning("its sparse layers run as dense ones (%s)", error)
+        return None
+    return choice.model.SerializeToString() if choice.changed else None
 
 
 def _takes(session: ort.InferenceSession, inputs: Sequence[Signature]) -> bool:
@@ -137,12 +169,12 @@ def _size_bytes(tensor: ExternalTensor) -> int:
 def _groups(tensors: Iterable[ExternalTensor]) -> Iterator[list[ExternalTensor]]:
     group: list[ExternalTensor] = []
     size_bytes = 0
-    for tensor in tensors:
-        group.append(tensor)
-        size_bytes += _size_bytes(tensor)
-        if size_bytes >= _FILE_BYTES:
+    for tensor in sorted(tensors, key=lambda tensor: tensor.type):  # of one type: floats that hardly deflate stay raw
+        if group and (size_bytes >= _FILE_BYTES or tensor.type != group[-1].type):
             yield group
             group, size_bytes = [], 0
+        group.append(tensor)
+        size_bytes += _size_bytes(tensor)
     if group:
         yield group
 

@@ -50,14 +50,16 @@ class Tensor(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a session is built from, deflated: the model without its large tensors, and the files these lie
-    in. Without `prepack` its weights lie as operators want them, and need not be copied once more.
+    """What a session is built from, deflated: the model without its large tensors, and the files these lie in.
+    Without `prepack` its weights lie as operators want them, and need not be copied once more; with `kernels` it has
+    nodes of our own.
     """
 
     model: Member
     weights: Mapping[str, Member]
     tensors: tuple[Tensor, ...]
     prepack: bool = True
+    kernels: bool = False
 
     @property
     def deflated_bytes(self) -> int:

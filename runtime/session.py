@@ -41,6 +41,11 @@ class Providers(NamedTuple):
         return self.names != (CPU,)
 
     @property
+    def only_cpu(self) -> bool:
+        """Whether nothing but the CPU computes: there our kernels may stand in."""
+        return self.names == (CPU,)
+
+    @property
     def optimises_once(self) -> bool:
         """Whether a graph optimised under them may be used again: others compile or fuse on their own."""
         return set(self.names) <= {CPU, "CUDAExecutionProvider"}
