@@ -28,6 +28,8 @@ static const char *check_sizes(const Layer *layer) {
         if (positive[i] < 1 || positive[i] > LARGEST) return "a size is not positive, or too large";
     for (int i = 0; i < 4; i++)
         if (layer->pads[i] < 0 || layer->pads[i] > LARGEST) return "a pad is negative, or too large";
+    for (int i = 0; i < 2 - layer->dimensions; i++)
+        if (layer->kernel[i] != 1 || layer->pads[i] || layer->pads[i + 2]) return "a kernel has more dimensions than the images";
     for (int i = 0; i < 6; i++)
         if (layer->borders[i / 2][i % 2] < -1 || layer->borders[i / 2][i % 2] > LARGEST) return "a border is too large";
     for (int i = 0; i < 3; i++)
@@ -91,6 +93,8 @@ static const char *read_extent(const Tensor *tensor, int dimensions, int64_t cha
     if (border[0] >= 0) {
         if (tensor->rank != 5 || sizes[2] < border[0] || sizes[3] < border[1]) return "a packed activation is not of its form";
         *extent = (Extent){sizes[0], sizes[4], channels, sizes[2] - border[0], sizes[3] - border[1]};
+        if ((dimensions < 2 && extent->rows != 1) || (dimensions < 1 && extent->columns != 1))
+            return "a packed activation has more dimensions than the layer";
         if (sizes[1] != channels + spare_channels(extent, border)) return "a packed activation has other channels";
         return NULL;
     }
@@ -299,7 +303,8 @@ static int lies_ready(const Plan *plan) {
     const int64_t *border = layer->borders[0];
     if (layer->strides[0] != 1 || layer->strides[1] != 1) return 0;
     if (border[0] >= 0)
-        return larger(layer->pads[0], layer->pads[2]) <= border[0] && larger(layer->pads[1], layer->pads[3]) <= border[1];
+        return larger(layer->pads[0], layer->pads[2]) <= border[0] && larger(layer->pads[1], layer->pads[3]) <= border[1] &&
+               plan->out.columns <= plan->in.columns + border[1]; /* else its rows overlap */
     int64_t run = (plan->out.rows - 1) * plan->in.columns + plan->out.columns;
     return plan->in.images == 1 && !layer->pads[0] && !layer->pads[1] && !layer->pads[2] && !layer->pads[3] &&
            run >= plan->simd->width;

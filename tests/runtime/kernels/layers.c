@@ -1,6 +1,6 @@
 /* The kernels without onnxruntime: random layers and pools against plain loops in double, then damaged ones, which must be
  * refused or run inside their buffers. Every buffer is as large as it must be and no larger, so that a sanitizer sees the
- * first byte beyond. usage: layers SEED COUNT */
+ * first byte beyond. usage: layers SEED COUNT [tell] */
 #include "layer.c"
 
 #include <stdio.h>
@@ -167,10 +167,14 @@ static double expected(const Made *made, const View *in, const Extent *e, int64_
     return pool ? sum : activate(layer, sum);
 }
 
+static int told; /* whether each damaged layer is told before it runs */
+
 static int fail(const Layer *layer, const Extent *e, const char *simd, const char *what) {
-    fprintf(stderr, "%s: %s: %d dimensions, %lld x %lld images of %lldx%lld, %lld -> %lld channels, groups %lld, block %lld, kernel "
+    fprintf(stderr, "%s: %s: borders %lld %lld, %lld %lld, %lld %lld; %d dimensions, %lld x %lld images of %lldx%lld, %lld -> %lld channels, groups %lld, block %lld, kernel "
            "%lldx%lld, strides %lld %lld, dilations %lld %lld, pads %lld %lld %lld %lld, activation %d\n",
-           simd, what, layer->dimensions, (long long)e->groups, (long long)e->images, (long long)e->rows, (long long)e->columns,
+           simd, what, (long long)layer->borders[0][0], (long long)layer->borders[0][1], (long long)layer->borders[1][0],
+           (long long)layer->borders[1][1], (long long)layer->borders[2][0], (long long)layer->borders[2][1],
+           layer->dimensions, (long long)e->groups, (long long)e->images, (long long)e->rows, (long long)e->columns,
            (long long)layer->channels_in, (long long)layer->channels_out, (long long)layer->groups, (long long)layer->block,
            (long long)layer->kernel[0], (long long)layer->kernel[1], (long long)layer->strides[0], (long long)layer->strides[1],
            (long long)layer->dilations[0], (long long)layer->dilations[1], (long long)layer->pads[0], (long long)layer->pads[1],
@@ -284,6 +288,7 @@ static int try_damaged(Made *made, const Extent *from, int pool, const Simd *sim
         int64_t count = wrong ? -1 : product(out.sizes, (int)out.rank);
         int64_t steps = wrong ? 0 : layer->kernel[0] * layer->kernel[1];
         if (count >= 0 && count <= LARGEST_BUFFER && steps <= 1 << 16) {
+            if (told) fail(layer, from, simd->name, "damaged");
             out.data = exactly(count * 4);
             wrong = pool ? pool_run(layer, simd, &in, &out, &host)
                          : layer_run(layer, simd, &in, draw(0, 1) ? &residual : NULL, &out, &host);
@@ -297,7 +302,8 @@ static int try_damaged(Made *made, const Extent *from, int pool, const Simd *sim
 
 int main(int argc, char **argv) {
     static const char *const names[] = {"baseline", "avx2", "avx512"};
-    if (argc != 3) return 2;
+    if (argc < 3) return 2;
+    told = argc > 3;
     state = strtoull(argv[1], NULL, 10) * 0x9e3779b97f4a7c15u + 1;
     int64_t count = atoll(argv[2]), refused = 0, tried = 0;
     for (int level = 0; level < 3; level++) {
