@@ -22,7 +22,7 @@ INSIDE = """
 import sys
 from pathlib import Path
 import onnxruntime, pytest
-from onnx_shift.runtime.kernels import register as registration
+from onnx_shift.runtime.kernels import registration
 registration.library = lambda: Path(sys.argv[1])
 given = onnxruntime.SessionOptions
 class SessionOptions(given):
