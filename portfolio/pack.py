@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -145,6 +146,7 @@ def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> 
     """Return the variant and its content; takes the large tensors out of `model`."""
     _hoist_constants(model)
     weight_bytes = sum(payload_bytes(tensor) for tensor in model.graph.initializer)
+    nonzero_bytes = sum(_nonzero_bytes(tensor) for tensor in model.graph.initializer)
     files: list[bytearray] = []
     tensors = []
     read = {value.name for value in model.graph.output} | set(captured_names(model.graph))
@@ -167,7 +169,7 @@ def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> 
     content = Content(member, MappingProxyType(weights), tuple(tensors))
     stated = _metadata(model)
     metadata = stated | {key: value for key, value in measured.items() if value is not None or key not in stated}
-    return Variant(name, weight_bytes, content.deflated_bytes, "", metadata), content
+    return Variant(name, weight_bytes, nonzero_bytes, content.deflated_bytes, "", metadata), content
 
 
 def _file_name(index: int) -> str:
@@ -176,6 +178,13 @@ def _file_name(index: int) -> str:
 
 def _raw(tensor: onnx.TensorProto) -> bytes:
     return bytes(tensor.raw_data) if tensor.HasField("raw_data") else numpy_helper.to_array(tensor).tobytes()
+
+
+def _nonzero_bytes(tensor: onnx.TensorProto) -> int:
+    if tensor.data_type not in NUMPY_TYPES:
+        return payload_bytes(tensor)
+    values = numpy_helper.to_array(tensor)
+    return int(np.count_nonzero(values)) * values.itemsize
 
 
 def _move_outside(tensor: onnx.TensorProto, file: str, offset: int, length: int) -> None:

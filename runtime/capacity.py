@@ -72,7 +72,7 @@ def _cost_ratio(one: Variant, other: Variant) -> float:
         ours, theirs = cost(one), cost(other)
         if ours and theirs:
             return ours / theirs
-    return math.sqrt(max(one.weight_bytes, 1) / max(other.weight_bytes, 1))
+    return math.sqrt(max(one.nonzero_bytes, 1) / max(other.nonzero_bytes, 1))
 
 
 def profiled_latency_ms(variant: Variant) -> float | None:

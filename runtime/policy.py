@@ -212,7 +212,8 @@ class MemoryBudget:
         free = self.free_bytes()
         if free < self.keep_free_bytes:
             return "smaller"
-        # A tenth on top: the session's own memory, and no step back at once.
+        # All its weights, as layers that run dense take the zeros in, too; a tenth on top: the session's own
+        # memory, and no step back at once.
         if load.larger is not None and free > self.keep_free_bytes + 1.1 * load.larger.weight_bytes:
             return "larger"
         return None

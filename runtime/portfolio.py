@@ -22,7 +22,7 @@ from onnx_shift.runtime.errors import PortfolioError
 from onnx_shift.runtime.inflate import Buffer, Bytes
 from onnx_shift.runtime.signing import SIGNATURE, Key, check_signature, sign
 
-FORMAT = 1
+FORMAT = 2  # what is written; 1, which tells no non-zero bytes, is still read
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TENSOR_TYPES = frozenset(
@@ -111,12 +111,14 @@ class Variant:
     """One model of a portfolio. `metadata` is what `pack` was told of it: accuracy, latency, ratio and the
     like.
 
-    `weight_bytes` are those of its tensors uncompressed, `deflated_bytes` those of its files in the
-    portfolio, and `sha256` identifies the model.
+    `weight_bytes` are those of its tensors uncompressed, `nonzero_bytes` those of the elements that are not
+    zero (of a file of format 1, which does not tell, all of them), `deflated_bytes` those of its files in
+    the portfolio, and `sha256` identifies the model.
     """
 
     name: str
     weight_bytes: int
+    nonzero_bytes: int
     deflated_bytes: int
     sha256: str
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -155,8 +157,8 @@ class Signature:
 
 
 class Portfolio:
-    """Variants sorted by size, smallest first, all deflated in memory. Safe to share between threads and
-    switchers.
+    """Variants sorted by the bytes of their non-zero weights, smallest first, all deflated in memory. Safe to
+    share between threads and switchers.
 
     `len(portfolio)`, iteration and `portfolio["name"]` give `Variant`s. Open one with `Portfolio.open`.
     """
@@ -219,14 +221,14 @@ class Portfolio:
         manifest = read_manifest(members)
         with _malformed_manifest():
             inputs, outputs = (_signatures(manifest[key]) for key in ("inputs", "outputs"))
-            variants = [_variant(entry, members, manifest["members"]) for entry in manifest["variants"]]
+            variants = [_variant(entry, members, manifest) for entry in manifest["variants"]]
             contents = {
                 entry["name"]: content_of(entry, members, prefix=f"{entry['name']}/") for entry in manifest["variants"]
             }
         if not variants or len(contents) != len(variants):
             raise PortfolioError("its manifest lists no variant, or one twice")
         if variants != sorted(variants, key=size_order):
-            raise PortfolioError("its manifest does not list the variants by size")
+            raise PortfolioError("its manifest does not list the variants by the bytes of their non-zero weights")
         listed = sum(1 + len(content.weights) for content in contents.values())
         if listed + 1 != len(members):
             raise PortfolioError("it holds files that its manifest gives to no variant")
@@ -292,8 +294,10 @@ class Portfolio:
 
 
 def size_order(variant: Variant) -> tuple[int, str]:
-    """Sort key of variants: weight bytes, then name."""
-    return variant.weight_bytes, variant.name
+    """Sort key of variants: bytes of non-zero weights, which is what they cost where zeros are not computed,
+    then name.
+    """
+    return variant.nonzero_bytes, variant.name
 
 
 def write_portfolio(
@@ -314,6 +318,7 @@ def write_portfolio(
             {
                 "name": variant.name,
                 "weight_bytes": variant.weight_bytes,
+                "nonzero_bytes": variant.nonzero_bytes,
                 "metadata": dict(variant.metadata),
                 "tensors": tensor_table(contents[variant.name]),
             }
@@ -360,9 +365,9 @@ def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
         manifest = json.loads(members[MANIFEST].content().tobytes())
     except (ValueError, RecursionError) as error:
         raise PortfolioError(f"{MANIFEST}: no JSON ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") not in range(1, FORMAT + 1):
         found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise PortfolioError(f"{MANIFEST}: format {found!r} is unknown; this version reads format {FORMAT}")
+        raise PortfolioError(f"{MANIFEST}: format {found!r} is unknown; this version reads those up to {FORMAT}")
     with _malformed_manifest():
         listed = {name: (entry["sha256"], entry["bytes"]) for name, entry in manifest["members"].items()}
     for name in listed.keys() ^ (members.keys() - {MANIFEST}):
@@ -403,15 +408,17 @@ def _tensor(row: Mapping[str, Any], weights: Mapping[str, Member]) -> Tensor:
     return tensor
 
 
-def _variant(entry: Mapping[str, Any], members: Mapping[str, Member], listed: Mapping[str, Any]) -> Variant:
+def _variant(entry: Mapping[str, Any], members: Mapping[str, Member], manifest: Mapping[str, Any]) -> Variant:
     name, weight_bytes, metadata = entry["name"], entry["weight_bytes"], entry["metadata"]
+    nonzero_bytes = weight_bytes if manifest["format"] == 1 else entry["nonzero_bytes"]
     named = isinstance(name, str) and name and "/" not in name
-    if not named or type(weight_bytes) is not int or not isinstance(metadata, dict):
+    counted = type(weight_bytes) is int and type(nonzero_bytes) is int and 0 <= nonzero_bytes <= weight_bytes
+    if not named or not counted or not isinstance(metadata, dict):
         raise PortfolioError(f"variant {name!r}: its manifest entry is malformed")
     own = [path for path in members if path.startswith(f"{name}/")]
-    identity = sha256("".join(listed[path]["sha256"] for path in own).encode())
+    identity = sha256("".join(manifest["members"][path]["sha256"] for path in own).encode())
     deflated_bytes = sum(members[path].stored_bytes for path in own)
-    return Variant(name, weight_bytes, deflated_bytes, identity, dict(metadata))
+    return Variant(name, weight_bytes, nonzero_bytes, deflated_bytes, identity, dict(metadata))
 
 
 def _signatures(rows: Sequence[Mapping[str, Any]]) -> list[Signature]:

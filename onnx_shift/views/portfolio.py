@@ -21,6 +21,7 @@ def portfolio_summary(portfolio: "Portfolio") -> dict[str, Any]:
             {
                 "name": variant.name,
                 "weight_bytes": variant.weight_bytes,
+                "nonzero_bytes": variant.nonzero_bytes,
                 "deflated_bytes": variant.deflated_bytes,
                 "sha256": variant.sha256,
                 "metadata": dict(variant.metadata),
@@ -33,13 +34,14 @@ def portfolio_summary(portfolio: "Portfolio") -> dict[str, Any]:
 def portfolio_table(portfolio: "Portfolio") -> Table:
     """Return the variants as a table, smallest first; accuracy where the metadata state it."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("variant", "weights", "deflated", "accuracy", "ratio"):
+    for heading in ("variant", "weights", "not zero", "deflated", "accuracy", "ratio"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     for variant in portfolio:
         ratio = variant.metadata.get("ratio")
         table.add_row(
             variant.name,
             show_bytes(variant.weight_bytes),
+            show_bytes(variant.nonzero_bytes),
             show_bytes(variant.deflated_bytes),
             "–" if variant.accuracy is None else show_share(variant.accuracy),
             f"{ratio:.3g}" if isinstance(ratio, int | float) else "–",

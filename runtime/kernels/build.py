@@ -1,6 +1,7 @@
 """Building the shared library of the kernels from their C sources with a compiler at hand."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def library_name() -> str:
 def find_compiler() -> list[str] | None:
     """The command of a C compiler: $CC, else the first of cc, gcc and clang that is installed, else ziglang's."""
     if os.environ.get("CC"):
-        return os.environ["CC"].split()
+        return shlex.split(os.environ["CC"])
     for name in ("cc", "gcc", "clang"):
         if path := shutil.which(name):
             return [path]
@@ -41,9 +42,11 @@ def build(output: Path, compiler: Sequence[str] | None = None, flags: Sequence[s
         raise RuntimeError("no C compiler was found (looked for cc, gcc, clang and the package ziglang)")
     unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     sources = [str(path) for path in sorted(SOURCES.glob("*.c"))]
-    done = subprocess.run(
-        [*command, *FLAGS, *flags, *sources, "-o", str(unfinished)], capture_output=True, text=True, check=False
-    )
+    call = [*command, *FLAGS, *flags, *sources, "-o", str(unfinished)]
+    try:
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise RuntimeError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode:
         unfinished.unlink(missing_ok=True)
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
@@ -52,4 +55,7 @@ def build(output: Path, compiler: Sequence[str] | None = None, flags: Sequence[s
 
 
 if __name__ == "__main__":
-    print(build(SOURCES / library_name()))
+    try:
+        print(build(SOURCES / library_name()))
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")

@@ -153,6 +153,7 @@ const char *layer_output(const Layer *layer, const Tensor *in, Tensor *out) {
     } else if (layer->dimensions == 0) {
         memcpy(out->sizes, in->sizes, sizeof in->sizes);
         out->rank = in->rank;
+        if (layer->borders[0][0] >= 0) out->sizes[0] = to.groups * to.images, out->rank = 2; /* from a packed input */
         out->sizes[out->rank - 1] = to.channels;
     } else {
         const int64_t sizes[] = {to.groups * to.images, to.channels, layer->dimensions == 2 ? to.rows : to.columns, to.columns};

@@ -8,23 +8,30 @@ from pathlib import Path
 
 import pytest
 
+from onnx_shift.runtime.kernels.build import find_compiler, library_name
+
 ROOT = Path(__file__).parents[2]
 PARTS = ("exporter", "models", "onnx_pruner", "portfolio", "runtime")
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def build_wheel(folder: Path, compiler: str | None) -> Path:
+    """Build the wheel into `folder` with the C compiler at hand, or with `compiler`."""
     source = folder / "source"
     source.mkdir()
-    for name in ("onnx_shift", *PARTS, "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("onnx_shift", *PARTS, "pyproject.toml", "setup.py", "README.md", "LICENSE"):
         (source / name).symlink_to(ROOT / name)
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(source)],
         check=True,
         capture_output=True,
+        env=os.environ | ({"CC": compiler} if compiler else {}),
     )
     return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"), None)
 
 
 def test_wheel_holds_every_module_below_one_name(wheel: Path) -> None:
@@ -79,6 +86,20 @@ def test_wheel_needs_no_torch_without_the_train_extra(wheel: Path) -> None:
     assert {line.split()[1].split(">")[0] for line in required} == {
         "numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "typer", "rich", "deflate",
     }  # fmt: skip
+
+
+def test_wheel_holds_the_kernels_where_a_compiler_is_at_hand(wheel: Path) -> None:
+    if find_compiler() is None:
+        pytest.skip("no C compiler is installed")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert f"onnx_shift/runtime/kernels/{library_name()}" in names and "onnx_shift/runtime/kernels/simd.h" in names
+    assert "-py3-none-" in wheel.name and not wheel.name.endswith("-any.whl")
+
+
+def test_wheel_built_without_a_compiler_fits_any_platform(tmp_path: Path) -> None:
+    wheel = build_wheel(tmp_path, "no-such-compiler")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(library_name())]
+    assert wheel.name.endswith("-py3-none-any.whl")
 
 
 def test_editable_install_finds_every_part() -> None:

@@ -94,6 +94,23 @@ def test_equal_sizes_are_sorted_by_name(tmp_path: Path) -> None:
     assert [variant.name for variant in Portfolio.open(tmp_path / "p.zip")] == ["a", "b", "c"]
 
 
+def test_variants_of_one_shape_are_sorted_by_their_nonzero_weights(tmp_path: Path) -> None:
+    paths = []
+    for percent in (80, 90, 95, 98):
+        model = linear()
+        weights = numpy_helper.to_array(model.graph.initializer[0]).copy()
+        weights.reshape(-1)[: weights.size * percent // 100] = 0
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "a"))
+        paths.append(save(model, tmp_path / f"z{percent}.onnx"))
+    pack(paths, tmp_path / "p.zip")
+    portfolio = Portfolio.open(tmp_path / "p.zip")
+    assert [variant.name for variant in portfolio] == ["z98", "z95", "z90", "z80"]
+    assert {variant.weight_bytes for variant in portfolio} == {4 * (32 * 40 + 40 * 10)}
+    assert [variant.nonzero_bytes for variant in portfolio] == [4 * (n + 400) for n in (26, 64, 128, 256)]
+    with ModelSwitcher(portfolio, providers=CPU, start="z90", cache=False) as model:
+        assert model.switch("smaller") and model.active.name == "z95"
+
+
 @pytest.mark.parametrize("ir_version, opset", [(3, 8), (8, 17), (10, 21)])
 def test_large_constants_lie_outside_and_small_tensors_inside(tmp_path: Path, ir_version: int, opset: int) -> None:
     model = linear(ir_version=ir_version, opset=opset)

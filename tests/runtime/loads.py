@@ -3,7 +3,7 @@
 from onnx_shift.runtime.load import Load
 from onnx_shift.runtime.portfolio import Variant
 
-VARIANTS = tuple(Variant(name, size, 0, "") for name, size in (("small", 100), ("medium", 200), ("large", 400)))
+VARIANTS = tuple(Variant(name, size, size, 0, "") for name, size in (("small", 100), ("medium", 200), ("large", 400)))
 
 
 def load(

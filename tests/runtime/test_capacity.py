@@ -17,10 +17,10 @@ def test_capacities_are_learnt_and_guessed() -> None:
         capacities.learn(load(step * 0.05, completed=5, busy_s=0.025))
     assert capacities.of(VARIANTS[1], VARIANTS[1]) == pytest.approx(200, rel=0.02)
     assert capacities.of(VARIANTS[2], VARIANTS[1]) == pytest.approx(200 / np.sqrt(2), rel=0.02)
-    by_macs = Variant("x", 1, 0, "", {"macs": 10}), Variant("medium", 1, 0, "", {"macs": 40})
+    by_macs = Variant("x", 1, 1, 0, "", {"macs": 10}), Variant("medium", 1, 1, 0, "", {"macs": 40})
     assert capacities.of(*by_macs) == pytest.approx(800, rel=0.02)
     latency = [{"macs": 1, "latency_ms": {"1": {"p50": value}}} for value in (1.0, 2.0)]
-    by_latency = Variant("x", 1, 0, "", latency[0]), Variant("medium", 1, 0, "", latency[1])
+    by_latency = Variant("x", 1, 1, 0, "", latency[0]), Variant("medium", 1, 1, 0, "", latency[1])
     assert capacities.of(*by_latency) == pytest.approx(400, rel=0.02)
 
 

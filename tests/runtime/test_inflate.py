@@ -50,3 +50,13 @@ def test_no_memory_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inflating.mmap, "mmap", refuse)
     with pytest.raises(MemoryError, match="no memory for 5000 bytes"):
         anonymous_buffer(5000)
+
+
+def test_a_buffer_of_several_pieces_is_zero_and_may_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    for refused in (False, True):  # as Linux before 5.14 does
+        if refused:
+            monkeypatch.setattr(inflating, "_madvise", lambda: lambda *_: -1)
+        content = anonymous_buffer((5 << 19) + 3)
+        assert content.size == (5 << 19) + 3 and not content.any()
+        content[:] = 7
+        assert int(content.sum(dtype=np.int64)) == 7 * content.size

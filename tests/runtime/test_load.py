@@ -5,7 +5,7 @@ from dataclasses import replace
 from onnx_shift.runtime.load import Load
 from onnx_shift.runtime.portfolio import Variant
 
-VARIANTS = tuple(Variant(name, size, 0, "") for name, size in (("small", 100), ("large", 400)))
+VARIANTS = tuple(Variant(name, size, size, 0, "") for name, size in (("small", 100), ("large", 400)))
 
 
 def test_the_next_larger_variant_is_by_size_and_the_largest_has_none() -> None:

@@ -93,7 +93,8 @@ def test_what_took_long_for_waiting_does_not_count_as_slow() -> None:
 
 def test_the_objective_is_kept_by_the_most_accurate_not_the_largest() -> None:
     stated = [
-        Variant(*fields, 0, "", {"accuracy": a}) for fields, a in [(("s", 1), 0.8), (("m", 2), 0.9), (("l", 4), 0.9)]
+        Variant(name, size, size, 0, "", {"accuracy": a})
+        for name, size, a in (("s", 1, 0.8), ("m", 2, 0.9), ("l", 4, 0.9))
     ]
     policy = LatencyObjective()
 
@@ -199,7 +200,7 @@ def test_the_objective_is_kept_and_the_accuracy_gained(device: str, trace: str) 
     shape = builtin_trace(trace, duration_s)
     arrived_s = shape.arrivals(1 / service_s[-1], np.random.default_rng(0))
     variants = [
-        Variant(str(index), index + 1, 0, "", {"latency_ms": {"1": {"p50": value}}})
+        Variant(str(index), index + 1, index + 1, 0, "", {"latency_ms": {"1": {"p50": value}}})
         for index, value in enumerate(service_ms)
     ]
     switch_s = [0.01 + 0.3 * (index + 1) ** 2 / len(variants) ** 2 for index in range(len(variants))]
@@ -217,7 +218,7 @@ def test_the_objective_is_kept_and_the_accuracy_gained(device: str, trace: str) 
 def test_a_device_that_others_use_too_is_not_taken_for_slow_variants(trace: str, slow_s: float) -> None:
     """Every three seconds or so all takes twice as long for a while: no variant is given up for that."""
     variants = [
-        Variant(name, 1, 0, "", {"latency_ms": {"1": {"p50": latency}}}) for name, latency in (("s", 3), ("l", 5))
+        Variant(name, 1, 1, 0, "", {"latency_ms": {"1": {"p50": latency}}}) for name, latency in (("s", 3), ("l", 5))
     ]
     times = np.cumsum(np.random.default_rng(7).exponential(3.0, 20))
 
@@ -238,7 +239,7 @@ def test_what_a_device_takes_to_wake_is_not_taken_for_what_it_serves() -> None:
     """After pauses small networks take longer by half, yet at a high load there are no pauses."""
     accuracies, service_s = [0.85, 0.88], [0.004, 0.009]
     variants = [
-        Variant(name, 1, 0, "", {"latency_ms": {"1": {"p50": 1e3 * time_s}}})
+        Variant(name, 1, 1, 0, "", {"latency_ms": {"1": {"p50": 1e3 * time_s}}})
         for name, time_s in zip("sl", service_s, strict=True)
     ]
     gains = []

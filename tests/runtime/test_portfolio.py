@@ -35,6 +35,19 @@ def test_variants_come_by_size_and_answer_to_their_names(portfolio: Portfolio) -
         portfolio["huge"]
 
 
+def test_a_file_of_format_1_opens_in_the_order_of_all_its_weights(portfolio_path: Path) -> None:
+    def to_format_1(manifest: Any, _: Any) -> None:
+        manifest["format"] = 1
+        for entry in manifest["variants"]:
+            del entry["nonzero_bytes"]
+
+    portfolio = Portfolio.open(rewritten(portfolio_path, to_format_1))
+    assert [variant.name for variant in portfolio] == ["small", "medium", "large"]
+    assert all(variant.nonzero_bytes == variant.weight_bytes for variant in portfolio)
+    with pytest.raises(PortfolioError, match="by the bytes of their non-zero weights"):
+        Portfolio.open(rewritten(portfolio_path, lambda m, _: (to_format_1(m, _), m["variants"].reverse())))
+
+
 def test_opens_from_bytes_and_from_a_map_without_a_copy(portfolio_path: Path) -> None:
     raw = portfolio_path.read_bytes()
     with portfolio_path.open("rb") as file:
@@ -79,7 +92,7 @@ def swap_small_and_large(manifest: Any, members: dict[str, Member]) -> None:
     text = json.dumps(manifest["variants"])
     for old, new in (("small", "?"), ("large", "small"), ("?", "large")):
         text = text.replace(old, new)
-    manifest["variants"] = sorted(json.loads(text), key=lambda variant: variant["weight_bytes"])
+    manifest["variants"] = sorted(json.loads(text), key=lambda variant: variant["nonzero_bytes"])
     for table in (manifest["members"], members):
         swapped = dict(table)
         table.clear()
@@ -109,12 +122,12 @@ def test_content_let_go_is_read_again(portfolio_path: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda m, _: m.update(format=2), "format 2 is unknown; this version reads format 1"),
+        (lambda m, _: m.update(format=3), "format 3 is unknown; this version reads those up to 2"),
         (lambda m, _: m.pop("format"), "format None is unknown"),
         (lambda m, _: m.pop("variants"), "manifest.json: malformed .KeyError 'variants'"),
         (lambda m, _: m.update(variants=3), "manifest.json: malformed"),
         (lambda m, _: m.update(variants=[]), "lists no variant"),
-        (lambda m, _: m["variants"].reverse(), "does not list the variants by size"),
+        (lambda m, _: m["variants"].reverse(), "does not list the variants by the bytes of their non-zero weights"),
         (lambda m, _: m["variants"].append(m["variants"][-1]), "lists no variant, or one twice"),
         (lambda m, _: m["variants"].pop(), "holds files that its manifest gives to no variant"),
         (
@@ -125,6 +138,11 @@ def test_content_let_go_is_read_again(portfolio_path: Path, tmp_path: Path) -> N
             lambda m, _: m["variants"][0].update(weight_bytes="1"),
             "variant 'small': its manifest entry is malformed",
         ),
+        (
+            lambda m, _: m["variants"][0].update(nonzero_bytes=1 << 40),
+            "variant 'small': its manifest entry is malformed",
+        ),
+        (lambda m, _: m["variants"][0].pop("nonzero_bytes"), "manifest.json: malformed .KeyError 'nonzero_bytes'"),
         (
             lambda m, _: m["inputs"][0].update(type=7),
             "manifest.json: the input or output 'input' has no valid name or type",

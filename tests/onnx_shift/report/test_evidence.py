@@ -195,7 +195,7 @@ def test_portfolio_without_figures_is_refused(tmp_path: Path) -> None:
 
 def _portfolio(path: Path, metadata: dict[str, dict[str, Any]]) -> Path:
     contents = {name: Content(new_member(f"{name}/{MODEL}", b"model"), {}, ()) for name in metadata}
-    variants = [Variant(name, size, 5, "", figures) for size, (name, figures) in enumerate(metadata.items())]
+    variants = [Variant(name, size, size, 5, "", figures) for size, (name, figures) in enumerate(metadata.items())]
     with path.open("wb") as file:
         write_portfolio(file, variants, contents, [], [])
     return path
