@@ -1,4 +1,4 @@
-"""The rounds of a run: train the dense network, then prune, rewind and train again; every level leaves as
+"""The rounds of a run: train the dense network, then prune, rewind and train again; every level is exported as
 ONNX.
 
 A run is a sequence of epochs, each of which depends only on the recipe and on the checkpoint before it.
