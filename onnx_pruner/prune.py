@@ -93,9 +93,7 @@ def prune(
         source = with_known_opset(dense)
     try:
         result = _prune_whole(source, align, clock, spread)
-        if result.report.unchanged:
-            result = replace(result, model=read.model)
-        if sparse_initializers:
+        if sparse_initializers and not (result.report.unchanged and spread):
             result = _with_sparse_weights(result)
         if verify:
             with clock("verify"):
@@ -105,7 +103,9 @@ def prune(
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise PruneError(f"{source.name}: cannot be pruned; this is a defect of onnx-shift ({reason})") from error
-    if source is not dense and not result.report.unchanged:
+    if result.report.unchanged:
+        result = replace(result, model=read.model)
+    elif source is not dense:
         was, now = (opset_of(one.model, one.name) for one in (read, source))
         note = f"opset {was} was converted to {now} by onnx's own converter"
         note += ": verified against what that wrote" if verify else ""

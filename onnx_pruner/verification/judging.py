@@ -12,7 +12,7 @@ from onnx_shift.onnx_pruner.verification.difference import (
     measure,
     rounding_unit,
 )
-from onnx_shift.onnx_pruner.verification.engines import Array, CannotRunError, Feeds, Outputs, Infer, Source, opened
+from onnx_shift.onnx_pruner.verification.engines import Array, CannotRunError, Feeds, Infer, Outputs, Source, opened
 from onnx_shift.onnx_pruner.verification.probes import Case, Domain, cases
 from onnx_shift.onnx_pruner.verification.rounding import other_ways
 from onnx_shift.onnx_pruner.verification.selection import Selection, computed, find_selection, tail
