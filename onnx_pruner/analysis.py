@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from onnx_shift.onnx_pruner.effect import Effect, Linear, pin_all
 from onnx_shift.onnx_pruner.fuse import Fused
 from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.contrib import BLOCKED, CONTRIB
 from onnx_shift.onnx_pruner.graph.network import Network
 from onnx_shift.onnx_pruner.op import Channels, Index, Mask, Op
-from onnx_shift.onnx_pruner.rules import RULES
+from onnx_shift.onnx_pruner.rules import CONTRIB_RULES, PINNED, PINNED_DOMAINS, RULES
 
 FREE, MERGEABLE, NEEDED = (
     0,
@@ -86,6 +87,9 @@ def analyse(
             need[part] = np.maximum(need[part], level)
         for index, reason in effects[number].pins.items():
             reasons[number, ops[number].name(index)] = reason
+        linear = effects[number].linear
+        if linear is not None and not linear.plain_bias and not linear.padded:
+            reasons[number, ops[number].name(linear.input)] = "a bias in whole steps, which not every constant adds to"
     left, right = _tied_pairs([ops[k] for k in alive], [effects[k] for k in alive], first)
     classes = components(left, right, total)
     return Analysis(tuple(ops), tuple(effects), dead, channels, first, classes, need, reader, reasons)
@@ -148,11 +152,14 @@ def lost_folds(analysis: Analysis, fused: Fused) -> frozenset[str]:
 
 def effect_of(op: Op) -> Effect:
     """Apply the operator's rule; an operator without one pins all its inputs."""
-    standard = op.node.domain in (None, "", "ai.onnx")
+    rules = RULES if op.node.domain in (None, "", "ai.onnx") else CONTRIB_RULES if op.node.domain == CONTRIB else {}
     bodies = any(isinstance(value, gs.Graph) for value in op.node.attrs.values())
-    rule = RULES.get(op.type) if standard and not bodies else None
+    rule = rules.get(op.type) if not bodies else None
+    if op.node.domain == BLOCKED:
+        return pin_all(op, "channels in blocks, as onnxruntime's optimiser lays them out: prune before that")
     if rule is None:
-        return pin_all(op, f"no rule for operator {op.type}")
+        reason = PINNED.get(op.type) if rules is RULES else PINNED_DOMAINS.get(op.node.domain)
+        return pin_all(op, reason or f"no rule for operator {op.type}")
     if any(op.channels(i) is not None and op.shape(i) is None for i in op.inputs):
         return pin_all(op, "an input of unknown shape")
     return rule(op)
@@ -173,7 +180,8 @@ def _needs(
         need[part] = np.maximum(need[part], found[-1][1])
     for index in effect.pins:
         name = op.name(index)
-        found.append((name, np.full(channels[name].count, NEEDED, np.uint8)))
+        read = effect.reads.get(index, np.ones(channels[name].count, np.bool_))
+        found.append((name, np.where(read, NEEDED, FREE).astype(np.uint8)))
     live: dict[int, Mask] = {}
     for o, facts in enumerate(effect.outputs):
         if facts is not None:
@@ -197,8 +205,7 @@ def _linear_needs(linear: Linear, live: Mask, source: Channels) -> NDArray[np.ui
     read = kernel.any(axis=1).reshape(-1)
     constant = source.constant & (source.value != 0)
     level = np.where(read & ~source.constant, NEEDED, FREE)
-    if not linear.folds:
-        level = np.where(read & constant, MERGEABLE if linear.merges else NEEDED, level)
+    level[read & constant & ~linear.folds] = MERGEABLE if linear.merges else NEEDED
     return level.astype(np.uint8)
 
 

@@ -19,13 +19,18 @@ def apply(network: Network, constants: Constants, analysis: Analysis, plan: Plan
     """Edit the graph as planned and return the new initializers by name."""
     names = {t.name for node in network.graph.nodes for t in (*node.inputs, *node.outputs)}
     names |= {t.name for nodes in fused.shuffles.values() for node in nodes for t in node.outputs}
-    names |= network.initializers.keys() | network.captured
+    names |= network.initializers.keys() | network.reserved
     surgery = Surgery(constants, plan, Weights(names), constants.readers())
     numbers = {id(op.node): number for number, op in enumerate(analysis.ops) if number not in analysis.dead}
     nodes: list[gs.Node] = []
     for node in network.graph.nodes:
         number = numbers.get(id(node))
-        nodes += [node] if number is None else _edit(surgery, analysis, number, fused)
+        if id(node) in surgery.skipped:
+            continue
+        if number is not None:
+            nodes += _edit(surgery, analysis, number, fused)
+        elif not _stated(surgery, node):
+            nodes.append(node)
     network.graph.nodes[:] = nodes
     _join_biases(network, surgery)
     settle_sizes(network, surgery.weights, analysis.channels, plan.keep, surgery.sizes)
@@ -40,7 +45,7 @@ def _edit(surgery: Surgery, analysis: Analysis, number: int, fused: Fused) -> li
         return []
     cut = any(not keep[t.name].all() for t in (*node.inputs, *node.outputs) if t.name in keep)
     if node.op == "ChannelShuffle":
-        return _shuffle(surgery, op, fused.shuffles[node.outputs[0].name], cut)
+        return _shuffle(surgery, op, fused, cut)
     rewriter = Rewriter(op, keep, surgery.weights)
     if effect.linear is not None and (cut or effect.linear.scale is not None):
         rewrite_layer(surgery, op, effect.linear, rewriter)
@@ -57,6 +62,18 @@ def _edit(surgery: Surgery, analysis: Analysis, number: int, fused: Fused) -> li
     return [*made, node, *rewriter.after]
 
 
+def _stated(surgery: Surgery, node: gs.Node) -> bool:
+    """Whether a node read the size of a tensor that is cut, and its value is written in its place (of Shape, `sizes`
+    keeps the entries that others read).
+    """
+    if node.op not in ("Size", "EyeLike") or surgery.plan.keep.get(node.inputs[0].name, np.ones(1)).all():
+        return False
+    value = surgery.constants.get(node.outputs[0].name)
+    assert value is not None
+    surgery.weights.replace(node.outputs[0].name, value)
+    return True
+
+
 def _slice_operand(surgery: Surgery, op: Op, operand: Operand, mask: Mask) -> None:
     inputs = op.node.inputs
     if operand.array is not None:
@@ -68,20 +85,29 @@ def _slice_operand(surgery: Surgery, op: Op, operand: Operand, mask: Mask) -> No
     inputs[operand.index] = surgery.slice(inputs[operand.index], {operand.axis: part})
 
 
-def _shuffle(surgery: Surgery, op: Op, original: list[gs.Node], cut: bool) -> list[gs.Node]:
-    """Put the three nodes of a channel shuffle back, or a Gather in their place."""
+def _shuffle(surgery: Surgery, op: Op, fused: Fused, cut: bool) -> list[gs.Node]:
+    """Put the nodes of a channel shuffle back, or a Gather in their place; several may share some of the nodes."""
+    name = op.output
     if not cut:
-        return original
+        surgery.skipped.update(map(id, fused.views.get(name, ())))
+        nodes = [node for node in fused.shuffles[name] if id(node) not in surgery.skipped]
+        surgery.skipped.update(map(id, nodes))
+        return nodes
     rewriter = Rewriter(op, surgery.plan.keep, surgery.weights)
     source = np.asarray(op.attr("source"))
     indices = rewriter.positions(0)[source[rewriter.keep_out(0)]].astype(np.int64)
-    output = op.node.outputs[0]
-    gather = gs.Node("Gather", op.node.name, {"axis": op.attr("axis")}, [op.node.inputs[0]])
-    gather.inputs.append(surgery.weights.add(f"{output.name}_channels", indices))
-    list.append(gather.outputs, output)
-    return [gather]
+    result, first, last = op.node.outputs[0], int(indices[0]), int(indices[-1])
+    kind, attributes, values = "Gather", {"axis": op.attr("axis")}, [("channels", indices)]
+    if op.opset >= SLICE_BY_INPUT and np.array_equal(indices, np.arange(first, last + 1)):
+        bounds = {"start": [first], "end": [last + 1], "axis": [op.attr("axis")]}
+        kind, attributes, values = "Slice", {}, [(key, np.asarray(bound, np.int64)) for key, bound in bounds.items()]
+    node = gs.Node(kind, op.node.name, attributes, [op.node.inputs[0]])
+    node.inputs.extend(surgery.weights.add(f"{name}_{key}", value) for key, value in values)
+    list.append(node.outputs, result)
+    return [node]
 
 
+SLICE_BY_INPUT = 10
 NEUTRAL = {
     "Add": (0.0, (0, 1)),
     "Sum": (0.0, (0, 1)),

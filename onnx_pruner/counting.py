@@ -18,6 +18,7 @@ from onnx_shift.onnx_pruner.layers import shape_after
 from onnx_shift.onnx_pruner.op import Mask, Op
 from onnx_shift.onnx_pruner.plan import Plan
 from onnx_shift.onnx_pruner.report import LayerChange
+from onnx_shift.onnx_pruner.rules.einsum import free_sizes
 
 Sizes = tuple[int, ...]
 
@@ -129,10 +130,12 @@ def _kept(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:
 
 def _positions(op: Op, linear: Linear) -> int | None:
     """At how many positions per sample the weights are applied."""
-    if op.type == "MatMul":
+    if op.type.endswith("MatMul"):
         shape = op.output_shape()
         skip: set[int] = {0, (len(shape or ()) - 1) if linear.weight else (len(shape or ()) - 2)}
         sizes = [size for k, size in enumerate(shape or (None,)) if k not in skip]
+    elif op.type == "Einsum":
+        sizes = free_sizes(op, linear.weight)
     elif op.type == "Gemm":
         sizes = []
     else:

@@ -5,7 +5,7 @@ A rule (see `rules`) looks at one operator and returns an `Effect` made of these
 - `Tie`: output channel `target[k]` is computed from input channel `source[k]`; both are cut together or not at all;
 - `Linear`: inputs are multiplied by constant weights; inputs and outputs are cut independently;
 - `Operand`: a constant input holds one entry per channel, and is sliced with them;
-- `pins`: the operator needs all channels of an input, and why.
+- `pins`: the operator needs all channels of an input, and why; or only those that `reads` names.
 
 A rule never edits; `Effect.rewrite` says how the node itself changes once channels are cut, and only `apply` runs it.
 """
@@ -55,22 +55,33 @@ class Linear:
     plain_bias: bool = True  # likewise
     scale: Values | None = None
     shift: Values | None = None
+    layout: tuple[int, ...] = ()  # the order of the weight's axes that puts inputs and outputs first, if they are not
+    trailing: int = 0  # axes behind that of the outputs, which a bias added to them must spread over
     gain: float = 1.0  # Gemm's alpha
     bias_gain: float = 1.0  # Gemm's beta
+    step: Values | None = None  # of a quantised bias, per output
+    whole: Mask | None = None  # constant inputs that add a whole number of steps to every output
 
     @property
-    def folds(self) -> bool:
-        """Whether a constant input may move into the bias."""
-        return self.plain_bias and not self.padded
+    def folds(self) -> Mask:
+        """Which inputs, if they are constant, may move into the bias."""
+        if self.whole is not None and not self.padded:
+            return self.whole
+        inputs = self.groups * self.kernel.shape[2]
+        return np.broadcast_to(np.asarray(self.plain_bias and not self.padded), inputs)
 
     @property
     def merges(self) -> bool:
         """Whether another constant input can stand for one that cannot move into the bias."""
-        return not self.folds and self.groups == 1 and self.plain_weight
+        return (self.padded or not self.plain_bias) and self.groups == 1 and self.plain_weight
 
     @property
     def groups(self) -> int:
         return int(self.kernel.shape[0])
+
+    def view(self, weight: Array) -> Array:
+        """A view of the weight with inputs and outputs on its first two axes."""
+        return weight.transpose(self.layout) if self.layout else weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +107,7 @@ class Effect:
     linear: Linear | None = None
     operands: tuple[Operand, ...] = ()
     pins: Mapping[int, str] = field(default_factory=dict)
+    reads: Mapping[int, Mask] = field(default_factory=dict)
     held: tuple[Mask, str] | None = None  # channels of output 0 that must stay, and why
     joins: bool = False  # does without an input that has no channels left
     rewrite: Callable[[Rewriter], None] | None = None

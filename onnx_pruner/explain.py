@@ -65,9 +65,13 @@ def _reason(analysis: Analysis, tensor: str, reader: int, own: str) -> str:
     return f"{tied}read by {op.type} {node!r}" + (f" ({why})" if why else "")
 
 
-def layers_left_out(model: onnx.ModelProto, analysis: Analysis, constants: Constants) -> tuple[LeftOut, ...]:
-    """The layers with weights that the analysis knows nothing of, by the reason; those of constants are none."""
-    seen = set(_weights_looked_at(analysis))
+def layers_left_out(
+    model: onnx.ModelProto, analysis: Analysis, constants: Constants, elsewhere: frozenset[str] = frozenset()
+) -> tuple[LeftOut, ...]:
+    """The layers with weights that the analysis knows nothing of, by the reason; those of constants are none, nor those
+    whose weights were looked at `elsewhere`.
+    """
+    seen = {*_weights_looked_at(analysis), *elsewhere}
     found: dict[str, list[Weighted]] = {}
     for layer in weighted_layers(model.graph):
         computed = layer.body or not constants.is_constant(layer.node.output[0])
@@ -86,8 +90,10 @@ def layers_left_out(model: onnx.ModelProto, analysis: Analysis, constants: Const
 def _weights_looked_at(analysis: Analysis) -> Iterator[str]:
     """Names of the weights of layers that were looked at, and of all that they are computed from."""
     for op, effect in zip(analysis.ops, analysis.effects, strict=True):
-        if effect.linear is not None:
-            yield from _sources(op.constants, op.name(effect.linear.weight))
+        read = op.inputs if effect.reads else [] if effect.linear is None else [effect.linear.weight]
+        for index in read:
+            if op.has(index) and op.constants.is_constant(op.name(index)):
+                yield from _sources(op.constants, op.name(index))
 
 
 def _sources(constants: Constants, name: str) -> Iterator[str]:

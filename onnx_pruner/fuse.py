@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.graph.constants import Constants
 from onnx_shift.onnx_pruner.graph.network import Array, Network, Shape
+from onnx_shift.onnx_pruner.layouts import chains, stand_ins
 from onnx_shift.onnx_pruner.op import Op, Values
 from onnx_shift.onnx_pruner.rules.linear import batch_norm_affine, by_group
 from onnx_shift.onnx_pruner.rules.reshape import group_of
@@ -28,6 +29,9 @@ class Fused:
 
     batch_norms: dict[str, tuple[Values, Values]] = field(default_factory=dict)
     shuffles: dict[str, list[gs.Node]] = field(default_factory=dict)
+    views: dict[str, list[gs.Node]] = field(
+        default_factory=dict
+    )  # what stands behind a shuffle until its nodes are back
 
 
 def fuse(network: Network, constants: Constants, leave: frozenset[str] = frozenset()) -> Fused:
@@ -50,7 +54,24 @@ def fuse(network: Network, constants: Constants, leave: frozenset[str] = frozens
             replaced[id(nodes[2])] = stand_in
             gone.update(id(n) for n in nodes[:2])
     network.graph.nodes[:] = [replaced.get(id(n), n) for n in network.graph.nodes if id(n) not in gone]
+    _replace_chains(network, constants, fused)
     return fused
+
+
+def _replace_chains(network: Network, constants: Constants, fused: Fused) -> None:
+    """Put what chains of layout nodes do in their place."""
+    gone: set[int] = set()
+    replaced: dict[int, list[gs.Node]] = {}
+    for chain in chains(network, constants, _readers(network)):
+        gone.update(map(id, chain.nodes))
+        for leaf in chain.leaves:
+            nodes, original = stand_ins(chain, leaf, network, constants), chain.towards(leaf)
+            fused.shuffles[nodes[0].outputs[0].name] = original
+            fused.views[nodes[0].outputs[0].name] = nodes[1:]
+            replaced.setdefault(id(original[-1]), []).extend(nodes)
+    if gone:
+        every = [new for node in network.graph.nodes for new in replaced.get(id(node), [node])]
+        network.graph.nodes[:] = [node for node in every if id(node) not in gone]
 
 
 def _readers(network: Network) -> Mapping[str, list[gs.Node]]:

@@ -35,6 +35,7 @@ class Surgery:
     sizes: dict[tuple[int, int], Size] = field(default_factory=dict)  # by id of a node and index of its input
     biases: list[gs.Node] = field(default_factory=list)  # each the Add of a bias behind a MatMul
     made: list[gs.Node] = field(default_factory=list)  # to go before the node that is being rewritten
+    skipped: set[int] = field(default_factory=set)  # nodes, by id, that are in the graph already or need not be
 
     def has_one_reader(self, name: str) -> bool:
         return self.users[name] == 1
@@ -82,6 +83,17 @@ class Surgery:
                     array += array.dtype.type(0)  # -0.0 becomes +0.0
                 self.sliced[key] = self.own(tensor.name, array, alone)
         return self.sliced[key]
+
+    def dequantise(self, like: gs.Node, stored: gs.Tensor, keep: Mask) -> gs.Tensor:
+        """A DequantizeLinear as another, of other numbers, with the scales and zero points of channels that stay."""
+        parameters = [
+            self.slice(tensor, {0: keep} if self.constants.shape(tensor.name) == (len(keep),) else {})
+            for tensor in like.inputs[1:]
+        ]
+        result = gs.Variable(self.weights.name(like.outputs[0].name))
+        name = self.weights.name(f"{result.name}_node")
+        self.made.append(gs.Node(like.op, name, dict(like.attrs), [stored, *parameters], [result]))
+        return result
 
     def _slice_before(self, node: gs.Node, masks: Mapping[int, Mask], alone: bool) -> gs.Tensor:
         inputs = list(node.inputs)
@@ -134,8 +146,8 @@ def rewrite_layer(surgery: Surgery, op: Op, linear: Linear, rewriter: Rewriter) 
     cut = _Cut(keep_in, keep_out, gone, source, standing)
     weight, bias = op.constant(linear.weight), op.constant(linear.bias) if linear.bias is not None else None
     assert weight is not None
-    tensor = op.node.inputs[linear.weight]
-    if linear.scale is None and standing is None and not is_uniform(weight):
+    weight, tensor = linear.view(weight), op.node.inputs[linear.weight]
+    if linear.layout or (linear.scale is None and standing is None and not is_uniform(weight)):
         op.node.inputs[linear.weight] = _slice_weight(surgery, tensor, weight, linear, cut)
     else:
         op.node.inputs[linear.weight] = _new_weight(surgery, tensor, weight, linear, cut)
@@ -149,7 +161,8 @@ def _slice_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Li
     """The weight where it only loses slices."""
     first, second = (cut.keep_in, cut.keep_out) if linear.input_first else (cut.keep_out, cut.keep_in)
     if linear.groups == 1:
-        return surgery.slice(tensor, {0: first, 1: second})
+        axes = linear.layout or (0, 1)
+        return surgery.slice(tensor, {axes[0]: first, axes[1]: second})
     rows, columns = cut.keep_out.reshape(linear.groups, -1), cut.keep_in.reshape(linear.groups, -1)
     alive = rows.any(axis=1) | columns.any(axis=1)
     if rows[alive].all() and columns[alive].all():
@@ -157,8 +170,20 @@ def _slice_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Li
     name = surgery.constants.root(tensor.name)
     key = (name, cut.keep_in.tobytes(), cut.keep_out.tobytes())
     if key not in surgery.sliced:
-        surgery.sliced[key] = surgery.own(name, _layout(_part(linear, weight, cut), linear))
+        node = surgery.constants.quantised(name)
+        if node is None:
+            surgery.sliced[key] = surgery.own(name, _layout(_part(linear, weight, cut), linear))
+        else:
+            surgery.sliced[key] = _slice_stored(surgery, node, linear, cut)
     return surgery.sliced[key]
+
+
+def _slice_stored(surgery: Surgery, node: gs.Node, linear: Linear, cut: _Cut) -> gs.Tensor:
+    """A quantised weight of a grouped layer, which stays so."""
+    stored = surgery.constants.get(node.inputs[0].name)
+    assert stored is not None
+    whole = surgery.weights.add(node.inputs[0].name, _layout(_part(linear, stored, cut), linear))
+    return surgery.dequantise(node, whole, cut.keep_out)
 
 
 def _new_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Linear, cut: _Cut) -> gs.Tensor:
@@ -215,7 +240,10 @@ def shape_after(linear: Linear, shape: tuple[int, ...], keep_in: Mask, keep_out:
     columns = keep_in.reshape(linear.groups, -1).sum(axis=1)
     alive, most_out, most_in = int(((rows > 0) | (columns > 0)).sum()), int(rows.max()), int(columns.max())
     leading = (alive * most_in, most_out) if linear.input_first else (alive * most_out, most_in)
-    return (*leading, *shape[2:])
+    if not linear.layout:
+        return (*leading, *shape[2:])
+    after = dict(zip(linear.layout, leading, strict=False))
+    return tuple(after.get(axis, size) for axis, size in enumerate(shape))
 
 
 def is_uniform(weight: Array) -> bool:
@@ -236,6 +264,9 @@ def _write_bias(
     surgery: Surgery, op: Op, linear: Linear, cut: _Cut, weight: Array, old: Array | None, rewriter: Rewriter
 ) -> None:
     node = op.node
+    if linear.step is not None and cut.gone.any():
+        _write_whole_bias(surgery, op, linear, cut, weight)
+        return
     if not linear.plain_bias:
         if linear.bias is not None and old is not None and old.size > 1:
             node.inputs[linear.bias] = surgery.slice(node.inputs[linear.bias], {old.ndim - 1: cut.keep_out})
@@ -249,7 +280,7 @@ def _write_bias(
     new = value.astype(weight.dtype)
     if linear.bias is None:  # MatMul has no bias of its own
         whole = gs.Variable(surgery.weights.name(f"{op.output}_unbiased"))
-        added = surgery.weights.add(f"{op.output}_bias", new if linear.input_first else new[:, None])
+        added = surgery.weights.add(f"{op.output}_bias", new.reshape(-1, *(1,) * linear.trailing))
         name = surgery.weights.name(f"{op.output}_add")
         rewriter.after.append(gs.Node("Add", name, {}, [whole, added], [node.outputs[0]]))
         surgery.biases += rewriter.after
@@ -264,3 +295,27 @@ def _write_bias(
         node.inputs[linear.bias] = surgery.own(stem, new)
     if linear.bias_gain != 1:
         node.attrs["beta"] = 1.0
+
+
+def _write_whole_bias(surgery: Surgery, op: Op, linear: Linear, cut: _Cut, weight: Array) -> None:
+    """A quantised bias with what the constants that go add to it, in whole steps; made where there was none."""
+    assert linear.step is not None and linear.bias is not None
+    step = linear.step[cut.keep_out]
+    steps = np.rint(folded(linear, weight, cut.rows, cut.gone, cut.source.value) / step).astype(np.int64)
+    old = surgery.constants.quantised(op.name(linear.bias)) if op.has(linear.bias) else None
+    if old is None:
+        axis = {"axis": 0} if op.opset >= 13 else {}
+        scale = surgery.weights.add(f"{op.output}_scale", np.asarray(step if axis else step[0], np.float32))
+        result = gs.Variable(f"{op.output}_bias")
+        old = gs.Node("DequantizeLinear", "", axis, [gs.Variable.empty(), scale], [result])  # as if there had been one
+        stored = surgery.weights.add(f"{op.output}_steps", steps.astype(np.int32))
+        result = surgery.dequantise(old, stored, np.ones(0, np.bool_))
+    else:
+        whole = surgery.constants.get(old.inputs[0].name)
+        assert whole is not None
+        steps += whole.reshape(-1)[cut.keep_out]
+        stored = surgery.weights.add(old.inputs[0].name, steps.astype(np.int32))
+        result = surgery.dequantise(old, stored, cut.keep_out)
+    while len(op.node.inputs) <= linear.bias:
+        op.node.inputs.append(gs.Variable.empty())
+    op.node.inputs[linear.bias] = result

@@ -15,10 +15,12 @@ from onnx_shift.claims import is_stale, renew_claim
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.analysis import Analysis, analyse, lost_folds, with_shared_weights_tied
 from onnx_shift.onnx_pruner.apply import apply
+from onnx_shift.onnx_pruner.bodies import joined, with_pruned_bodies
 from onnx_shift.onnx_pruner.counting import layer_changes, parameter_count, planned_parameters, total_macs
 from onnx_shift.onnx_pruner.explain import kept_although_free, layers_left_out, scattered_zeros
 from onnx_shift.onnx_pruner.fuse import fuse
 from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.contrib import BLOCKED
 from onnx_shift.onnx_pruner.graph.network import (
     LoadedModel,
     PruneError,
@@ -28,6 +30,7 @@ from onnx_shift.onnx_pruner.graph.network import (
     read_model,
 )
 from onnx_shift.onnx_pruner.graph.opset import with_known_opset
+from onnx_shift.onnx_pruner.graph.sparse import dense_bytes, with_dense_weights, with_sparse_weights
 from onnx_shift.onnx_pruner.op import Mask
 from onnx_shift.onnx_pruner.plan import Plan, make_plan
 from onnx_shift.onnx_pruner.report import PruneReport
@@ -67,26 +70,32 @@ class PruneResult:
         return f"PruneResult({self.summary().splitlines()[0]})"
 
 
-def prune(model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, verify: bool = True) -> PruneResult:
+def prune(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    *,
+    align: int = 4,
+    verify: bool = True,
+    sparse_initializers: bool = False,
+) -> PruneResult:
     """Remove every channel that is constant or that nothing depends on; the outputs stay equal on every input.
 
     `model` is a path or a ModelProto, and is never edited. Channel counts at convolutions stay multiples of `align`
     (1: smallest model). With `verify`, onnxruntime runs both models, and a difference raises PruneError; so does a
-    model that is not sound. The paper's model pruner makes one pass over zero filters; `analysis`
-    repeats until nothing changes.
+    model that is not sound. Sparse tensors become dense; with `sparse_initializers` every weight that is smaller so is
+    written as one. The paper's model pruner makes one pass over zero filters; `analysis` repeats until nothing changes.
     """
     if align < 1:
         raise PruneError("{align}: must be 1 or more", align=align)
     clock = _Clock()
     with clock("read"):
         read = read_model(model)
-        source = with_known_opset(read)
+        dense = replace(read, model=with_dense_weights(read.model, read.name))
+        spread = 0 if dense.model is read.model else dense_bytes(read.model)
+        source = with_known_opset(dense)
     try:
-        result, copied = _prune(source, align, clock, sever=True)
-        if _has_grown(result.report):
-            result, copied = _prune(source, align, clock, sever=False)
-        if _has_grown(result.report):
-            result, _ = _prune(source, align, clock, sever=False, whole=copied)
+        result = _prune_whole(source, align, clock, spread)
+        if sparse_initializers and not (result.report.unchanged and spread):
+            result = _with_sparse_weights(result)
         if verify:
             with clock("verify"):
                 result = replace(result, report=_verified(source, result))
@@ -99,9 +108,9 @@ def prune(model: str | os.PathLike[str] | onnx.ModelProto, *, align: int = 4, ve
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise PruneError(f"{source.name}: cannot be pruned; this is a defect of onnx-shift ({reason})") from error
-    if source is not read and result.report.unchanged:
+    if result.report.unchanged:
         result = replace(result, model=read.model)
-    elif source is not read:
+    elif source is not dense:
         was, now = (opset_of(one.model, one.name) for one in (read, source))
         note = f"opset {was} was converted to {now} by onnx's own converter"
         note += ": verified against what that wrote" if verify else ""
@@ -115,6 +124,31 @@ def fold_batch_norm(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.Mod
     What every runtime does for free: the fair dense model to compare with. Raises PruneError as `prune` does.
     """
     return prune(model, align=_KEEPS_ALL, verify=False).model
+
+
+def _prune_whole(source: LoadedModel, align: int, clock: "_Clock", spread: int = 0) -> PruneResult:
+    """Bodies first, then the graph around them; without the bodies where they would need too many copies of weights."""
+    before = parameter_count(source.model)
+
+    def prune_body(body: LoadedModel) -> tuple[onnx.ModelProto, PruneReport]:
+        result = _prune_whole(body, align, clock)
+        return result.model, result.report
+
+    whole, inner = with_pruned_bodies(source, prune_body)
+    result = _prune_around(whole, align, clock, spread)
+    result = replace(result, report=replace(joined(result.report, inner), parameters_before=before))
+    if whole.touched and _has_grown(result.report, spread):
+        return _prune_around(source, align, clock, spread)
+    return result
+
+
+def _prune_around(source: LoadedModel, align: int, clock: "_Clock", spread: int) -> PruneResult:
+    result, copied = _prune(source, align, clock, sever=True)
+    if _has_grown(result.report, spread):
+        result, copied = _prune(source, align, clock, sever=False)
+    if _has_grown(result.report, spread):
+        result, _ = _prune(source, align, clock, sever=False, whole=copied)
+    return result
 
 
 def _prune(
@@ -148,7 +182,7 @@ def _prune(
         weights = apply(network, constants, analysis, plan, fused)
     alive = {t.name for node in network.graph.nodes for t in node.outputs}
     shrunk = len(network.graph.nodes) < nodes_before
-    unchanged = not (plan.cuts_anything or fused.batch_norms or weights.written or shrunk)
+    unchanged = not (plan.cuts_anything or fused.batch_norms or weights.written or shrunk or source.touched)
     with clock("write"):
         resized = {
             name: (analysis.channels[name].axis, int(mask.sum())) for name, mask in plan.keep.items() if not mask.all()
@@ -177,11 +211,11 @@ def _prune(
             batch_norms_fused=len(fused.batch_norms),
             channels_before=sum(len(mask) for mask in _layer_outputs(analysis, plan)),
             channels_removed=sum(int((~mask).sum()) for mask in _layer_outputs(analysis, plan)),
-            nodes_before=nodes_before,
+            nodes_before=nodes_before - sum(one.more_nodes for one in network.apart),
             nodes_after=len(pruned.graph.node),
             external_data=source.external_data,
             kept=kept_although_free(analysis, plan),
-            left_out=layers_left_out(source.model, analysis, constants),
+            left_out=layers_left_out(source.model, analysis, constants, source.looked_at),
             notes=(*_notes(source, pruned), *([scattered] if scattered else [])),
         )
         if not unchanged:
@@ -190,10 +224,21 @@ def _prune(
     return PruneResult(pruned, report, path), frozenset(weights.copied)
 
 
-def _has_grown(report: PruneReport) -> bool:
-    """Whether a model has more weights than before, or larger ones; what the pruner notes in it does not count."""
+def _has_grown(report: PruneReport, spread: int) -> bool:
+    """Whether a model has more weights than before, or larger ones; what the pruner notes in it does not count, nor the
+    `spread` bytes that sparse tensors take once they are dense.
+    """
     more = report.parameters_after > report.parameters_before
-    return more or report.bytes_after > 1.02 * report.bytes_before + 4096
+    return more or report.bytes_after > 1.02 * report.bytes_before + spread + 4096
+
+
+def _with_sparse_weights(result: PruneResult) -> PruneResult:
+    model = with_sparse_weights(result.model)
+    if model is result.model:
+        return result
+    saved = dense_bytes(model) - sum(tensor.ByteSize() for tensor in model.graph.sparse_initializer)
+    report = replace(result.report, unchanged=False, bytes_after=result.report.bytes_after - saved)
+    return replace(result, model=model, report=report)
 
 
 def _best_plan(analysis: Analysis, align: int) -> tuple[Analysis, Plan]:
@@ -217,7 +262,7 @@ class _Clock:
     def __call__(self, step: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[step] = time.perf_counter() - start
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
 def _layer_outputs(analysis: Analysis, plan: Plan) -> list[Mask]:
@@ -240,6 +285,11 @@ def _notes(source: LoadedModel, pruned: onnx.ModelProto) -> tuple[str, ...]:
         notes.append(
             f"layers that compute in integers ({', '.join(kinds)}) stay as they are: only quantised models in the "
             "QuantizeLinear–DequantizeLinear form are pruned"
+        )
+    if kinds := sorted({node.op_type for node in source.model.graph.node if node.domain == BLOCKED}):
+        notes.append(
+            f"layers that onnxruntime's optimiser laid out in blocks ({', '.join(kinds)}) stay as they are: prune the "
+            "model before optimising it"
         )
     return tuple(notes)
 

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnx_shift import files
+from onnx_shift.onnx_pruner.graph.contrib import put_together
 from onnx_shift.onnx_pruner.graph.network import (
     LARGEST_MESSAGE,
     Network,
@@ -47,7 +48,7 @@ def build_model(
     graph.name = source.graph.name
     graph.doc_string = source.graph.doc_string
     graph.metadata_props.extend(source.graph.metadata_props)
-    graph.node.extend(_node(network, node) for node in network.graph.nodes)
+    graph.node.extend(put_together([_node(network, node) for node in network.graph.nodes], network.apart))
     used = {name for node in graph.node for name in node.input}
     used.update(captured_names(graph), (info.name for info in source.graph.output))
     graph.output.extend(source.graph.output)
@@ -58,14 +59,13 @@ def build_model(
     kept = {
         name: tensor for name, tensor in network.initializers.items() if name in used and name not in weights.written
     }
-    sparse = [tensor for tensor in source.graph.sparse_initializer if tensor.values.name in used]
-    present = {*kept, *(tensor.values.name for tensor in sparse)}
-    graph.sparse_initializer.extend(sparse)
     graph.input.extend(
-        info for info in source.graph.input if info.name not in network.initializers or info.name in present
+        info for info in source.graph.input if info.name not in network.initializers or info.name in kept
     )
     graph.quantization_annotation.extend(
-        annotation for annotation in source.graph.quantization_annotation if annotation.tensor_name in made | present
+        annotation
+        for annotation in source.graph.quantization_annotation
+        if annotation.tensor_name in made | kept.keys()
     )
     listed = {info.name for info in graph.input}
     if small.ir_version < 4 and any(name not in listed for name in (*kept, *(used & weights.written.keys()))):

@@ -212,6 +212,13 @@ def prune(
         bool,
         typer.Option("--verify/--no-verify", help="Run both models and refuse to write when outputs differ."),
     ] = True,
+    sparse_initializers: Annotated[
+        bool,
+        typer.Option(
+            "--sparse-initializers",
+            help="Store each weight as an ONNX sparse tensor where that is smaller in the file.",
+        ),
+    ] = False,
 ) -> None:
     """Remove every channel that contributes nothing; outputs stay the same on every input.
 
@@ -220,7 +227,15 @@ def prune(
     """
     from onnx_shift.commands import prune_file
 
-    prune_file(sparse, output, align=align, report=report, explain=explain, verify=verify)
+    prune_file(
+        sparse,
+        output,
+        align=align,
+        report=report,
+        explain=explain,
+        verify=verify,
+        sparse_initializers=sparse_initializers,
+    )
 
 
 @app.command(name="compile")

@@ -28,7 +28,14 @@ def today() -> str:
 
 
 def prune_file(
-    sparse: Path, output: Path | None, *, align: int, report: Path | None, explain: bool, verify: bool
+    sparse: Path,
+    output: Path | None,
+    *,
+    align: int,
+    report: Path | None,
+    explain: bool,
+    verify: bool,
+    sparse_initializers: bool,
 ) -> None:
     """Prune `sparse` and show what changed; every file to write is checked beforehand."""
     from onnx_shift.onnx_pruner.prune import prune
@@ -41,7 +48,7 @@ def prune_file(
     if report is not None:
         check_output(report, sparse, target)
     with log.status(Text(f"pruning {sparse} …")):
-        result = prune(sparse, align=align, verify=verify)
+        result = prune(sparse, align=align, verify=verify, sparse_initializers=sparse_initializers)
     result.save(target)
     if report is not None:
         write_text(report, json.dumps(result.report.to_dict(), indent=2) + "\n")

@@ -4,12 +4,24 @@ A generator draws shapes, attributes and operands at random, and keeps values in
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+from zoo.operators_indexing import (
+    bits,
+    compress,
+    crop_and_pad,
+    gather_elements,
+    gather_nd,
+    reverse_sequence,
+    shifted,
+    tensor_scatter,
+    triangle,
+)
 from zoo.operators_layers import (
     batch_normalization,
     convolution,
+    deformable_convolution,
     gemm,
     global_pool,
     grid_sample,
@@ -51,6 +63,13 @@ from zoo.operators_layout import (
     transpose,
     unsqueeze,
 )
+from zoo.operators_sequence import (
+    attention,
+    causal_convolution,
+    einsum,
+    recurrent,
+    rotary_embedding,
+)
 from zoo.operators_values import (
     binary,
     bitwise,
@@ -60,6 +79,7 @@ from zoo.operators_values import (
     comparison,
     division,
     dropout,
+    gated,
     gelu,
     logical,
     modulo,
@@ -100,6 +120,12 @@ GENERATORS: dict[str, Entry] = {
     "ConvTranspose": Entry(transposed_convolution),
     "Gemm": Entry(gemm),
     "MatMul": Entry(matmul, 9),
+    "Einsum": Entry(einsum, 12),
+    "DeformConv": Entry(deformable_convolution, 19),
+    "CausalConvWithState": Entry(causal_convolution, 27),
+    **table("GRU LSTM RNN", recurrent),
+    "Attention": Entry(attention, 23),
+    "RotaryEmbedding": Entry(rotary_embedding, 23),
     "BatchNormalization": Entry(batch_normalization),
     "InstanceNormalization": Entry(instance_normalization),
     "LayerNormalization": Entry(layer_normalization, 17),
@@ -110,10 +136,10 @@ GENERATORS: dict[str, Entry] = {
     "MeanVarianceNormalization": Entry(mean_variance, 9),
     **table(
         "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Cos Cosh Elu Erf Exp Floor HardSigmoid HardSwish Identity"
-        " LeakyRelu Log Mish Neg Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish"
+        " LeakyRelu Log Mish Neg Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt"
         " Tan Tanh ThresholdedRelu",
         unary, 7, Acosh=9, Asinh=9, Atanh=9, Celu=12, Cosh=9, Erf=9, HardSwish=14, Mish=18, Round=11, Shrink=9, Sign=9,
-        Sinh=9, Swish=24, ThresholdedRelu=10,
+        Sinh=9, ThresholdedRelu=10,
     ),
     "Clip": Entry(clip),
     "Gelu": Entry(gelu, 20),
@@ -131,11 +157,12 @@ GENERATORS: dict[str, Entry] = {
     "Dropout": Entry(dropout),
     "Cast": Entry(cast),
     "CastLike": Entry(cast_like, 15),
-    "QuantizeLinear": Entry(quantised, 10),
-    "DequantizeLinear": Entry(quantised_weight, 10),
+    # onnxruntime lacks the newest versions of some
+    "Swish": Entry(partial(unary, op="Swish"), 24, 24),
+    "QuantizeLinear": Entry(quantised, 10, 27),
+    "DequantizeLinear": Entry(quantised_weight, 10, 27),
     **table("AveragePool LpPool MaxPool", pool),
     **table("GlobalAveragePool GlobalMaxPool", global_pool),
-    # onnxruntime lacks their newest versions
     "GlobalLpPool": Entry(partial(global_pool, op="GlobalLpPool"), 7, 21),
     "Resize": Entry(resize, 10),
     "Upsample": Entry(upsample, 7, 9),
@@ -146,6 +173,15 @@ GENERATORS: dict[str, Entry] = {
     "Split": Entry(split),
     "Slice": Entry(slice_),
     "Gather": Entry(gather),
+    "GatherElements": Entry(gather_elements, 11),
+    "GatherND": Entry(gather_nd, 11),
+    "Compress": Entry(compress, 9),
+    "ReverseSequence": Entry(reverse_sequence, 10),
+    "TensorScatter": Entry(tensor_scatter, 24),
+    "Trilu": Entry(triangle, 14),
+    "CenterCropPad": Entry(crop_and_pad, 18),
+    "BitShift": Entry(shifted, 11),
+    "BitCast": Entry(bits, 26),
     "Pad": Entry(pad),
     "Reshape": Entry(either(reshape, computed_reshape)),
     "Flatten": Entry(flatten),
@@ -165,13 +201,19 @@ GENERATORS: dict[str, Entry] = {
     **table("ArgMax ArgMin", arg),
     **table("Hardmax LogSoftmax Softmax", along_axis),
     "CumSum": Entry(cumulative, 11),
+    "CumProd": Entry(partial(cumulative, op="CumProd"), 26),
     "TopK": Entry(largest),
     "Shape": Entry(shape_as_numbers),
 }  # fmt: skip
+#: What onnxruntime has no kernels for, to be run by the reference evaluator.
+REFERENCE_ONLY = {
+    "SwiGLU": Entry(gated, 28),
+    **{name: replace(GENERATORS[name], since=28, until=28) for name in ("Swish", "QuantizeLinear", "DequantizeLinear")},
+}
 #: What networks are mostly made of, to stand around the operator under test.
 COMMON = (
     "Conv", "Conv", "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Relu", "Relu", "LeakyRelu",
     "Sigmoid", "Add", "Add", "Mul", "Concat", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Slice", "Split",
     "Reshape", "Transpose", "Pad", "Clip", "PRelu", "Flatten", "Squeeze", "Unsqueeze", "ReduceMean", "ChannelShuffle",
 )  # fmt: skip
-OPSETS = (7, 9, 11, 12, 13, 15, 17, 18, 20, 21, 22, 24)
+OPSETS = (7, 9, 11, 12, 13, 15, 17, 18, 20, 21, 22, 24, 26, 28)

@@ -61,6 +61,19 @@ def transposed_convolution(g: Growing) -> Tensor:
     )  # fmt: skip
 
 
+def deformable_convolution(g: Growing) -> Tensor:
+    x = g.picture()
+    n, c, h, w = x.shape
+    k, width = g.pick([1, 3]), g.between(2, 8)
+    g.free_batch = g.free_size = False
+    offset = g.floats(g.rng.uniform(-1, 1, (n, 2 * k * k, h, w)))
+    bias = g.floats(g.vector(width)) if g.chance(0.6) else ""
+    mask = [g.floats(g.rng.uniform(0, 1, (n, k * k, h, w)))] if g.chance(0.5) else []
+    weight = g.floats(g.sparse((width, c, k, k)))
+    pads, shape = [k // 2] * 4, (n, width, h, w)
+    return g.add("DeformConv", [x, weight, offset, bias, *mask], shape, kernel_shape=[k, k], pads=pads)
+
+
 def gemm(g: Growing) -> Tensor:
     x = g.matrix()
     width, trans = g.between(1, 8), g.between(0, 1)

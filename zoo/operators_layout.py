@@ -212,7 +212,8 @@ def space_to_depth(g: Growing) -> Tensor:
             x = g.add("Slice", [x], (*x.shape[:2], h, w), starts=[0, 0], ends=[h, w], axes=[2, 3])
         else:
             x = g.add("Slice", [x, g.ints(0, 0), g.ints(h, w), g.ints(2, 3)], (*x.shape[:2], h, w))
-    return g.add("SpaceToDepth", [x], (x.shape[0], x.shape[1] * 4, h // 2, w // 2), blocksize=2)
+    attributes = {"mode": g.pick(["DCR", "CRD"])} if g.opset >= 28 else {}
+    return g.add("SpaceToDepth", [x], (x.shape[0], x.shape[1] * 4, h // 2, w // 2), blocksize=2, **attributes)
 
 
 def channel_shuffle(g: Growing) -> Tensor:
@@ -269,10 +270,10 @@ def along_axis(g: Growing, op: str) -> Tensor:
     return g.add(op, [x], x.shape, axis=g.pick([1, x.rank - 1] if g.opset < 11 else [1, -1, x.rank - 1]))
 
 
-def cumulative(g: Growing) -> Tensor:
+def cumulative(g: Growing, op: str = "CumSum") -> Tensor:
     x = g.take(lambda t: t.rank >= 2)
     axis = g.constant(np.array(g.pick([1, x.rank - 1]), np.int64))
-    return g.add("CumSum", [x, axis], x.shape, exclusive=g.between(0, 1), reverse=g.between(0, 1))
+    return g.add(op, [x, axis], x.shape, exclusive=g.between(0, 1), reverse=g.between(0, 1))
 
 
 def largest(g: Growing) -> Tensor:

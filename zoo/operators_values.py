@@ -148,6 +148,12 @@ def several(g: Growing, op: str) -> Tensor:
     return g.add(op, [x, *others], x.shape)
 
 
+def gated(g: Growing) -> Tensor:
+    x = g.take(lambda t: t.rank >= 2)
+    scaled = g.add("Mul", [x, g.floats(g.vector(1)[0] + 0.3)], x.shape)
+    return g.add("SwiGLU", g.pick([[x, scaled], [scaled, x]]), x.shape, alpha=g.pick([1.0, 1.4]))
+
+
 def prelu(g: Growing) -> Tensor:
     x = g.take(lambda t: t.rank >= 2)
     slope = g.pick([np.array([0.2]), g.vector(x.shape[1]).reshape(-1, *[1] * (x.rank - 2))])

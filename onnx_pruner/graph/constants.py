@@ -1,6 +1,7 @@
 """Values of tensors that do not depend on the graph's inputs, evaluated when first asked for, never twice."""
 
 from collections import Counter
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -16,13 +17,23 @@ UNSTABLE = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "Rand
                       "Bernoulli", "If", "Loop", "Scan"})  # fmt: skip
 
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
+MOVES = ARITHMETIC | {"Identity", "Transpose"}
+#: What an operator reads of an input, where that is not its values; other inputs must be constant.
+TYPE, SHAPE = "type", "shape"
+READS: Mapping[str, Mapping[int, str]] = {
+    "CastLike": {1: TYPE},
+    "EyeLike": {0: SHAPE},
+    "Shape": {0: SHAPE},
+    "Size": {0: SHAPE},
+}
 
 
 class Constants:
     """Lazily evaluated constants of a network, by tensor name.
 
     A tensor is constant when it is an initializer, or computed from constants alone (Constant, ConstantOfShape,
-    Identity, Transpose, Reshape, DequantizeLinear, arithmetic …), or the Shape of a tensor of known shape.
+    Identity, Transpose, Reshape, DequantizeLinear, arithmetic …), or from the known type or shape of a tensor
+    (CastLike, Shape, Size, EyeLike), or from sizes that are known although the network works them out as it runs.
     """
 
     def __init__(self, network: Network) -> None:
@@ -35,6 +46,24 @@ class Constants:
             if self._stays_fixed(node):
                 self._fixed.update(t.name for t in node.outputs)
 
+    def free_name(self, stem: str) -> str:
+        """A name that no tensor of the network has."""
+        network, name, count = self._network, stem, 0
+        while (
+            name in self.producers or name in network.shapes or name in self._initializers or name in network.captured
+        ):
+            count += 1
+            name = f"{stem}_{count}"
+        return name
+
+    def add(self, stem: str, array: Array) -> gs.Variable:
+        """A new constant of the network, as an initializer."""
+        name = self.free_name(stem)
+        self._initializers[name] = onnx.numpy_helper.from_array(array, name)
+        self._fixed.add(name)
+        self._network.shapes[name] = array.shape
+        return gs.Variable(name)
+
     def is_constant(self, name: str) -> bool:
         """Whether the tensor does not depend on the graph's inputs (without evaluating it)."""
         return name in self._fixed
@@ -44,13 +73,24 @@ class Constants:
             return False
         if node.op == "Constant":
             return "value_string" not in node.attrs and "value_strings" not in node.attrs
-        if node.op == "Shape":
-            shape = self._network.shapes.get(node.inputs[0].name)
-            return shape is not None and all(isinstance(size, int) for size in shape)
         if node.op == "DequantizeLinear" and node.attrs.get("block_size", 0):
             return False  # cutting channels would cut blocks
-        names = [t.name for t in node.inputs if t.name]
-        return bool(names) and self._fixed.issuperset(names)
+        names = [t.name for t in node.inputs]
+        reads = READS.get(node.op, {})
+        known = (self._knows(node, names[k], what) for k, what in reads.items() if k < len(names))
+        values = [name for k, name in enumerate(names) if name and k not in reads]
+        return any(names) and all(known) and all(name in self._fixed or self._is_vector(name) for name in values)
+
+    def _knows(self, node: gs.Node, name: str, what: str) -> bool:
+        """Whether the type of a tensor is known, or as much of its shape as a node reads."""
+        if what == TYPE or (node.op == "EyeLike" and "dtype" not in node.attrs and not self._network.types.get(name)):
+            return bool(self._network.types.get(name))
+        shape = self._network.shapes.get(name)
+        return shape is not None and all(isinstance(size, int) for size in shape[_read_part(node)])
+
+    def _is_vector(self, name: str) -> bool:
+        vector = self._network.vectors.get(name)
+        return vector is not None and vector.known
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a constant."""
@@ -61,14 +101,27 @@ class Constants:
         """Whether a constant is stored in a narrower type: it comes out of a DequantizeLinear or a Cast, directly or
         through nodes that move it or that do arithmetic with it.
         """
-        node = self.producers.get(name) if self.is_constant(name) else None
-        while node is not None and node.op in ("Identity", "Transpose", *ARITHMETIC):
-            largest = max(node.inputs, key=lambda tensor: prod(self.shape(tensor.name)))
-            node = self.producers.get(largest.name)
-        if node is None or node.op != "Cast":
-            return node is not None and node.op == "DequantizeLinear"
+        waiting = [name]
+        while waiting:
+            name = waiting.pop()
+            node = self.producers.get(name) if self.is_constant(name) else None
+            if node is None or not (node.op in MOVES or self._widens(node)):
+                return False
+            if node.op in MOVES:  # of operands of one size one that is stored wide already makes a narrow one useless
+                sizes = [prod(self.shape(tensor.name)) for tensor in node.inputs]
+                waiting += [t.name for t, size in zip(node.inputs, sizes, strict=True) if size == max(sizes)]
+        return True
+
+    def _widens(self, node: gs.Node) -> bool:
+        if node.op not in ("Cast", "CastLike"):
+            return bool(node.op == "DequantizeLinear")
         stored, value = self.get(node.inputs[0].name), self.get(node.outputs[0].name)
         return stored is not None and value is not None and stored.itemsize < value.itemsize
+
+    def quantised(self, name: str) -> gs.Node | None:
+        """The DequantizeLinear that a constant comes out of, if it does so directly."""
+        node = self.producers.get(self.root(name)) if self.is_constant(name) else None
+        return node if node is not None and node.op == "DequantizeLinear" else None
 
     def root(self, name: str) -> str:
         """The constant that a name stands for, Identity nodes left out: exporters share equal weights that way."""
@@ -107,7 +160,8 @@ class Constants:
     def _inputs(self, name: str) -> list[str]:
         """What a constant is computed from."""
         node = self.producers.get(name) if self.is_constant(name) and name not in self._initializers else None
-        return [] if node is None or node.op == "Shape" else [t.name for t in node.inputs if t.name]
+        reads = {} if node is None else READS.get(node.op, {})
+        return [] if node is None else [t.name for k, t in enumerate(node.inputs) if t.name and k not in reads]
 
     def _evaluate(self, name: str) -> Array | None:
         if name in self._initializers:
@@ -118,8 +172,8 @@ class Constants:
         node = self.producers[name]
         if node.op == "Constant":
             return _constant_node(node)
-        if node.op == "Shape":
-            return self._shape(node)
+        if node.op in READS:
+            return self._from_type_or_shape(node)
         values = [self.get(t.name) if t.name else None for t in node.inputs]
         if any(value is None and t.name for value, t in zip(values, node.inputs, strict=True)):
             return None
@@ -139,9 +193,23 @@ class Constants:
             return batch_normalised(values, node.attrs.get("epsilon", 1e-5))
         return self._reference(node, values, name)
 
-    def _shape(self, node: gs.Node) -> Array:
-        shape = np.asarray(self._network.shapes[node.inputs[0].name], np.int64)
-        return shape[slice(node.attrs.get("start", 0), node.attrs.get("end"))]
+    def _from_type_or_shape(self, node: gs.Node) -> Array | None:
+        """What an operator of `READS` puts out."""
+        name = node.inputs[0].name
+        if node.op == "CastLike":
+            attributes = {**node.attrs, "to": self._network.types[node.inputs[1].name]}
+            value, cast = (
+                self.get(name),
+                gs.Node("Cast", node.name, attributes, [gs.Variable(name)], [gs.Variable("to")]),
+            )
+            found = None if value is None else run_node(cast, {name: value}, self._network.opset)
+            return None if found is None else found[0]
+        shape = np.asarray(self._network.shapes[name][_read_part(node)], np.int64)
+        if node.op != "EyeLike":
+            return shape if node.op == "Shape" else np.asarray(shape.prod(dtype=np.int64))
+        kind = onnx.helper.tensor_dtype_to_np_dtype(node.attrs.get("dtype") or self._network.types[name])
+        rows, columns = shape.tolist()
+        return np.asarray(np.eye(rows, columns, k=node.attrs.get("k", 0)), kind)
 
     def _reference(self, node: gs.Node, values: list[Array | None], name: str) -> Array | None:
         feeds = {t.name: value for t, value in zip(node.inputs, values, strict=True) if value is not None}
@@ -151,6 +219,11 @@ class Constants:
         for tensor, value in zip(node.outputs, results, strict=False):
             self._values[tensor.name] = value if value is None or value.size <= LARGEST_ELEMENTS else None
         return self._values.get(name)
+
+
+def _read_part(node: gs.Node) -> slice:
+    """The part of a shape that a node reads."""
+    return slice(node.attrs.get("start", 0), node.attrs.get("end")) if node.op == "Shape" else slice(None)
 
 
 def batch_normalised(values: list[Array | None], epsilon: float) -> Array | None:

@@ -21,11 +21,12 @@ import onnx.shape_inference
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
+from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_shift import files
 from onnx_shift.errors import OnnxShiftError, first_line
+from onnx_shift.onnx_pruner.graph.contrib import Apart, taken_apart
 from onnx_shift.onnx_pruner.graph.shapes import infer
 from onnx_shift.onnx_pruner.graph.vectors import Dimension, Shape, Vector
 
@@ -50,13 +51,15 @@ class Network:
     source: onnx.ModelProto
     graph: gs.Graph
     nodes: Mapping[int, tuple[gs.Node, onnx.NodeProto, Mapping[str, Any]]]  # by id: as it was read
-    initializers: Mapping[str, onnx.TensorProto]  # those of the source, and its large Constant nodes
+    initializers: dict[str, onnx.TensorProto]  # those of the source, and its large Constant nodes
     opset: int
     shapes: dict[str, Shape]
     types: dict[str, int]
     vectors: Mapping[str, Vector]  # small integer tensors worked out at run time, as far as they are known
     captured: frozenset[str]
     size_bytes: int  # of graph and weights, without the names of weights
+    apart: tuple[Apart, ...] = ()  # fused nodes that were taken apart
+    reserved: frozenset[str] = frozenset()  # names that new tensors must not have
 
     @property
     def outputs(self) -> list[str]:
@@ -77,13 +80,20 @@ class Network:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model as it was handed in. `sha256` and `file_bytes` are the file's; None for a model in memory."""
+    """A model as it was handed in. `sha256` and `file_bytes` are the file's; None for a model in memory.
+
+    `reserved`: names that new tensors must not have; `looked_at`: weights of bodies that were pruned already, and
+    `touched`: whether those changed.
+    """
 
     model: onnx.ModelProto
     name: str
     file_bytes: int | None
     sha256: str | None
     external_data: bool = False
+    reserved: frozenset[str] = frozenset()
+    looked_at: frozenset[str] = frozenset()
+    touched: bool = False
 
 
 def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
@@ -113,7 +123,8 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
 def _load_external_data(model: onnx.ModelProto, path: Path) -> int:
     """Bring external data into the model; returns their bytes."""
     size = 0
-    for tensor in onnx.external_data_helper._get_all_tensors(model):
+    sparse = (part for tensor in model.graph.sparse_initializer for part in (tensor.values, tensor.indices))
+    for tensor in (*onnx.external_data_helper._get_all_tensors(model), *sparse):
         if onnx.external_data_helper.uses_external_data(tensor):
             try:
                 onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
@@ -134,6 +145,7 @@ def open_network(source: LoadedModel) -> Network:
         model = onnx.inliner.inline_local_functions(model)
     model = _in_order(model)
     opset = opset_of(model, name)
+    model, apart = taken_apart(model, opset)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     constants = {
         node.output[0]: value
@@ -164,7 +176,9 @@ def open_network(source: LoadedModel) -> Network:
         id(node): (node, proto, dict(node.attrs))
         for node, proto in zip(imported.nodes, skeleton.graph.node, strict=True)
     }
-    size_bytes = skeleton.ByteSize() + sum(payload_bytes(tensor) for tensor in initializers.values())
+    payloads = (payload_bytes(tensor) for tensor in initializers.values())
+    size_bytes = skeleton.ByteSize() + sum(size for size in payloads if size >= LARGE_BYTES)  # the others are in it
+    reserved = source.reserved | captured | set(inner_names(model.graph))
     return Network(
         model,
         imported,
@@ -176,6 +190,8 @@ def open_network(source: LoadedModel) -> Network:
         inferred.vectors,
         captured,
         size_bytes,
+        apart,
+        reserved,
     )
 
 
@@ -325,7 +341,6 @@ def _without_large_weights(model: onnx.ModelProto, constants: Mapping[str, onnx.
             large[tensor.name] = tensor
         else:
             graph.initializer.append(tensor)
-    graph.sparse_initializer.extend(model.graph.sparse_initializer)
     graph.node.extend(node for node in model.graph.node if not (node.output and node.output[0] in constants))
     graph.input.extend(info for info in model.graph.input if info.name not in large)
     graph.input.extend(
@@ -343,6 +358,16 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         if attribute.type == onnx.AttributeProto.GRAPH:
             yield attribute.g
         yield from attribute.graphs
+
+
+def inner_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Every name of the bodies of a graph's nodes."""
+    for node in graph.node:
+        for body in subgraphs(node):
+            yield from (info.name for info in (*body.input, *body.output))
+            yield from (tensor.name for tensor in body.initializer)
+            yield from (name for inner in body.node for name in (*inner.input, *inner.output))
+            yield from inner_names(body)
 
 
 def captured_names(graph: onnx.GraphProto) -> Iterator[str]:
@@ -370,7 +395,7 @@ def quiet_graphsurgeon() -> Iterator[None]:
 
 
 def initializer_of(tensor: gs.Tensor) -> onnx.TensorProto | None:
-    """The TensorProto behind a dense constant that the source model holds, if `tensor` is one."""
-    if not isinstance(tensor, gs.Constant) or isinstance(tensor._values, SparseValues):
+    """The TensorProto behind a constant that the source model holds, if `tensor` is one."""
+    if not isinstance(tensor, gs.Constant):
         return None
     return tensor._values.tensor if isinstance(tensor._values, LazyValues) else None

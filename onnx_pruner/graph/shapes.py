@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx
 import onnx.shape_inference
 
+from onnx_shift.onnx_pruner.graph.contrib import CONTRIB
 from onnx_shift.onnx_pruner.graph.vectors import (
     Dimension,
     Inferred,
@@ -79,10 +80,11 @@ def _complete(graph: onnx.GraphProto, found: Inferred) -> list[str]:
     """Follow vectors and complete shapes, in place; returns the tensors whose shape is now better known."""
     completed = []
     for proto in graph.node:
-        if proto.domain not in ("", "ai.onnx") or not proto.output:
+        standard = proto.domain in ("", "ai.onnx")
+        if not proto.output or not (standard or (proto.domain == CONTRIB and proto.op_type in CONTRIB_SHAPES)):
             continue
         node, name = Node(proto, found), proto.output[0]
-        if (vector := follow(node)) is not None:
+        if standard and (vector := follow(node)) is not None:
             found.vectors[name] = vector
             found.shapes.setdefault(name, vector.shape)
         known = found.shapes.get(name)
@@ -114,7 +116,7 @@ def _shape(node: Node) -> Shape | None:
         return first
     if op in BROADCASTS:
         return _broadcast([node.shape(k) for k in range(len(node.proto.input))])
-    rule = SHAPES.get(op)
+    rule = SHAPES.get(op) or CONTRIB_SHAPES.get(op)
     return None if rule is None else rule(node)
 
 
@@ -194,6 +196,10 @@ def _gemm(node: Node) -> Shape | None:
 
 def _matmul(node: Node) -> Shape | None:
     left, right = node.shape(0), node.shape(1)
+    if node.attr("transBatchA", 0) or node.attr("transBatchB", 0):
+        return None
+    left = left and (*left[:-2], *left[-2:][::-1]) if node.attr("transA", 0) else left
+    right = right and (*right[:-2], *right[-2:][::-1]) if node.attr("transB", 0) else right
     if left is None or right is None or len(left) < 2 or len(right) < 2:
         return None
     batch = _broadcast([left[:-2], right[:-2]])
@@ -333,4 +339,9 @@ SHAPES: Mapping[str, Callable[[Node], Shape | None]] = {
     "GlobalMaxPool": _pooled,
     "Flatten": _flatten,
     **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2"), _reduced),
+}
+#: Those of onnxruntime's own operators that have a rule.
+CONTRIB_SHAPES: Mapping[str, Callable[[Node], Shape | None]] = {
+    **dict.fromkeys(("FusedMatMul", "TransposeMatMul"), _matmul),
+    **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), lambda node: node.shape(0)),
 }

@@ -4,6 +4,7 @@ The channel axis of all operands is aligned from the right, as ONNX broadcasts. 
 axis is tied to the output; one of size 1 there only feeds every channel.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 
 from onnx_shift.onnx_pruner.effect import Effect, Operand, Tie, pin_all
 from onnx_shift.onnx_pruner.graph.constants import run_node
+from onnx_shift.onnx_pruner.graph.contrib import CONTRIB
 from onnx_shift.onnx_pruner.graph.network import Array
 from onnx_shift.onnx_pruner.op import Channels, Mask, Op, Values
 
@@ -24,6 +26,19 @@ DIRECT: dict[str, Callable[..., Array]] = {
     "Sum": lambda *xs: np.sum(xs, axis=0),
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }  # the reference operators know the rest
+
+
+def _gelu(op: Op, x: Array, bias: Array | float = 0.0) -> Array:
+    """onnxruntime's own Gelu in its four spellings."""
+    x = x + bias
+    if op.type == "QuickGelu":
+        return np.asarray(x / (1 + np.exp(-op.attr("alpha", 1.702) * x)))
+    inner = x * np.sqrt(0.5)
+    if op.type == "FastGelu":
+        return np.asarray(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
+    return np.asarray(0.5 * x * (1 + np.vectorize(math.erf, [np.float64])(inner)))
+
+
 CANCELS = 1e-5  # of the larger operand
 HALFWAY = 1e-3  # of a step of quantisation
 
@@ -53,8 +68,10 @@ def evaluate(op: Op, operands: list[Values | None], where: Mask) -> tuple[Mask, 
         with np.errstate(all="ignore"):
             arrays.append(values[where].astype(dtype))
     with np.errstate(all="ignore"):
-        if op.type in DIRECT:
-            result: Array | None = DIRECT[op.type](*arrays)
+        if op.node.domain == CONTRIB:
+            result: Array | None = _gelu(op, *arrays)
+        elif op.type in DIRECT:
+            result = DIRECT[op.type](*arrays)
         else:
             names = [op.name(i) for i, values in enumerate(operands) if values is not None]
             found = run_node(op.node, dict(zip(names, arrays, strict=True)), op.opset)
@@ -140,7 +157,7 @@ def _constant_branches(op: Op, carriers: list[int], axis: int, count: int) -> se
         if _channels(op, i).constant.all() and op.is_only_reader(i) and numpy_type(op, op.name(i)) is not None
     }  # fmt: skip
     full = [i for i in here if i not in flat and op.shape(i) == shape and None not in (shape or (None,))]
-    return flat if full and op.sever else set()
+    return flat if full and op.sever and op.type != "SwiGLU" else set()  # which alone does not broadcast
 
 
 def combine(op: Op, facts: list[tuple[Mask, Values] | None]) -> tuple[Mask, Values]:
@@ -171,20 +188,26 @@ def dropout(op: Op) -> Effect:
 
 
 def cast(op: Op) -> Effect:
-    """Cast and CastLike: as element-wise in the first input alone."""
-    channels = op.channels(0)
+    """Cast, CastLike and BitCast: as element-wise in the first input alone. The bits of a constant are not known: it
+    may be rounded, or a negative zero.
+    """
+    channels, source, target = op.channels(0), numpy_type(op, op.name(0)), numpy_type(op, op.output)
     pins = {1: "only its type is read"} if op.channels(1) is not None else {}
     if channels is None:
         return Effect((None,), pins=pins)
-    if op.type == "CastLike":
-        return Effect((Channels.varying(channels.axis, channels.count),), (Tie.same(0, channels.count),), pins=pins)
-    constant, value = evaluate(op, [channels.value], channels.constant)
-    target = numpy_type(op, op.output)
+    constant, value = channels.constant, channels.value
+    if op.type == "Cast":
+        constant, value = evaluate(op, [value], constant)
+    elif op.type == "BitCast" or source is None or target is None:
+        constant = np.zeros_like(constant)
+    else:
+        with np.errstate(all="ignore"):
+            value = np.where(constant, value, 0).astype(source).astype(target).astype(np.float64)
     if target is not None and target.kind in "iu":  # runtimes differ in what they make of other numbers
         limits = np.iinfo(target)
         constant = constant & (channels.value >= limits.min) & (channels.value <= limits.max)
     out = Channels.of(channels.axis, constant, value)
-    return Effect((out,), ties=(Tie.same(0, channels.count),))
+    return Effect((out,), ties=(Tie.same(0, channels.count),), pins=pins)
 
 
 def quantise(op: Op) -> Effect:

@@ -3,6 +3,8 @@
 Shapes: Conv W (O, I/g, k…), ConvTranspose W (I, O/g, k…), Gemm B (I, O) or (O, I) with transB, MatMul B (I, O).
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from onnx_shift.onnx_pruner.effect import Effect, Linear, Operand, Tie, pin_all
@@ -10,6 +12,8 @@ from onnx_shift.onnx_pruner.graph.network import Array, PruneError
 from onnx_shift.onnx_pruner.op import Channels, Mask, Op, Values
 
 CACHED_WEIGHTS = 1 << 17
+REMAINDER, ROUNDING = 1e-3, 1e-6  # what is left of a step of a quantised bias, and of a sum of many
+MOST_STEPS = 1 << 30
 SMALL_KERNEL = 4  # a place to read from takes as much memory as two float32
 
 
@@ -54,18 +58,20 @@ def nonzero_kernels(weight: Array) -> Mask:
     return found
 
 
-def _linear(op: Op, linear: Linear, axis: int) -> Effect:
+def linear_effect(op: Op, linear: Linear, axis: int) -> Effect:
     """Effect of a Linear whose output channels lie on `axis`: an output is constant when no varying input
     reaches it.
     """
     weight, bias = op.constant(linear.weight), None if linear.bias is None else op.constant(linear.bias)
     assert weight is not None
+    weight = linear.view(weight)
     groups, _, inputs = linear.kernel.shape
     channels = op.channels(linear.input) or Channels.varying(1, groups * inputs)
     if channels.count != groups * inputs:
         node = op.node.name or op.output
         raise PruneError(f"{op.type} {node!r} reads {channels.count} channels, its weights are for {groups * inputs}")
-    blocking = ~channels.constant | (channels.value != 0 if not linear.folds else False)
+    linear = with_whole_steps(op, linear, channels)
+    blocking = ~channels.constant | ((channels.value != 0) & ~linear.folds)
     kernel = linear.kernel if blocking.all() else linear.kernel & blocking.reshape(groups, 1, inputs)
     reached = kernel.any(axis=2).reshape(-1)
     value = bias_vector(linear, bias)
@@ -76,6 +82,51 @@ def _linear(op: Op, linear: Linear, axis: int) -> Effect:
         value[where] += folded(linear, weight, where, held, channels.value)
     out = Channels.of(axis, ~reached, value)
     return Effect((out,), linear=linear)
+
+
+def with_whole_steps(op: Op, linear: Linear, channels: Channels) -> Linear:
+    """The layer with quantised weights that takes into its quantised bias the constants that add whole steps to it."""
+    step = None if linear.plain_bias or linear.padded or linear.bias is None else _bias_step(op, linear)
+    columns = np.nonzero(channels.constant & (channels.value != 0))[0]
+    weight = op.constant(linear.weight)
+    if step is None or weight is None or not len(columns) or linear.gain != 1 or linear.bias_gain != 1:
+        return linear
+    view = by_group(weight, linear.groups, linear.input_first).astype(np.float64)
+    taps = view.reshape(*view.shape[:3], -1).sum(axis=3)
+    added = taps * np.where(channels.constant, channels.value, 0).reshape(linear.groups, 1, -1)
+    steps = added / step.reshape(linear.groups, -1, 1)
+    fits = np.abs(steps - np.rint(steps)) <= REMAINDER + ROUNDING * np.abs(steps)
+    small = np.abs(steps).sum(axis=2).max() < MOST_STEPS
+    return replace(linear, step=step, whole=fits.all(axis=1).reshape(-1) & small)
+
+
+def _bias_step(op: Op, linear: Linear) -> Values | None:
+    """How much a step of the bias in int32 is per output; where there is none, of one made of the steps of input and
+    weight, as runtimes ask for it.
+    """
+    assert linear.bias is not None
+    count = linear.kernel.shape[0] * linear.kernel.shape[1]
+    if op.has(linear.bias):
+        bias, node = op.constant(linear.bias), op.constants.quantised(op.name(linear.bias))
+        if node is None or bias is None or bias.size != count:
+            return None
+        stored, scale = (op.constants.get(tensor.name) for tensor in node.inputs[:2])
+        whole = stored is not None and stored.dtype == np.int32
+    else:
+        weight, source = (
+            op.constants.quantised(op.name(linear.weight)),
+            op.constants.producers.get(op.name(linear.input)),
+        )
+        if weight is None or source is None or source.op != "DequantizeLinear":
+            return None
+        scales = [op.constants.get(node.inputs[1].name) for node in (weight, source)]
+        if scales[0] is None or scales[1] is None or scales[1].size != 1 or (scales[0].size > 1 and op.opset < 13):
+            return None
+        whole = scales[0].size == 1 or weight.attrs.get("axis", 1) == int(linear.input_first)
+        scale = scales[0] * scales[1].reshape(-1)
+    if not whole or scale is None or scale.size not in (1, count):
+        return None
+    return np.broadcast_to(scale.reshape(-1).astype(np.float64), count)
 
 
 def folded(linear: Linear, weight: Array, outputs: Array, held: Mask, value: Values) -> Values:
@@ -139,12 +190,29 @@ def convolution(op: Op) -> Effect:
         return pin_all(op, "a bias that is computed from the input")
     scale, shift = op.batch_norm or (None, None)
     linear = Linear(0, 1, 2, kernel, transposed, transposed or _is_padded(op), *_plain(op, 1, 2), scale, shift)
-    effect = _linear(op, linear, 1)
+    effect = linear_effect(op, linear, 1)
     channels = op.channels(0)
     if groups == 1 or channels is None or kernel.shape[2] > 1:
         return effect
     every = np.arange(groups * kernel.shape[1])  # depthwise: W (C*m, 1, k…)
     return Effect(effect.outputs, (Tie(0, every // kernel.shape[1], every),), linear)
+
+
+def deformable_convolution(op: Op) -> Effect:
+    """DeformConv: as a padded Conv, at positions that other inputs tell; what lies outside is zero."""
+    groups, channels = op.attr("group", 1), op.channels(0)
+    kernel = _kernel(op, 1, groups, False)
+    if kernel is None or (op.has(3) and op.constant(3) is None) or (channels is not None and channels.axis != 1):
+        return pin_all(op, "weights that are computed from the input")
+    if op.attr("offset_group", 1) > 1:
+        return pin_all(op, "offsets of their own for some of the channels")
+    linear = Linear(0, 1, 3, kernel, False, True, *_plain(op, 1, 3))
+    effect = linear_effect(op, linear, 1)
+    pins = {i: "positions to sample at" for i in (2, 4) if op.has(i) and op.channels(i) is not None}
+    every = np.arange(groups * kernel.shape[1])
+    depthwise = groups > 1 and channels is not None and kernel.shape[2] == 1
+    ties = (Tie(0, every // kernel.shape[1], every),) if depthwise else ()
+    return Effect(effect.outputs, ties, linear, pins=pins)
 
 
 def gemm(op: Op) -> Effect:
@@ -162,36 +230,51 @@ def gemm(op: Op) -> Effect:
     if alpha == 0:
         kernel = np.zeros_like(kernel)
     scale, shift = op.batch_norm or (None, None)
-    linear = Linear(0, 1, 2, kernel, not op.attr("transB", 0), False, *_plain(op, 1, 2), scale, shift, alpha,
-                    op.attr("beta", 1.0))  # fmt: skip
-    return _linear(op, linear, 1)
+    linear = Linear(0, 1, 2, kernel, not op.attr("transB", 0), False, *_plain(op, 1, 2), scale, shift,
+                    gain=alpha, bias_gain=op.attr("beta", 1.0))  # fmt: skip
+    return linear_effect(op, linear, 1)
 
 
 def matmul(op: Op) -> Effect:
-    """MatMul of channels on the contracted axis with a constant matrix, on either side; other channels pass through."""
+    """MatMul of channels on the contracted axis with a constant matrix, on either side; other channels pass through.
+
+    FusedMatMul, onnxruntime's own, may transpose an operand before, and scales the product.
+    """
     left, right = (op.constants.is_constant(op.name(i)) for i in (0, 1))
     data, weight = (1, 0) if left else (0, 1)
     rank, channels = op.rank(data), op.channels(data)
+    if op.attr("transBatchA", 0) or op.attr("transBatchB", 0):
+        return pin_all(op, "a matrix product that also turns the axes before the last two")
     if left == right or rank is None or rank < 2 or len(op.shape(weight) or ()) != 2:
         return _product(op)
-    contracted = rank - (2 if left else 1)
+    turned = [bool(op.attr(name, 0)) for name in ("transA", "transB")]
+    contracted = rank - (2 if left != turned[data] else 1)
+    outputs = rank - (2 if left else 1)
     if channels is not None and channels.axis != contracted:
-        if channels.axis >= rank - 2 and left:
-            return pin_all(op, "channels on the other axis of a matrix product")
         kept = channels.constant & (channels.value == 0)
-        return Effect((Channels.of(channels.axis, kept, channels.value),), (Tie.same(data, channels.count),))
-    kernel = _kernel(op, weight, 1, not left)
+        axis = channels.axis if channels.axis < rank - 2 else 2 * rank - 3 - outputs
+        return Effect((Channels.of(axis, kept, channels.value),), (Tie.same(data, channels.count),))
+    input_first = left == turned[weight]
+    kernel = _kernel(op, weight, 1, input_first)
     if kernel is None:
         return pin_all(op, "weights that are not a plain matrix")
+    gain = op.attr("alpha", 1.0)
     scale, shift = op.batch_norm or (None, None)
-    linear = Linear(data, weight, None, kernel, not left, False, *_plain(op, weight), scale, shift)
-    return _linear(op, linear, contracted)
+    linear = Linear(data, weight, None, kernel & (gain != 0), input_first, False, *_plain(op, weight), scale, shift,
+                    trailing=int(left), gain=gain)  # fmt: skip
+    return linear_effect(op, linear, outputs)
 
 
 def _product(op: Op) -> Effect:
-    """A product without a plain matrix: rows of the left operand pass through, or columns of the right one."""
+    """A product without a plain matrix: what lies on an axis before the last two, heads of attention say, meets its
+    like; rows of the left operand pass through, or columns of the right one.
+    """
     ranks = [op.rank(i) or 0 for i in (0, 1)]
-    free = [(c.count, i, c) for i in (0, 1) if (c := op.channels(i)) and c.axis == ranks[i] - 2 + i]
+    if (alike := _side_by_side(op, ranks)) is not None:
+        return alike
+    rows = [rank - 2 + i - (2 * i - 1) * bool(op.attr(name, 0))
+            for i, (rank, name) in enumerate(zip(ranks, ("transA", "transB"), strict=True))]  # fmt: skip
+    free = [(c.count, i, c) for i in (0, 1) if (c := op.channels(i)) and c.axis == rows[i]]
     if not free or min(ranks) < 2:
         return pin_all(op, "a product of two activations")
     count, data, channels = max(free, key=lambda one: one[0])
@@ -199,6 +282,30 @@ def _product(op: Op) -> Effect:
     out = Channels.of(max(ranks) - 2 + data, zero, channels.value)
     pins = {1 - data: "a product of two activations"} if op.channels(1 - data) is not None else {}
     return Effect((out,), (Tie.same(data, count),), pins=pins)
+
+
+def _side_by_side(op: Op, ranks: list[int]) -> Effect | None:
+    """A product of each channel for itself: both operands hold it on one axis before the last two, or one of them and
+    the other is constant or has one entry there.
+    """
+    carriers = {i: channels for i in (0, 1) if (channels := op.channels(i)) is not None}
+    places = {(channels.axis - ranks[i], channels.count) for i, channels in carriers.items()}
+    if len(places) != 1 or min(ranks) < 2:
+        return None
+    axis, count = places.pop()
+    if axis >= -2:
+        return None
+    operands, zero = [], np.zeros(count, np.bool_)
+    for i in (0, 1):
+        size = op.size(i, axis) if ranks[i] >= -axis else 1
+        if i in carriers:
+            zero |= carriers[i].constant & (carriers[i].value == 0)
+        elif size == count and op.constants.is_constant(op.name(i)):
+            operands.append(Operand(i, ranks[i] + axis))
+        elif size != 1:
+            return None
+    out = Channels.of(max(ranks) + axis, zero, np.zeros(count))
+    return Effect((out,), tuple(Tie.same(i, count) for i in carriers), operands=tuple(operands))
 
 
 def batch_normalization(op: Op) -> Effect:

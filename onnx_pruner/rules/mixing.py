@@ -46,7 +46,7 @@ def along_axis(op: Op) -> Effect:
         return Effect((None,) * len(op.output_names))
     flattened = op.opset < 13 and op.type in ("Softmax", "LogSoftmax", "Hardmax")
     axis: int | None = op.attr("axis", 1 if flattened else -1)
-    if op.type == "CumSum":
+    if op.type.startswith("Cum"):
         axis = next(iter(op.ints(1) or ()), None)
     if axis is None or channels.axis == axis % rank or (flattened and channels.axis > axis % rank):
         return pin_all(op, f"{op.type} along the channels")

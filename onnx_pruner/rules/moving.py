@@ -4,6 +4,7 @@ Each says which output channel comes from which input channel; where the node it
 rewrite updates them.
 """
 
+from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
@@ -104,10 +105,15 @@ def concat(op: Op) -> Effect:
         return _join(op, axis)
     if len({(c.axis, c.count) for c in carriers}) != 1:
         return pin_all(op, "operands whose channels lie on different axes")
-    own, count = carriers[0].axis, carriers[0].count
+    return alongside(op, op.inputs, carriers[0])
+
+
+def alongside(op: Op, inputs: Iterable[int], like: Channels) -> Effect:
+    """Operands that share the channels of `like` on its axis, constant ones among them, are put into one."""
+    own, count = like.axis, like.count
     ties, operands, pins = [], [], {}
     constant, value = np.ones(count, np.bool_), None
-    for i in op.inputs:
+    for i in inputs:
         channels = op.channels(i)
         array = op.constant(i) if channels is None else None
         if channels is not None:
@@ -228,28 +234,6 @@ def pick(op: Op, channels: Channels, source: Index, axis: int, rewrite: "object"
     target = np.arange(len(source))
     out = Channels(axis, channels.constant[source], channels.value[source])
     return Effect((out,), (Tie(0, source, target),), rewrite=rewrite)  # type: ignore[arg-type]
-
-
-def gather(op: Op) -> Effect:
-    """Gather along the channels with constant indices picks them; along another axis it keeps them all."""
-    channels, rank, indices = op.channels(0), op.rank(0), op.constant(1)
-    pins = {1: "indices"} if op.channels(1) is not None else {}
-    if channels is None or rank is None:
-        return Effect((None,), pins=pins)
-    axis, added = op.attr("axis", 0) % rank, op.rank(1)
-    if axis != channels.axis:
-        if added is None:
-            return pin_all(op, "indices of unknown shape")
-        effect = carry(op, channels.axis + (added - 1 if axis < channels.axis else 0))
-        return Effect(effect.outputs, effect.ties, pins=pins)
-    if indices is None or indices.ndim != 1 or not indices.size:
-        return pin_all(op, "gathering channels at computed indices, or a single one")
-    source = np.arange(channels.count)[indices]
-
-    def rewrite(r: Rewriter) -> None:
-        r.set_input(1, r.positions(0)[source[r.keep_out(0)]].astype(indices.dtype))
-
-    return pick(op, channels, source, axis, rewrite)
 
 
 def pad(op: Op) -> Effect:

@@ -165,28 +165,28 @@ def tile(op: Op) -> Effect:
 
 
 def depth_to_space(op: Op) -> Effect:
-    """DepthToSpace and SpaceToDepth: b·b channels meet in one, or one becomes b·b."""
+    """DepthToSpace and SpaceToDepth: b·b channels meet in one, or one becomes b·b; by `mode` they lie apart (DCR) or
+    side by side (CRD).
+    """
     channels, block = op.channels(0), op.attr("blocksize") ** 2
     if channels is None:
         return Effect((None,))
     if channels.axis != 1:
         return pin_all(op, "channels on another axis than 1")
-    if op.type == "DepthToSpace":
-        source, count = np.arange(channels.count), channels.count // block
-        target = source // block if op.attr("mode", "DCR") == "CRD" else source % count
-    else:
-        count = channels.count * block
-        target = np.arange(count)
-        source = target % channels.count
+    deep, shallow = np.arange(channels.count), channels.count // block
+    if op.type == "SpaceToDepth":
+        deep, shallow = np.arange(channels.count * block), channels.count
+    flat = deep // block if op.attr("mode", "DCR") == "CRD" else deep % shallow
+    source, target, count = (deep, flat, shallow) if op.type == "DepthToSpace" else (flat, deep, len(deep))
     return Effect((through(channels, 1, count, source, target),), (Tie(0, source, target),))
 
 
 def channel_shuffle(op: Op) -> Effect:
-    """Our own stand-in for Reshape–Transpose–Reshape that permutes channels (see `fuse`)."""
+    """Our own stand-in for nodes that pick channels in another order (see `fuse` and `layouts`)."""
     channels = op.channels(0)
     if channels is None:
         return Effect((None,))
     source = np.asarray(op.attr("source"))
-    if channels.axis != op.attr("axis") or len(source) != channels.count:
+    if channels.axis != op.attr("axis"):
         return pin_all(op, "a channel shuffle along another axis")
     return pick(op, channels, source, channels.axis, None)

@@ -20,7 +20,14 @@ def test_a_constant_input_moves_into_the_bias_or_is_stood_for(
 ) -> None:
     kernel = np.ones((groups, 4, 3), bool)
     linear = Linear(0, 1, 2, kernel, input_first=False, padded=padded, plain_bias=plain_bias)
-    assert (linear.folds, linear.merges, linear.groups) == (folds, merges, groups)
+    assert (linear.folds.tolist(), linear.merges, linear.groups) == ([folds] * 3 * groups, merges, groups)
+
+
+def test_constants_of_whole_steps_alone_move_into_a_quantised_bias() -> None:
+    whole = np.array([True, False, True])
+    linear = Linear(0, 1, 2, np.ones((1, 4, 3), bool), False, False, plain_weight=False, plain_bias=False, whole=whole)
+    assert linear.folds.tolist() == [True, False, True]
+    assert not linear.merges
 
 
 def test_a_tie_of_the_same_channels() -> None:
