@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-all check lint types docs site wheel wheels bench dev clean help
+.PHONY: demo test test-all check lint types docs site wheel wheels test-arm bench dev clean help
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -29,6 +29,9 @@ test: dev  ## the tests
 
 test-all: dev  ## the tests, the long ones included
 	$(BIN)/python -m pytest
+
+test-arm: wheels  ## the wheel for 64-bit Arm and the kernels' tests, under emulation
+	.ci/arm
 
 lint: dev
 	$(BIN)/ruff check .
