@@ -22,9 +22,13 @@ _BATCH_IMAGES = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Test images and labels as each model takes them, and a remark where they are not a set's own test split."""
+    """Test images and labels as each model takes them, and a remark where they are not a set's own test split.
+
+    `training` are those of the training split, shuffled, for calibration.
+    """
 
     batches: Mapping[Path, Batches]
+    training: Mapping[Path, Batches]
     note: str | None = None
 
 
@@ -64,7 +68,7 @@ def evaluation(
     trained = any("recipe_hash" in entries for entries in stated.values())
     parts, note = _test_images(dataset, trained)
     measured = None
-    batches = {}
+    batches, training = {}, {}
     for model in models:
         normalisation = given or _stated_normalisation(model, stated[model])
         if normalisation is None:
@@ -72,9 +76,10 @@ def evaluation(
         _check_channels(normalisation, dataset, None if given else model)
         numbers = _class_numbers(dataset, model, stated[model])
         batches[model] = _batches(parts, normalisation, numbers)
+        training[model] = _shuffled(dataset.train, normalisation, numbers)
         last = max(numbers[part.labels].max() for part in parts)
         _check_fit(dataset, model, batches[model], last, provider)
-    return Evaluation(batches, note)
+    return Evaluation(batches, training, note)
 
 
 def check_models(
@@ -198,6 +203,16 @@ def _batches(parts: "Sequence[Split]", normalisation: "Normalisation", numbers: 
             for start in range(0, len(part), _BATCH_IMAGES):
                 some = slice(start, start + _BATCH_IMAGES)
                 yield normalisation.apply(part.images[some]), numbers[part.labels[some]]
+
+    return batches
+
+
+def _shuffled(part: "Split", normalisation: "Normalisation", numbers: NDArray[np.int64]) -> Batches:
+    def batches() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        order = np.random.default_rng(0).permutation(len(part))
+        for start in range(0, len(part), _BATCH_IMAGES):
+            some = np.sort(order[start : start + _BATCH_IMAGES])
+            yield normalisation.apply(part.images[some]), numbers[part.labels[some]]
 
     return batches
 
