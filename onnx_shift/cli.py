@@ -39,9 +39,7 @@ Providers = Annotated[
 Threads = Annotated[int, typer.Option(help="Threads that one inference may use.", min=1, max=1024)]
 Seed = Annotated[int, typer.Option(help="Seed of what is drawn at random.", min=0)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Mean = Annotated[
-    str | None, typer.Option(help="Normalise images by this mean per channel, such as 0.5,0.5,0.5.")
-]
+Mean = Annotated[str | None, typer.Option(help="Normalise images by this mean per channel, such as 0.5,0.5,0.5.")]
 Std = Annotated[str | None, typer.Option(help="Standard deviation per channel, to go with --mean.")]
 ImageSize = Annotated[int | None, typer.Option(help="Resize and crop the images to this size.", min=1)]
 ImageColumn = Annotated[str | None, typer.Option(help="Column of the images (default: by type).")]
@@ -522,7 +520,7 @@ def main() -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except ModuleNotFoundError as error:
-        extra = "report" if error.name == "matplotlib" else "train"
+        extra = {"matplotlib": "report", "PIL": "eval"}.get(str(error.name).partition(".")[0], "train")
         _fail(
             f"{' '.join(sys.argv[1:2])}: needs {error.name}, which is not installed: pip install 'onnx-shift[{extra}]'"
         )

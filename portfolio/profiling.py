@@ -177,7 +177,7 @@ def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings |
 def class_scores(model: Path, session: Any, pixels: NDArray[Any]) -> NDArray[Any]:
     """Return the scores (N, classes) that `session` of `model` gives images (N, C, H, W).
 
-    A model with a fixed batch gets them in pieces of that size, the last one padded. Raises ProfileError naming `model`.
+    A model with a fixed batch gets them in pieces of that size, the last one padded. Raises ProfileError.
     """
     if len(session.get_inputs()) != 1:
         names = ", ".join(value.name for value in session.get_inputs())
