@@ -25,7 +25,7 @@ EPOCHS = 7
 def measure(work: Path) -> dict[str, Any]:
     """Train two rounds, dense and at ratio 2, with a bare batch after each batch of ours."""
     from onnx_shift.exporter import Progress, override, preset, train
-    from onnx_shift.exporter.data import Dataset, Split
+    from onnx_shift.portfolio.data import Dataset, Split
 
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, BATCHES * 128)

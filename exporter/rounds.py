@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from onnx_shift.exporter.augmentation import Draws
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from onnx_shift.exporter.data import Dataset, Normalisation, open_dataset
 from onnx_shift.exporter.distributed import World, join
 from onnx_shift.exporter.export import export_checkpoint, to_onnx
 from onnx_shift.exporter.masks import (
@@ -44,6 +43,7 @@ from onnx_shift.exporter.training import (
     sound_convolutions,
 )
 from onnx_shift.models.registry import build, check_output, initialise
+from onnx_shift.portfolio.data import Dataset, Normalisation, open_dataset
 
 _KEYS = ("round", "step", "mask", "history", "model")  # of every checkpoint but the one to rewind to
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.exporter.augmentation import Draws, draw, resized_crop, shift_and_flip
-from onnx_shift.exporter.data import Normalisation, Split
 from onnx_shift.exporter.distributed import World, synchronise_batchnorm
 from onnx_shift.exporter.masks import Mask, apply_mask, count_all, count_kept
 from onnx_shift.exporter.recipe import Recipe
 from onnx_shift.exporter.schedule import learning_rate
 from onnx_shift.exporter.structure import empty_shifts
+from onnx_shift.portfolio.data import Normalisation, Split
 
 LOSS_CHECK_STEPS = 50  # reading the loss waits for the device: not on every batch
 _AVX2_VECTOR = 8  # float32 values

@@ -38,6 +38,9 @@ Providers = Annotated[
 ]
 Threads = Annotated[int, typer.Option(help="Threads that one inference may use.", min=1, max=1024)]
 Seed = Annotated[int, typer.Option(help="Seed of what is drawn at random.", min=0)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Mean = Annotated[str | None, typer.Option(help="Normalise images by this mean per channel, such as 0.5,0.5,0.5.")]
+Std = Annotated[str | None, typer.Option(help="Standard deviation per channel, to go with --mean.")]
 ImageSize = Annotated[int | None, typer.Option(help="Resize and crop the images to this size.", min=1)]
 ImageColumn = Annotated[str | None, typer.Option(help="Column of the images (default: by type).")]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels (default: by type).")]
@@ -278,6 +281,49 @@ def verify(
     verify_files(original, pruned, runtime or ["onnxruntime"], seed, as_json)
 
 
+@app.command()
+def quantize(
+    models: Annotated[list[Path], typer.Argument(help="The models to quantise.", metavar="MODEL.onnx ...")],
+    data: Annotated[
+        str, typer.Option(help="Images to calibrate and to check on: see profile --data.", metavar="NAME_OR_PATH")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write: a file, or a folder for several; default: MODEL.int8.onnx beside the input.",
+            metavar="FILE|FOLDER",
+        ),
+    ] = None,
+    align: Annotated[int, typer.Option(help="As with prune, which is done first.", min=1)] = 4,
+    calibration_images: Annotated[
+        int, typer.Option(help="Images of the training split from which ranges are taken.", min=1)
+    ] = 256,
+    max_drop: Annotated[
+        float, typer.Option(help="Largest loss of accuracy; a model that loses more is not written.", min=0, max=1)
+    ] = 0.02,
+    mean: Mean = None,
+    std: Std = None,
+    image_size: ImageSize = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Prune, then quantise to int8 by onnxruntime's quantiser, and check accuracy and outputs on test images.
+
+    Weights get one scale per channel, values their ranges from images of the training split (QDQ). Float and int8
+    variants share a portfolio.
+    """
+    from onnx_shift.conversion import quantize_files
+
+    columns = {"image_column": image_column, "label_column": label_column}
+    reading = {"mean": mean, "std": std, "image_size": image_size, **columns}
+    options = {"align": align, "calibration_images": calibration_images, "max_drop": max_drop}
+    quantize_files(models, output, data=data, reading=reading, as_json=as_json, quiet=quiet, **options)
+
+
 # --- profile, pack and inspect ---------------------------------------------------------------------------------
 
 
@@ -306,10 +352,8 @@ def profile(
         list[str] | None,
         typer.Option(help="Shape of an input with free axes, such as input=1,3,224,224. May be repeated."),
     ] = None,
-    mean: Annotated[
-        str | None, typer.Option(help="Normalise images by this mean per channel, such as 0.5,0.5,0.5.")
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="Standard deviation per channel, to go with --mean.")] = None,
+    mean: Mean = None,
+    std: Std = None,
     image_size: ImageSize = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
@@ -491,7 +535,7 @@ def main() -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except ModuleNotFoundError as error:
-        extra = "report" if error.name == "matplotlib" else "train"
+        extra = {"matplotlib": "report", "PIL": "eval"}.get(str(error.name).partition(".")[0], "train")
         _fail(
             f"{' '.join(sys.argv[1:2])}: needs {error.name}, which is not installed: pip install 'onnx-shift[{extra}]'"
         )

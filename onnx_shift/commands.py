@@ -134,7 +134,7 @@ def profile_files(
             raise OnnxShiftError(f"{option}: says how the images of --data are to be read, and there is no --data")
     chosen = Settings(**settings, attempts=3, input_shapes=dict(_parse_shape(text) for text in shapes))
     check_models(models, dense, chosen.input_shapes or {}, chosen.providers[0])
-    images = None if data is None else _images(data, models, reading, chosen.providers[0])
+    images = None if data is None else labelled_images(data, models, reading, chosen.providers[0])
     with log.status("measuring ...") as status:
         found = profile(
             models,
@@ -149,7 +149,8 @@ def profile_files(
     _show_profile(found, as_json)
 
 
-def _images(data: str, models: Sequence[Path], reading: Mapping[str, Any], provider: str) -> "Evaluation":
+def labelled_images(data: str, models: Sequence[Path], reading: Mapping[str, Any], provider: str) -> "Evaluation":
+    """Open the images of `data` for `models`, read as the options `reading` say, and remark what is to be known."""
     from onnx_shift.portfolio.evaluation import evaluation
 
     numbers = {parameter: _numbers(parameter, reading[parameter]) for parameter in ("mean", "std")}

@@ -5,16 +5,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.ort import CPU
-
-if TYPE_CHECKING:
-    from onnx_shift.exporter.data import Dataset, Normalisation, Split
+from onnx_shift.portfolio.data import Dataset, Normalisation, Split, open_dataset
 
 Batches = Callable[[], Iterator[tuple[NDArray[Any], NDArray[Any]]]]
 _BATCH_IMAGES = 256
@@ -22,9 +20,13 @@ _BATCH_IMAGES = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Test images and labels as each model takes them, and a remark where they are not a set's own test split."""
+    """Test images and labels as each model takes them, and a remark where they are not a set's own test split.
+
+    `training` are those of the training split, shuffled, for calibration.
+    """
 
     batches: Mapping[Path, Batches]
+    training: Mapping[Path, Batches]
     note: str | None = None
 
 
@@ -52,11 +54,6 @@ def evaluation(
     model where they do not fit together.
     """
     given = _given_normalisation(mean, std)
-    try:
-        from onnx_shift.exporter.data import open_dataset
-    except ImportError as error:
-        raise OnnxShiftError(f"{data}: test images need the extra onnx-shift[train] ({error.name})") from error
-
     dataset = open_dataset(
         data, image_size=image_size, image_column=image_column, label_column=label_column, decode_train=False
     )
@@ -64,7 +61,7 @@ def evaluation(
     trained = any("recipe_hash" in entries for entries in stated.values())
     parts, note = _test_images(dataset, trained)
     measured = None
-    batches = {}
+    batches, training = {}, {}
     for model in models:
         normalisation = given or _stated_normalisation(model, stated[model])
         if normalisation is None:
@@ -72,9 +69,10 @@ def evaluation(
         _check_channels(normalisation, dataset, None if given else model)
         numbers = _class_numbers(dataset, model, stated[model])
         batches[model] = _batches(parts, normalisation, numbers)
+        training[model] = _shuffled(dataset.train, normalisation, numbers)
         last = max(numbers[part.labels].max() for part in parts)
         _check_fit(dataset, model, batches[model], last, provider)
-    return Evaluation(batches, note)
+    return Evaluation(batches, training, note)
 
 
 def check_models(
@@ -109,7 +107,7 @@ def check_models(
             raise OnnxShiftError(f"{reason}; see {{input_shapes}}", input_shapes=None) from error
 
 
-def _given_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> "Normalisation | None":
+def _given_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:
     if mean is None and std is None:
         return None
     if mean is None or std is None:
@@ -124,8 +122,6 @@ def _given_normalisation(mean: Sequence[float] | None, std: Sequence[float] | No
     for number in mean:
         if not math.isfinite(number):
             raise OnnxShiftError("{mean}: must be finite", mean=f"{number:g}")
-    from onnx_shift.exporter.data import Normalisation
-
     return Normalisation(tuple(mean), tuple(std))
 
 
@@ -136,9 +132,7 @@ def _metadata(model: Path) -> dict[str, str]:
     return stated_metadata(read_model(model).model)
 
 
-def _stated_normalisation(model: Path, stated: Mapping[str, str]) -> "Normalisation | None":
-    from onnx_shift.exporter.data import Normalisation
-
+def _stated_normalisation(model: Path, stated: Mapping[str, str]) -> Normalisation | None:
     if "normalisation" not in stated:
         return None
     try:
@@ -151,7 +145,7 @@ def _stated_normalisation(model: Path, stated: Mapping[str, str]) -> "Normalisat
         raise OnnxShiftError(f"{model}: its metadata onnx_shift.normalisation make no sense") from error
 
 
-def _check_channels(normalisation: "Normalisation", dataset: "Dataset", model: Path | None) -> None:
+def _check_channels(normalisation: Normalisation, dataset: Dataset, model: Path | None) -> None:
     count, channels = len(normalisation.mean), dataset.image_shape[0]
     if count not in (1, channels):
         whose = "{mean} and {std}" if model is None else f"{model}: its metadata onnx_shift.normalisation"
@@ -161,7 +155,7 @@ def _check_channels(normalisation: "Normalisation", dataset: "Dataset", model: P
         )
 
 
-def _test_images(dataset: "Dataset", trained: bool) -> "tuple[Sequence[Split], str | None]":
+def _test_images(dataset: Dataset, trained: bool) -> tuple[Sequence[Split], str | None]:
     """The splits to measure on. What `train` held out of a set's only split it holds out here as well."""
     if dataset.only_split is None:
         return [dataset.test], None
@@ -174,7 +168,7 @@ def _test_images(dataset: "Dataset", trained: bool) -> "tuple[Sequence[Split], s
     return [dataset.train, dataset.test], f"{dataset.name} has one split: all {count} images are test images"
 
 
-def _class_numbers(dataset: "Dataset", model: Path, stated: Mapping[str, str]) -> NDArray[np.int64]:
+def _class_numbers(dataset: Dataset, model: Path, stated: Mapping[str, str]) -> NDArray[np.int64]:
     """The model's number for each class of the data set: by name where its metadata name them all."""
     numbers = np.arange(len(dataset.class_names))
     if "class_names" not in stated:
@@ -192,7 +186,7 @@ def _class_numbers(dataset: "Dataset", model: Path, stated: Mapping[str, str]) -
     return numbers
 
 
-def _batches(parts: "Sequence[Split]", normalisation: "Normalisation", numbers: NDArray[np.int64]) -> Batches:
+def _batches(parts: Sequence[Split], normalisation: Normalisation, numbers: NDArray[np.int64]) -> Batches:
     def batches() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         for part in parts:
             for start in range(0, len(part), _BATCH_IMAGES):
@@ -202,7 +196,17 @@ def _batches(parts: "Sequence[Split]", normalisation: "Normalisation", numbers: 
     return batches
 
 
-def _check_fit(dataset: "Dataset", model: Path, batches: Batches, last_label: int, provider: str) -> None:
+def _shuffled(part: Split, normalisation: Normalisation, numbers: NDArray[np.int64]) -> Batches:
+    def batches() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        order = np.random.default_rng(0).permutation(len(part))
+        for start in range(0, len(part), _BATCH_IMAGES):
+            some = np.sort(order[start : start + _BATCH_IMAGES])
+            yield normalisation.apply(part.images[some]), numbers[part.labels[some]]
+
+    return batches
+
+
+def _check_fit(dataset: Dataset, model: Path, batches: Batches, last_label: int, provider: str) -> None:
     """Refuse a model that does not classify the images, found out on one of them."""
     from onnx_shift.portfolio.profile import ProfileError
     from onnx_shift.portfolio.profiling import Settings, measure_accuracy

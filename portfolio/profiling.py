@@ -154,21 +154,12 @@ def check_shapes(
 
 
 def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings | None = None) -> Accuracy:
-    """Classify all images of `batches` and return the shares that come out right.
-
-    A model with a fixed batch gets the images in pieces of that size, the last one padded.
-    """
+    """Classify all images of `batches` and return the shares that come out right. Raises ProfileError."""
     settings = settings or Settings()
     session = open_session(model, settings.providers[:1], settings.threads)
-    if len(session.get_inputs()) != 1:
-        names = ", ".join(value.name for value in session.get_inputs())
-        raise ProfileError(f"{model}: has {len(session.get_inputs())} inputs ({names}), images are but one")
-    step = fixed_batch(session)
     first = five = images = classes = 0
     for pixels, labels in batches:
-        logits = np.concatenate([_run(model, session, piece, step) for piece in _pieces(pixels, step)])
-        if logits.ndim != 2:
-            raise ProfileError(f"{model}: its first output is no table of class scores {logits.shape}")
+        logits = class_scores(model, session, pixels)
         if np.max(labels) >= logits.shape[1]:
             raise ProfileError(
                 f"{model}: tells {logits.shape[1]} classes apart, images are labelled up to {np.max(labels)}"
@@ -181,6 +172,21 @@ def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings |
     if images == 0:
         raise ProfileError("the data set holds no image")
     return Accuracy(first / images, five / images, images, classes)
+
+
+def class_scores(model: Path, session: Any, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return the scores (N, classes) that `session` of `model` gives images (N, C, H, W).
+
+    A model with a fixed batch gets them in pieces of that size, the last one padded. Raises ProfileError.
+    """
+    if len(session.get_inputs()) != 1:
+        names = ", ".join(value.name for value in session.get_inputs())
+        raise ProfileError(f"{model}: has {len(session.get_inputs())} inputs ({names}), images are but one")
+    step = fixed_batch(session)
+    scores = np.concatenate([_run(model, session, piece, step) for piece in _pieces(pixels, step)])
+    if scores.ndim != 2:
+        raise ProfileError(f"{model}: its first output is no table of class scores {scores.shape}")
+    return scores
 
 
 def _share(model: Path, evaluate: Callable[[Infer], float], settings: Settings) -> float:

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import nn
 
 from onnx_shift.exporter.checkpoint import load_checkpoint
-from onnx_shift.exporter.data import Dataset, Split
 from onnx_shift.exporter.recipe import Recipe, override, preset
 from onnx_shift.exporter.rounds import Progress, Run, train
 from onnx_shift.models.registry import build, initialise
+from onnx_shift.portfolio.data import Dataset, Split
 
 
 @pytest.fixture(autouse=True)

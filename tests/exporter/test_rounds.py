@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from onnx_shift.exporter.checkpoint import load_checkpoint
-from onnx_shift.exporter.data import open_dataset
 from onnx_shift.exporter.recipe import Recipe, RecipeError, load_recipe, override
 from onnx_shift.exporter.rounds import train
 from onnx_shift.exporter.training import Place, Trainer
 from onnx_shift.onnx_pruner import prune
+from onnx_shift.portfolio.data import open_dataset
 from tests.exporter.conftest import Start, StoppedError, same, stop_at, stored_weights
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from onnx_shift.exporter.data import Dataset
 from onnx_shift.exporter.recipe import Recipe, RecipeError, override
 from onnx_shift.exporter.rounds import Progress, train
 from onnx_shift.exporter.training import TrainingError, sound_convolutions
 from onnx_shift.models.registry import build
+from onnx_shift.portfolio.data import Dataset
 from tests.exporter.conftest import Start, stored_weights
 
 

@@ -15,8 +15,8 @@ ALLOWED = {
     "runtime": set(),
     "models": set(),
     "onnx_pruner": set(),
-    "portfolio": {"exporter", "onnx_pruner", "runtime"},
-    "exporter": {"models"},
+    "portfolio": {"onnx_pruner", "runtime"},
+    "exporter": {"models", "portfolio"},
 }
 
 

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("torch")
 
 from benchmarks.support import trainings
-from onnx_shift.exporter.data import DataError
 from onnx_shift.exporter.recipe import override
+from onnx_shift.portfolio.data import DataError
 
 
 @pytest.fixture

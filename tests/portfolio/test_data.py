@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnx_shift.exporter.data import DataError, Encoded, Normalisation, open_dataset
+from onnx_shift.portfolio.data import DataError, Encoded, Normalisation, open_dataset
+from onnx_shift.portfolio.sources import _by_datasets
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -162,7 +163,7 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
 
 def test_the_libraries_below_log_nothing_of_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError):
-        open_dataset(str(tmp_path / "missing"))
+        _by_datasets("missing", "imagefolder", data_dir=str(tmp_path / "missing"))
     for library in ("datasets.packaged_modules.parquet", "huggingface_hub.utils._http"):
         assert not logging.getLogger(library).isEnabledFor(logging.ERROR)
 

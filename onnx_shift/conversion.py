@@ -1,0 +1,95 @@
+"""The command `quantize`, and where commands that make models of models write them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from onnx_shift.commands import labelled_images
+from onnx_shift.console import log, note, out, print_json, print_lines
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.files import atomic_path, check_folder, check_output, make_folder
+from onnx_shift.views.tables import plain_table, show_bytes, show_share
+
+if TYPE_CHECKING:
+    from onnx_shift.portfolio.quantize import Quantised
+
+
+def targets(models: Sequence[Path], output: Path | None, suffix: str) -> dict[Path, Path]:
+    """Return where each model's result is written: `output`, in the folder `output`, or beside the model.
+
+    `suffix` takes the place of `.onnx` or `.pruned.onnx`. Raises OnnxShiftError for a model that is a folder, and where
+    two results would be one file.
+    """
+    for model in models:
+        if model.is_dir():
+            raise OnnxShiftError(f"{model}: is a folder, not an ONNX model")
+    if output is not None and not output.is_dir() and len(models) == 1:
+        check_output(output, *models)
+        return {models[0]: output}
+    if output is not None:
+        check_folder(output)
+    found: dict[Path, Path] = {}
+    for model in models:
+        target = (output or model.parent) / f"{model.stem.removesuffix('.pruned')}{suffix}"
+        if target in found.values():
+            raise OnnxShiftError(f"{model}: a second result would be {target}; name the files apart")
+        if output is None or output.is_dir():
+            check_output(target, *models)
+        found[model] = target
+    return found
+
+
+def make_folders(written: Mapping[Path, Path], output: Path | None) -> None:
+    """Make the folder `output` of several results."""
+    if output is not None and output not in written.values():
+        make_folder(output)
+
+
+def quantize_files(
+    models: Sequence[Path],
+    output: Path | None,
+    *,
+    data: str,
+    reading: Mapping[str, Any],
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Quantise `models` and show what each keeps; `options` are those of `portfolio.quantize.quantize`."""
+    import onnx
+
+    from onnx_shift.ort import CPU
+    from onnx_shift.portfolio.quantize import quantize
+
+    written = targets(models, output, ".int8.onnx")
+    images = labelled_images(data, models, reading, CPU)
+    results: dict[Path, Quantised] = {}
+    for model, target in written.items():
+        with log.status(Text(f"quantising {model} …")):
+            results[model] = quantize(model, images.training[model](), images.batches[model](), **options)
+        make_folders(written, output)
+        with atomic_path(target) as temporary:
+            onnx.save(results[model].model, temporary)
+    if as_json:
+        print_json({str(written[model]): found.to_dict() for model, found in results.items()})
+    elif not quiet:
+        out.print(_table(results))
+        print_lines(f"on {next(iter(results.values())).check.images:,} test images of {data}")
+    for model, found in results.items() if not quiet else ():
+        if found.mended_filters:
+            note(f"note: {model}: {found.mended_filters} filters without weights got the scale of the others")
+        note(f"wrote {written[model]}")
+
+
+def _table(results: "Mapping[Path, Quantised]") -> Table:
+    table = plain_table("model")
+    for heading in ("float", "int8", "same class", "difference", "float size", "int8 size"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for model, found in results.items():
+        shares = (found.check.accuracy_float, found.check.accuracy_int8, found.check.agreement)
+        sizes = (show_bytes(found.bytes_before), show_bytes(found.bytes_after))
+        table.add_row(model.name, *map(show_share, shares), f"{found.check.largest_difference:.1e}", *sizes)
+    return table
