@@ -237,11 +237,17 @@ static void copy_channel(void *argument, size_t index) {
                  e->columns, e->images);
 }
 
+/* Whether outputs lie as their sums do: runs of one row each, or rows as far apart as the input's. */
+static int lies_alike(const Plan *plan) {
+    return plan->runs > 1 || (plan->y.row == plan->x.row && (!plan->residual.data || plan->residual.row == plan->x.row));
+}
+
 /* The zeros around the images of a packed output. */
 static void write_borders(const Plan *plan, int64_t group, int64_t first, int64_t last) {
     const int64_t *border = plan->layer->borders[1];
     const View *y = &plan->y;
     int64_t images = plan->out.images, before = border[1] * images;
+    int gaps = plan->runs == 1 && lies_alike(plan); /* whose tiles clear what is between rows */
     if (last == plan->out.channels) last += spare_channels(&plan->out, border);
     for (int64_t channel = first; channel < last; channel++) {
         float *at = y->data + group * y->group + channel * y->channel - before;
@@ -249,7 +255,7 @@ static void write_borders(const Plan *plan, int64_t group, int64_t first, int64_
         if (channel >= plan->out.channels)
             memset(at, 0, (size_t)(plan->out.rows * y->row) * sizeof *at);
         else
-            for (int64_t row = 0; row < plan->out.rows; row++) memset(at + row * y->row, 0, (size_t)before * sizeof *at);
+            for (int64_t row = 0; row < (gaps ? 1 : plan->out.rows); row++) memset(at + row * y->row, 0, (size_t)before * sizeof *at);
     }
 }
 
@@ -274,6 +280,16 @@ static int64_t cut_pieces(const Plan *plan, int64_t run, int64_t start, int64_t 
     return count;
 }
 
+/* The zeros between the rows of a packed output in a tile, where sums may have been written. */
+static void clear_gaps(const Plan *plan, const Rows *rows, float *out, int64_t begin, int64_t end) {
+    int64_t filled = plan->out.columns * plan->out.images, pitch = plan->x.row;
+    for (int64_t row = rows->first; row < rows->last; row++)
+        for (int64_t gap = begin / pitch * pitch + filled; gap < end; gap += pitch) {
+            int64_t from = larger(gap, begin), to = smaller(gap + pitch - filled, end);
+            for (int64_t i = from; i < to; i++) out[row * rows->out_channel + i] = 0;
+        }
+}
+
 static void run_tile(void *argument, size_t index) {
     const Plan *plan = argument;
     const Layer *layer = plan->layer;
@@ -284,15 +300,23 @@ static void run_tile(void *argument, size_t index) {
     int64_t begin = tile % plan->tiles * length, end = smaller(begin + length, plan->run);
     int64_t start = larger(smaller(begin, plan->run - length), 0); /* the last tile begins earlier rather than end behind */
     Piece pieces[MOST_VECTORS * WIDEST];
-    int64_t count = cut_pieces(plan, run, start, begin, end, pieces);
     float sums[SUMS] __attribute__((aligned(64)));
-    Rows rows = {layer, plan->offsets, plan->x.data + group * plan->x.group + run * plan->x.row + start, plan->x.channel, 0, 0};
+    Rows rows = {layer, plan->offsets, plan->x.data + group * plan->x.group + run * plan->x.row + start, plan->x.channel, 0, 0,
+                 0, plan->y.data + group * plan->y.group, NULL, plan->y.channel, plan->residual.channel};
+    if (plan->residual.data) rows.residual = plan->residual.data + group * plan->residual.group;
+    /* The last tile, which may write what another one does, keeps to its part. */
+    rows.straight = layer->activation <= CLIP && begin == start && end - begin == length && lies_alike(plan);
+    int gaps = plan->borders && plan->runs == 1 && lies_alike(plan);
+    int64_t count = rows.straight ? 0 : cut_pieces(plan, run, start, begin, end, pieces);
+    if (rows.straight) {
+        rows.out += run * plan->y.row + begin;
+        if (rows.residual) rows.residual += run * plan->residual.row + begin;
+    }
     for (rows.first = first; rows.first < last; rows.first = rows.last) {
         rows.last = smaller(last, rows.first + plan->rows_at_once);
         plan->simd->sum[plan->vectors - 1](&rows, sums);
-        plan->simd->finish(&rows, sums, length, pieces, count, plan->y.data + group * plan->y.group, plan->y.channel,
-                           plan->residual.data ? plan->residual.data + group * plan->residual.group : NULL,
-                           plan->residual.channel);
+        if (!rows.straight) plan->simd->finish(&rows, sums, length, pieces, count);
+        if (gaps) clear_gaps(plan, &rows, plan->y.data + group * plan->y.group, begin, end);
     }
     if (plan->borders && tile == 0) write_borders(plan, group, first, last);
 }

@@ -57,7 +57,8 @@ INSIDE void NAME(sum_rows)(const Rows *a, float *sums, const int T, const int U)
         for (int64_t row = a->first; row < a->last; row++) {
             float *sum = sums + (row - a->first) * T * VECTOR;
             int64_t i = rows[row], end = rows[row + 1];
-            if (block && i == end) continue;
+            int ends = a->straight && block == layer->blocks - 1;
+            if (block && i == end && !ends) continue;
             int64_t channel = layer->groups == 1 ? 0 : row / group_rows * layer->channels_in;
             const char *x = (const char *)(a->x + (channel + block * layer->block) * a->channel);
             V total[4][MOST_VECTORS];
@@ -88,6 +89,20 @@ INSIDE void NAME(sum_rows)(const Rows *a, float *sums, const int T, const int U)
             for (int u = 1; u < U; u++)
 #pragma GCC unroll 16
                 for (int t = 0; t < T; t++) total[0][t] += total[u][t];
+            if (ends) {
+                sum = a->out + row * a->out_channel;
+                if (a->residual) {
+                    const float *added = a->residual + row * a->residual_channel;
+#pragma GCC unroll 16
+                    for (int t = 0; t < T; t++) total[0][t] += LOAD(added + t * VECTOR);
+                }
+                if (layer->activation == RELU)
+#pragma GCC unroll 16
+                    for (int t = 0; t < T; t++) total[0][t] = NAME(activate)(total[0][t], RELU, 0, 0);
+                else if (layer->activation == CLIP)
+#pragma GCC unroll 16
+                    for (int t = 0; t < T; t++) total[0][t] = NAME(activate)(total[0][t], CLIP, layer->alpha, layer->beta);
+            }
 #pragma GCC unroll 16
             for (int t = 0; t < T; t++) *(NAME(loose) *)(sum + t * VECTOR) = total[0][t];
         }
@@ -113,14 +128,13 @@ INSIDE void NAME(store_some)(float *to, V x, int64_t count) {
 }
 
 INSIDE void NAME(finish_rows)(const Rows *a, const float *sums, int64_t tile, const Piece *pieces, int64_t count,
-                              float *out, int64_t out_channel, const float *residual, int64_t residual_channel,
                               const Activation kind) {
     float alpha = a->layer->alpha, beta = a->layer->beta;
     for (int64_t row = a->first; row < a->last; row++, sums += tile)
         for (int64_t k = 0; k < count; k++) {
             const float *from = sums + pieces[k].from;
-            float *to = out + row * out_channel + pieces[k].to;
-            const float *add = residual ? residual + row * residual_channel + pieces[k].residual : NULL;
+            float *to = a->out + row * a->out_channel + pieces[k].to;
+            const float *add = a->residual ? a->residual + row * a->residual_channel + pieces[k].residual : NULL;
             int64_t i = 0, n = pieces[k].count;
             for (; i + VECTOR <= n; i += VECTOR) {
                 V x = LOAD(from + i);
@@ -135,10 +149,8 @@ INSIDE void NAME(finish_rows)(const Rows *a, const float *sums, int64_t tile, co
         }
 }
 
-static TARGET void NAME(finish)(const Rows *a, const float *sums, int64_t tile, const Piece *pieces, int64_t count,
-                                float *out, int64_t out_channel, const float *residual, int64_t residual_channel) {
-#define CASE(kind) \
-    case kind: NAME(finish_rows)(a, sums, tile, pieces, count, out, out_channel, residual, residual_channel, kind); break;
+static TARGET void NAME(finish)(const Rows *a, const float *sums, int64_t tile, const Piece *pieces, int64_t count) {
+#define CASE(kind) case kind: NAME(finish_rows)(a, sums, tile, pieces, count, kind); break;
     switch (a->layer->activation) {
         CASE(NONE) CASE(RELU) CASE(CLIP) CASE(LEAKY_RELU) CASE(HARD_SIGMOID) CASE(HARD_SWISH) CASE(SIGMOID) CASE(SILU) CASE(TANH)
     default: break;

@@ -37,21 +37,26 @@ typedef struct {
     int64_t from, to, residual, count;
 } Piece;
 
-/* What a tile computes: for the output channels [first, last) sums over `x` at the offsets (bytes) of each place. */
+/* What a tile computes: for the output channels [first, last) sums over `x` at the offsets (bytes) of each place. If
+ * `straight`, the outputs lie side by side as the sums do, and go to `out` without a stop. */
 typedef struct {
     const Layer *layer;
     const int64_t *offsets;
     const float *x;
-    int64_t channel; /* floats from one input channel to the next */
+    int64_t channel; /* floats from one input channel to the next; likewise below */
     int64_t first, last;
+    int straight;
+    float *out;
+    const float *residual;
+    int64_t out_channel, residual_channel;
 } Rows;
 
 typedef struct {
     const char *name;
     int width; /* floats in a vector */
     void (*sum[MOST_VECTORS])(const Rows *, float *sums);
-    void (*finish)(const Rows *, const float *sums, int64_t tile, const Piece *, int64_t pieces, float *out,
-                   int64_t out_channel, const float *residual, int64_t residual_channel);
+    /* Sums to outputs, piece by piece: adds what is added and applies the activation. */
+    void (*finish)(const Rows *, const float *sums, int64_t tile, const Piece *, int64_t pieces);
     void (*pick)(float *out, const float *in, int64_t count, int64_t step); /* out = every step-th of in */
     /* out = the largest of it and each tap, whose floats lie one or two apart */
     void (*largest)(float *out, const float *const *taps, int64_t count, int64_t floats, int64_t step);
