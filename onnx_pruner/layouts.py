@@ -218,7 +218,7 @@ def _pick_on(run: _Run, name: str, axis: int) -> tuple[int, ...] | None:
 
 def _view(name: str, runs: Sequence[_Run], shape: Shape) -> View | None:
     """How a tensor is made of picked channels in another layout, at all sizes alike."""
-    for axis in _axes(len(shape))[::-1]:
+    for axis in sorted(range(len(shape)), key=lambda axis: (axis != len(shape) - 1, axis != 1, axis)):
         found = [_view_on(run, name, axis) for run in runs]
         if None in found or runs[0].shape[axis] < 2:
             continue
