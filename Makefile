@@ -28,6 +28,8 @@ test: dev  ## the tests
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: dev  ## the tests, the long ones included
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[wheels]'
+	@.ci/emulator || true
 	$(BIN)/python -m pytest
 
 test-arm: wheels  ## the wheel for 64-bit Arm and the kernels' tests, under emulation
