@@ -99,7 +99,7 @@ def train(
     width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="digits, a parquet file or folder, an image folder, or a name on the hub."),
+        typer.Option(help="An npz file, an image folder, a parquet file or folder, digits; else a name on the hub."),
     ] = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
@@ -332,7 +332,22 @@ def profile(
     models: Annotated[list[Path], typer.Argument(help="The models to measure side by side.", metavar="MODEL.onnx ...")],
     data: Annotated[
         str | None,
-        typer.Option(help="Test images for the accuracy: digits, a folder or parquet file, or a name on the hub."),
+        typer.Option(
+            help="Test images for the accuracy: an npz file, a folder, a parquet file, digits, or, where there is no "
+            "such file here, a name on the hub."
+        ),
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            help="A function of your own, for any task: called with one that answers as InferenceSession.run, it "
+            "returns a share, or several by name.",
+            metavar="PKG.MOD:FUNCTION",
+        ),
+    ] = None,
+    accuracy: Annotated[
+        list[str] | None,
+        typer.Option(help="The accuracy of a model, measured elsewhere. May be repeated.", metavar="FILE=SHARE"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -370,7 +385,16 @@ def profile(
     reading = {"mean": mean, "std": std, "image_size": image_size, **columns}
     settings = {"batches": batch or [1], "providers": provider or [CPU], "threads": threads, "seconds": seconds}
     profile_files(
-        models, output, dense=dense, data=data, reading=reading, shapes=shape or [], as_json=as_json, **settings
+        models,
+        output,
+        dense=dense,
+        data=data,
+        evaluate=evaluate,
+        accuracy=accuracy or [],
+        reading=reading,
+        shapes=shape or [],
+        as_json=as_json,
+        **settings,
     )
 
 
@@ -393,7 +417,8 @@ def pack(
         list[str] | None,
         typer.Option(
             help="What to choose by: accuracy, top5, latency, throughput, size, deflated, parameters, macs, memory or "
-            "switch (default: accuracy, latency and size). May be repeated."
+            "switch, or a score of the profile, which policies then rank by (default: accuracy, latency and size). "
+            "May be repeated."
         ),
     ] = None,
     as_json: AsJson = False,

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from onnx_shift.console import log, note, out, print_json, print_lines
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import check_folder, check_output, make_folder, write_text
+from onnx_shift.files import check_folder, check_output, import_named, make_folder, write_text
 from onnx_shift.options import as_option
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def profile_files(
     *,
     dense: Path | None,
     data: str | None,
+    evaluate: str | None = None,
+    accuracy: Sequence[str] = (),
     reading: Mapping[str, Any],
     shapes: Sequence[str],
     as_json: bool,
@@ -132,6 +134,8 @@ def profile_files(
         if value is not None and data is None:
             option = as_option(parameter)
             raise OnnxShiftError(f"{option}: says how the images of --data are to be read, and there is no --data")
+    function = None if evaluate is None else import_named(evaluate, "--evaluate")
+    shares = dict(_parse_accuracy(text) for text in accuracy)
     chosen = Settings(**settings, attempts=3, input_shapes=dict(_parse_shape(text) for text in shapes))
     check_models(models, dense, chosen.input_shapes or {}, chosen.providers[0])
     images = None if data is None else labelled_images(data, models, reading, chosen.providers[0])
@@ -139,7 +143,9 @@ def profile_files(
         found = profile(
             models,
             dense=dense,
+            evaluate=function,
             data=images.batches if images else None,
+            accuracy=shares,
             settings=chosen,
             date=today(),
             progress=lambda step: status.update(Text(step)),
@@ -176,6 +182,16 @@ def _numbers(parameter: str, text: str | None) -> list[float] | None:
         return None if text is None else [float(number) for number in text.split(",")]
     except ValueError as error:
         raise OnnxShiftError(f"{{{parameter}}}: give numbers separated by commas", **{parameter: text}) from error
+
+
+def _parse_accuracy(text: str) -> tuple[Path, float]:
+    name, _, share = text.rpartition("=")
+    try:
+        if name:
+            return Path(name), float(share)
+    except ValueError:
+        pass
+    raise OnnxShiftError(f"--accuracy {text}: give a file and a share, such as net.onnx=0.91")
 
 
 def _parse_shape(text: str) -> tuple[str, list[int]]:

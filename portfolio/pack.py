@@ -45,10 +45,10 @@ def pack(
 ) -> Selection:
     """Write the portfolio of `models` to `output`, atomically; the same models give the same bytes.
 
-    A variant is named after its file. With a `profile` only variants that are worth it are
-    kept, chosen by `metrics`, at most `max_variants`, unless `keep_all`; its entries become their metadata, beside
-    those the models carry. Returns the selection: what is left out, and why. Raises PackError for duplicate names
-    and for models whose inputs or outputs differ, SelectionError as `select`.
+    A variant is named after its file. With a `profile` only variants that are worth it are kept, chosen by `metrics`,
+    at most `max_variants`, unless `keep_all`; its entries become their metadata, beside those the models carry. The
+    first score among `metrics` is the accuracy that policies rank by. Returns the selection: what is left out, and why.
+    Raises PackError for duplicate names and for models whose inputs or outputs differ, SelectionError as `select`.
     """
     paths = [Path(model) for model in models]
     names = [path.stem for path in paths]
@@ -59,6 +59,7 @@ def pack(
     selection = Selection(tuple(names), {}, (), ())
     measured: Mapping[str, Mapping[str, Any]] = {}
     if profile is not None:
+        profile = profile.ranked_by(metrics)
         measured = _measured(profile, paths)
         selection = select(profile, names, max_variants=max_variants, keep_all=keep_all, metrics=metrics)
     elif max_variants is not None and len(names) > max_variants:

@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from textwrap import shorten
 from typing import Any, TypeVar
 
@@ -91,8 +91,9 @@ class Timing:
 class Variant:
     """What one model is and costs; None is what was not measured. Shares are 0..1, multiply–accumulates per sample.
 
-    `timing` is that on the first provider, `providers` those on the others. `structure` hashes all that decides what a
-    run costs: the nodes and the shapes of weights. `other` keeps fields of a file that this version does not know.
+    `scores` are what an evaluation of the user's own returned by name; `accuracy` is the one to rank by. `timing` is
+    that on the first provider, `providers` those on the others. `structure` hashes all that decides what a run costs:
+    the nodes and the shapes of weights. `other` keeps fields of a file that this version does not know.
     """
 
     timing: Timing
@@ -108,6 +109,7 @@ class Variant:
     images: int | None = None
     classes: int | None = None
     switch_ms: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     providers: Mapping[str, Timing] = field(default_factory=dict)
     other: Mapping[str, Any] = field(default_factory=dict)
 
@@ -123,7 +125,7 @@ class Variant:
             **self.timing.to_dict(),
             **_present(providers=providers or None, deflated_bytes=self.deflated_bytes),
             "switch_ms": self.switch_ms,
-            **_present(top5=self.top5, images=self.images, classes=self.classes),
+            **_present(scores=dict(self.scores) or None, top5=self.top5, images=self.images, classes=self.classes),
             **self.other,
         }
 
@@ -225,6 +227,14 @@ class Profile:
             "variants": {name: variant.to_dict() for name, variant in self.variants.items()},
         }
 
+    def ranked_by(self, metrics: Sequence[str]) -> "Profile":
+        """Return the profile with the first of `metrics` that is a score of all variants as their accuracy."""
+        score = next((name for name in metrics if all(name in one.scores for one in self.variants.values())), None)
+        if score is None:
+            return self
+        ranked = {name: replace(one, accuracy=one.scores[score]) for name, one in self.variants.items()}
+        return replace(self, variants=ranked)
+
     def on_provider(self, provider: str | None = None) -> dict[str, Timing]:
         """Return the timings by variant on `provider` (default: the first), of those measured there."""
         first = provider is None or self.machine is None or provider == self.machine.providers[0]
@@ -278,6 +288,7 @@ def _variant(fields: _Fields) -> Variant:
         "file_bytes": fields.need("file_bytes", _positive),
         **{key: fields.take(key, _text) for key in ("model_sha256", "structure")},
         **{key: fields.take(key, _share) for key in ("accuracy", "top5")},
+        "scores": fields.take("scores", _shares) or {},
         **{
             key: fields.take(key, _number)
             for key in ("deflated_bytes", "parameters", "macs", "ratio", "images", "classes", "switch_ms")
@@ -349,6 +360,10 @@ def _positive(value: Any) -> bool:
 
 def _share(value: Any) -> bool:
     return _number(value) and 0 <= value <= 1
+
+
+def _shares(value: Any) -> bool:
+    return isinstance(value, dict) and all(_text(name) and _share(share) for name, share in value.items())
 
 
 def _batch(text: str) -> bool:

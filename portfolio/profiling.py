@@ -18,6 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
 from onnx_shift.onnx_pruner.graph.network import LoadedModel, read_model
 from onnx_shift.onnx_pruner.prune import fold_batch_norm
@@ -25,6 +26,7 @@ from onnx_shift.ort import CPU, ORT_ERRORS
 from onnx_shift.portfolio.latency import Comparison, compare_latency
 from onnx_shift.portfolio.memory import measure_sessions
 from onnx_shift.portfolio.profile import Baseline, Machine, Profile, ProfileError, Timing, Variant
+from onnx_shift.portfolio.select import METRICS
 from onnx_shift.portfolio.sessions import fixed_batch, open_session, random_inputs
 from onnx_shift.portfolio.switch_cost import measure_switches
 from onnx_shift.runtime import ProviderError
@@ -35,6 +37,7 @@ DENSE_FUSED = "dense, BatchNorm fused"  # the baseline's name where the dense fi
 Batch = tuple[NDArray[Any], NDArray[Any]]
 Data = Callable[[], Iterable[Batch]]
 Infer = Callable[[Sequence[str] | None, Mapping[str, NDArray[Any]]], Sequence[NDArray[Any]]]  # as InferenceSession.run
+Evaluate = Callable[[Infer], float | Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class Settings:
 def profile(
     models: Sequence[str | os.PathLike[str]],
     *,
-    evaluate: Callable[[Infer], float] | None = None,
+    evaluate: Evaluate | None = None,
     data: Data | Mapping[Path, Data] | None = None,
+    accuracy: Mapping[Path, float] | None = None,
     dense: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     date: str | None = None,
@@ -74,15 +78,23 @@ def profile(
     """Measure `models` against the dense one, side by side.
 
     `dense` is one of `models`; without it, the model whose metadata say ratio 1, else the one with most
-    parameters. Accuracy (0..1) is what `evaluate` returns, given a function that answers as InferenceSession.run does;
-    or that of `data`, batches of (images as the models take them, class numbers), for each model its own where they
-    take them differently; without either it is what the models' metadata state. Raises ProfileError naming the file,
-    provider, shape or data at fault.
+    parameters. Accuracy (0..1) is what `evaluate` returns, given a function that answers as InferenceSession.run does:
+    one share, or several by name, of which that called "accuracy", else the first, ranks the variants. Or it is that of
+    `data`, batches of (images as the models take them, class numbers), for each model its own where they take them
+    differently; or as `accuracy` says; without any of them it is what the models' metadata state. Raises ProfileError
+    naming the file, provider, shape or data at fault.
     """
     settings = settings or Settings()
     if evaluate is not None and data is not None:
         raise ProfileError("{evaluate} and {data} both say what the accuracy is: give one", evaluate=None, data=None)
     paths = [Path(model) for model in models]
+    stated = accuracy or {}
+    if stated and (evaluate is not None or data is not None):
+        raise ProfileError("{accuracy}: is measured by {data} or {evaluate}", accuracy=None, data=None, evaluate=None)
+    for path, share in stated.items():
+        if path not in paths:
+            raise ProfileError("{accuracy}: is none of the models to profile", accuracy=path)
+        _check_share(f"{path}: {{accuracy}} of", share, accuracy=None)
     check_providers(settings.providers)
     read = {path.stem: read_model(path) for path in paths}
     if len(read) < len(paths):
@@ -107,7 +119,9 @@ def profile(
         batches = data.get(path) if isinstance(data, Mapping) else data
         if evaluate is not None:
             progress(f"evaluating {path.stem}")
-            counts[path.stem]["accuracy"] = _share(path, evaluate, settings)
+            counts[path.stem] |= _scores(path, evaluate, settings)
+        if path in stated:
+            counts[path.stem]["accuracy"] = stated[path]
         if batches is not None:
             progress(f"accuracy of {path.stem}")
             counts[path.stem] |= _evaluated(measure_accuracy(path, batches(), settings))
@@ -189,12 +203,30 @@ def class_scores(model: Path, session: Any, pixels: NDArray[Any]) -> NDArray[Any
     return scores
 
 
-def _share(model: Path, evaluate: Callable[[Infer], float], settings: Settings) -> float:
+def _scores(model: Path, evaluate: Evaluate, settings: Settings) -> dict[str, Any]:
     session = open_session(model, settings.providers[:1], settings.threads)
-    found = evaluate(session.run)
-    if not 0 <= found <= 1:
-        raise ProfileError(f"{model}: {{evaluate}} returned {found}, not a share from 0 to 1", evaluate=None)
-    return float(found)
+    try:
+        found = evaluate(session.run)
+    except OnnxShiftError:
+        raise
+    except Exception as error:  # it is anybody's code
+        raise ProfileError(f"{model}: {{evaluate}} failed ({error!r})", evaluate=None) from error
+    if not isinstance(found, Mapping):
+        _check_share(f"{model}: {{evaluate}} returned", found, evaluate=None)
+        return {"accuracy": float(found)}
+    if not found:
+        raise ProfileError(f"{model}: {{evaluate}} returned no score", evaluate=None)
+    for name, share in found.items():
+        if name in METRICS and name != "accuracy":
+            raise ProfileError(f"{model}: {{evaluate}} returned {name}, which profile measures itself", evaluate=None)
+        _check_share(f"{model}: {{evaluate}} returned {name}", share, evaluate=None)
+    scores = {str(name): float(share) for name, share in found.items()}
+    return {"accuracy": scores.get("accuracy", next(iter(scores.values()))), "scores": scores}
+
+
+def _check_share(what: str, share: Any, **parameters: None) -> None:
+    if not isinstance(share, float | int | np.floating) or not 0 <= share <= 1:
+        raise ProfileError(f"{what} {share}, not a share from 0 to 1", **parameters)
 
 
 def machine(settings: Settings, date: str | None) -> Machine:

@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
+from onnx_shift.claims import ACCURACY, MEASURED_ON, renew_claim
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.graph.network import read_model
 from onnx_shift.onnx_pruner.prune import prune
@@ -203,7 +204,8 @@ def _no_warnings() -> Iterator[None]:
 def _state(quantised: ModelProto, check: Check) -> None:
     """Write the accuracy that was measured into the metadata, in the place of what they claimed of the float model."""
     for entry in list(quantised.metadata_props):
-        if entry.key.startswith("onnx_shift.accuracy"):
+        if entry.key in (ACCURACY, MEASURED_ON):
             quantised.metadata_props.remove(entry)
-    quantised.metadata_props.add(key="onnx_shift.accuracy", value=f"{check.accuracy_int8:.6f}")
+    quantised.metadata_props.add(key=ACCURACY, value=f"{check.accuracy_int8:.6f}")
     quantised.metadata_props.add(key="onnx_shift.quantised", value="int8")
+    renew_claim(quantised)

@@ -8,7 +8,7 @@ Where more than `max_variants` remain, those stay that lie furthest apart.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -55,6 +55,11 @@ METRICS: Mapping[str, Metric] = {
     "switch": Metric(lambda one: one.switch_ms, "{:.3g} ms to switch".format, 0.1),
 }
 DEFAULT_METRICS = ("accuracy", "latency", "size")
+
+
+def _metric(name: str) -> Metric:
+    """The metric of that name, else the score: a share like the accuracy."""
+    return METRICS.get(name) or replace(METRICS["accuracy"], read=lambda one: one.scores.get(name))
 
 
 class SelectionError(OnnxShiftError):
@@ -164,9 +169,10 @@ def _values(profile: Profile, name: str, metrics: Sequence[str]) -> Values:
         raise SelectionError(f"{name}: the profile holds no variant of this name, so it is of other models")
     found = {}
     for metric in metrics:
-        if metric not in METRICS:
-            raise SelectionError(f"metric {metric}: unknown; choose from {', '.join(METRICS)}")
-        value = METRICS[metric].read(entry)
+        if metric not in METRICS and not any(metric in one.scores for one in profile.variants.values()):
+            known = [*METRICS, *dict.fromkeys(score for one in profile.variants.values() for score in one.scores)]
+            raise SelectionError(f"metric {metric}: unknown; choose from {', '.join(known)}")
+        value = _metric(metric).read(entry)
         if value is None:
             hint = "profile with {data}, or " if metric in ("accuracy", "top5") else ""
             raise NotMeasuredError(
@@ -176,7 +182,7 @@ def _values(profile: Profile, name: str, metrics: Sequence[str]) -> Values:
                 keep_all=True,
                 data=None,
             )
-        found[metric] = -value if METRICS[metric].larger_is_better else value
+        found[metric] = -value if _metric(metric).larger_is_better else value
     return found
 
 
@@ -188,7 +194,7 @@ def _without_noise(profile: Profile, values: Mapping[str, Values]) -> Mapping[st
         alike.setdefault(key, []).append(values[name])
     return {
         name: {
-            metric: median(other[metric] for other in alike[keys[name]]) if METRICS[metric].structure else value
+            metric: median(other[metric] for other in alike[keys[name]]) if _metric(metric).structure else value
             for metric, value in values[name].items()
         }
         for name in values
@@ -259,12 +265,12 @@ def _replaces(one: Values, other: Values) -> bool:
 
 
 def _allowance(metric: str, value: float) -> float:
-    how = METRICS[metric]
+    how = _metric(metric)
     return how.tolerance if how.absolute else how.tolerance * abs(value)
 
 
 def _figures(values: Values) -> str:
-    return ", ".join(METRICS[metric].show(abs(value)) for metric, value in values.items())
+    return ", ".join(_metric(metric).show(abs(value)) for metric, value in values.items())
 
 
 def _furthest_apart(names: Sequence[str], values: Mapping[str, Values], count: int) -> set[str]:

@@ -71,17 +71,26 @@ def _providers(profile: "Profile") -> "Sequence[str | None]":
 
 
 def size_table(profile: "Profile") -> Table:
-    """One row per variant: accuracy and size."""
+    """One row per variant: accuracy, or the scores of an evaluation, and size."""
+    variants = profile.variants
     columns: list[Column[Variant]] = [
         ("ratio", lambda one: one.ratio, "{:.3g}".format),
-        ("accuracy", lambda one: one.accuracy, show_share),
+        ("accuracy", lambda one: None if one.scores else one.accuracy, show_share),
+        *[
+            (name, _score(name), show_share)
+            for name in dict.fromkeys(n for one in variants.values() for n in one.scores)
+        ],
         ("top-5", lambda one: one.top5, show_share),
         ("params", lambda one: one.parameters, show_count),
         ("MACs", lambda one: one.macs, show_count),
         ("file", lambda one: one.file_bytes, show_bytes),
         ("deflated", lambda one: one.deflated_bytes, show_bytes),
     ]
-    return _table(list(profile.variants.items()), columns)
+    return _table(list(variants.items()), columns)
+
+
+def _score(name: str) -> "Callable[[Variant], float | None]":
+    return lambda one: one.scores.get(name)
 
 
 def serving_table(timings: "Mapping[str, Timing]", switches_ms: Mapping[str, float | None], title: str | None) -> Table:

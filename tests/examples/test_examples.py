@@ -1,12 +1,17 @@
 """The examples run as their first lines say."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
+import onnx.parser
 import pytest
+from numpy.typing import NDArray
 
 from onnx_shift.portfolio.pack import pack
 from tests.networks import network
@@ -36,7 +41,8 @@ def run(name: str, *arguments: str, folder: Path) -> str:
 def test_every_example_is_listed_and_tested() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
     page, tests = (EXAMPLES / "README.md").read_text(), Path(__file__).read_text()
-    assert names == {"prune_and_switch.py", "custom_evaluation.py", "own_policy.py", "fastapi_app.py"}
+    evaluations = {"custom_evaluation.py", "detection.py", "segmentation.py"}
+    assert names == {"prune_and_switch.py", "own_policy.py", "fastapi_app.py", *evaluations}
     assert [name for name in names if name not in page or f'"{name}' not in tests] == []
 
 
@@ -54,6 +60,46 @@ def test_custom_evaluation(folder: Path) -> None:
     stored = json.loads((folder / "profile.json").read_text())
     assert stored["variants"]["dense"]["accuracy"] == 1
     assert stored["variants"]["sparse"]["accuracy"] < 1
+
+
+def profiled(example: str, model: onnx.ModelProto, folder: Path, **validation: NDArray[Any]) -> dict[str, float]:
+    """The scores in the profile of `model` by the example's function."""
+    onnx.save(model, folder / "net.onnx")
+    np.savez(folder / "validation.npz", images=np.zeros((2, 1, 2, 2), np.float32), **validation)
+    shutil.copy(EXAMPLES / example, folder)
+    evaluate = ["--evaluate", f"{example.removesuffix('.py')}:score", "--seconds", "0.01", "--json"]
+    command = [sys.executable, "-m", "onnx_shift", "profile", "net.onnx", *evaluate]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)["variants"]["net"]["scores"]
+    return found
+
+
+def test_segmentation(tmp_path: Path) -> None:
+    body = "a = Constant<value = float[1,2,1,1] {1.0, 0.0}>()\n scores = Add(input, a)"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 13]> g (float[N,1,2,2] input) => (float[N,2,2,2] scores) {{ {body} }}'
+    )
+    classes = np.array([[[0, 0], [0, 1]], [[0, -1], [-1, -1]]])  # always answered with 0
+    scores = profiled("segmentation.py", model, tmp_path, classes=classes)
+    assert scores == {"mean_iou": pytest.approx(0.4), "pixels": pytest.approx(0.8)}
+
+
+def test_detection(tmp_path: Path) -> None:
+    body = (
+        "b = Constant<value = float[3,4] {0.0,0.0,2.0,2.0, 5.0,5.0,6.0,6.0, 0.0,0.0,2.0,3.0}>()\n"
+        "s = Constant<value = float[3] {0.9, 0.8, 0.7}>()\n"
+        "c = Constant<value = int64[3] {1, 1, 2}>()\n"
+        "m = ReduceSum<keepdims = 0>(input)\n boxes = Add(b, m)\n scores = Add(s, m)\n classes = Identity(c)"
+    )
+    outputs = "(float[3,4] boxes, float[3] scores, int64[3] classes)"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 13]> g (float[1,1,2,2] input) => {outputs} {{ {body} }}'
+    )
+    boxes = np.array([[0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 2, 2]], np.float32)
+    objects = {"boxes": boxes, "classes": np.array([1, 1, 2]), "image_of": np.array([0, 1, 0])}
+    scores = profiled("detection.py", model, tmp_path, **objects)
+    # Class 1: both found by the two surest. Class 2: its box covers two thirds of the answer, one of two is right.
+    assert scores == {"map50": pytest.approx((1 + 1) / 2), "map75": pytest.approx((1 + 0) / 2)}
 
 
 def test_own_policy(folder: Path) -> None:

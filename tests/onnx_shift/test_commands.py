@@ -1,13 +1,16 @@
 """What the commands check of their options themselves."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from onnx_shift.cli import app
 from onnx_shift.commands import pack_files, profile_files, today
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.options import as_option
-from tests.onnx_shift.models import digits_network
+from tests.onnx_shift.models import digits_network, refusal
 
 
 def test_a_date_is_written_the_same_way_everywhere() -> None:
@@ -38,3 +41,12 @@ def test_how_images_are_read_is_checked(
 def test_a_metric_needs_a_profile(tmp_path: Path) -> None:
     with pytest.raises(OnnxShiftError, match="--metric size: nothing was measured to choose by"):
         pack_files([tmp_path / "m.onnx"], tmp_path / "p.zip", profile=None, metrics=["size"], as_json=False)
+
+
+def test_an_accuracy_measured_elsewhere_is_given_by_file(models: list[Path]) -> None:
+    profile = ["profile", models[0], "--seconds", "0.01"]
+    done = CliRunner().invoke(app, [*map(str, profile), "--accuracy", f"{models[0]}=0.75", "--json"])
+    assert json.loads(done.stdout)["variants"][models[0].stem]["accuracy"] == 0.75
+    assert refusal(*profile, "--accuracy", "0.75") == "--accuracy 0.75: give a file and a share, such as net.onnx=0.91"
+    assert refusal(*profile, "--accuracy", "b.onnx=0.75") == "--accuracy b.onnx: is none of the models to profile"
+    assert refusal(*profile, "--evaluate", "nowhere:score").startswith("--evaluate nowhere:score: cannot be imported")

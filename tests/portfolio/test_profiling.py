@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.portfolio.profile import Baseline, Profile
+from onnx_shift.portfolio.pack import pack
+from onnx_shift.portfolio.profile import Baseline, Profile, ProfileError
 from onnx_shift.portfolio.profiling import DENSE_FUSED, Settings, measure_accuracy, profile
+from onnx_shift.portfolio.select import SelectionError, select
+from onnx_shift.runtime import LatencyObjective, ModelSwitcher, Portfolio
 from tests.portfolio.models import QUICK, _convolution, _linear, _parse
 
 
@@ -153,3 +157,49 @@ def test_what_cannot_be_profiled_is_refused_in_one_line(tmp_path: Path) -> None:
     for models, options, message in cases:
         with pytest.raises(OnnxShiftError, match=message):
             profile(models, **options)
+
+
+def test_scores_by_name_are_kept_and_one_ranks(tmp_path: Path) -> None:
+    models = [_linear(tmp_path / "a.onnx"), _linear(tmp_path / "b.onnx")]
+    scores = iter([{"map50": 0.5, "map75": 0.4}, {"map50": 0.6, "map75": 0.1}])
+    measured = profile(models, evaluate=lambda infer: next(scores), settings=QUICK)
+    assert Profile.from_dict(measured.to_dict()) == measured
+    assert [one.accuracy for one in measured.variants.values()] == [0.5, 0.6]
+    assert select(measured, metrics=["map75"]).kept == ("a",)
+    pack(models, tmp_path / "p.zip", profile=measured, metrics=["latency", "map75"], keep_all=True)
+    portfolio = Portfolio.open(tmp_path / "p.zip")
+    assert {variant.name: variant.accuracy for variant in portfolio.variants} == {"a": 0.4, "b": 0.1}
+    assert best(portfolio) == "a"
+    with pytest.raises(SelectionError, match=r"metric map99: unknown; choose from accuracy, .*switch, map50, map75"):
+        select(measured, metrics=["map99"])
+
+
+def best(portfolio: Portfolio) -> str:
+    """What the policy serves where it has all the time."""
+    with ModelSwitcher(portfolio, policy=LatencyObjective(p95_ms=1e6), start="b", cache=False) as model:
+        images = np.zeros((1, 2, 6, 6), np.float32)
+        for _ in range(200):
+            model.run(None, {"input": images})
+            if model.active.name == "a":
+                break
+            time.sleep(0.05)
+        return model.active.name
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [(1.5, "returned 1.5, not a share"), ({}, "returned no score"), ({"size": 0.5}, "returned size, which profile"),
+     ({"map": 2}, "returned map 2, not a share"), (None, "returned None, not a share")],
+)  # fmt: skip
+def test_what_is_no_score_is_refused(tmp_path: Path, returned: Any, message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        profile([_linear(tmp_path / "a.onnx")], evaluate=lambda infer: returned, settings=QUICK)
+
+
+def test_an_accuracy_may_be_stated(tmp_path: Path) -> None:
+    path = _linear(tmp_path / "a.onnx", accuracy="0.2")
+    assert profile([path], accuracy={path: 0.7}, settings=QUICK).variants["a"].accuracy == 0.7
+    with pytest.raises(ProfileError, match="a share from 0 to 1"):
+        profile([path], accuracy={path: 70}, settings=QUICK)
+    with pytest.raises(ProfileError, match=r"accuracy.*is measured by"):
+        profile([path], accuracy={path: 0.7}, evaluate=lambda infer: 1.0, settings=QUICK)
