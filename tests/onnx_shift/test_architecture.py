@@ -17,6 +17,7 @@ ALLOWED = {
     "onnx_pruner": set(),
     "portfolio": {"onnx_pruner", "runtime"},
     "exporter": {"models", "portfolio"},
+    "serving": {"runtime"},
 }
 
 
