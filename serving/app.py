@@ -16,7 +16,7 @@ from starlette.routing import Route
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.serving.access_log import AccessLog
 from onnx_shift.serving.codec import to_json
-from onnx_shift.serving.errors import Refusal
+from onnx_shift.serving.errors import RequestError, shown
 from onnx_shift.serving.service import Answered, Asked, Service
 from onnx_shift.version import __version__
 
@@ -99,7 +99,7 @@ class App:
         self.inside += 1
         try:
             answered = await self._answer(scope, receive)
-        except Refusal as error:
+        except RequestError as error:
             metrics.requests.labels(str(error.status), "").inc()
             if error.status in (408, 413):
                 await _refuse_early(error, receive, send)
@@ -123,20 +123,20 @@ class App:
         if variant is not None:
             service.check_variant(variant)
         if self.draining.closed:
-            raise Refusal(503, "the server is stopping")
+            raise RequestError(503, "the server is stopping")
         limits = service.settings.limits
         header_length: str | None = None
         for name, value in scope["headers"]:
             if name == _LENGTH_HEADER:
                 header_length = value.decode("latin-1")
             elif name == b"content-encoding" and value.lower() != b"identity":
-                raise Refusal(415, f"content-encoding {value.decode('latin-1')}: bodies are taken as they are")
+                raise RequestError(415, f"content-encoding {value.decode('latin-1')}: bodies are taken as they are")
         body = await read_body(scope, receive, limits.body_bytes, limits.body_s, limits.request_s)
         return await service.pool.ask(Asked(body, header_length, variant), limits.request_s)
 
     def _check_model(self, name: str) -> None:
         if name != self.service.settings.name:
-            raise Refusal(404, f"there is no model {name!r} here, only {self.service.settings.name!r}")
+            raise RequestError(404, f"there is no model {shown(name)} here, only {shown(self.service.settings.name)}")
 
     # --- what can be asked besides --------------------------------------------------------------------------
 
@@ -177,7 +177,9 @@ class App:
         limits = self.service.settings.limits
         body = await read_body(request.scope, request.receive, _MAX_COMMAND_BYTES, limits.body_s, limits.request_s)
         if body.strip() not in (b"", b"{}"):
-            raise Refusal(400, "load takes no parameters: it reads the file again that the server was started with")
+            raise RequestError(
+                400, "load takes no parameters: it reads the file again that the server was started with"
+            )
         sha256 = await asyncio.to_thread(self.service.update)
         return _json({"name": self.service.settings.name, "sha256": sha256})
 
@@ -188,7 +190,7 @@ class App:
 
     def _check_ready(self) -> None:
         if self.draining.began:
-            raise Refusal(503, "the server is stopping")
+            raise RequestError(503, "the server is stopping")
 
 
 class _Raw:
@@ -205,22 +207,22 @@ class _Raw:
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int, pause_s: float, limit_s: float) -> bytes:
-    """Return the body. Raises Refusal, 413 above `limit_bytes`, 408 where it pauses for `pause_s` or takes `limit_s`."""
+    """Return the body. Raises RequestError: 413 above `limit_bytes`, 408 after a pause of `pause_s`, or `limit_s` in all."""
     stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     if stated.isdigit() and int(stated) > limit_bytes:
-        raise Refusal(413, f"a body of {int(stated)} bytes, above the limit of {limit_bytes}")
+        raise RequestError(413, f"a body of {int(stated)} bytes, above the limit of {limit_bytes}")
     parts: list[bytes] = []
     size_bytes, until_s = 0, time.perf_counter() + limit_s
     while True:
         message = await _next_part(receive, min(pause_s, until_s - time.perf_counter()))
         if message is None:
-            raise Refusal(408, f"the body stalled after {size_bytes} bytes")
+            raise RequestError(408, f"the body stalled after {size_bytes} bytes")
         if message["type"] == "http.disconnect":
-            raise Refusal(400, "the client left")
+            raise RequestError(400, "the client left")
         part = message.get("body", b"")
         size_bytes += len(part)
         if size_bytes > limit_bytes:
-            raise Refusal(413, f"a body of more than {limit_bytes} bytes, the limit")
+            raise RequestError(413, f"a body of more than {limit_bytes} bytes, the limit")
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -292,7 +294,7 @@ async def _send_answer(send: Send, answered: Answered) -> None:
         await _send(send, 200, answered.body, ((b"content-type", b"application/octet-stream"), length, variant))
 
 
-async def _refuse_early(error: Refusal, receive: Receive, send: Send) -> None:
+async def _refuse_early(error: RequestError, receive: Receive, send: Send) -> None:
     """Answer a request whose body has not come whole, take in the rest for a while, and close the connection."""
     body = _error(error)
     headers = [
@@ -315,7 +317,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return _json({"error": str(error)}, error.status if isinstance(error, Refusal) else 400)
+    return _json({"error": str(error)}, error.status if isinstance(error, RequestError) else 400)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

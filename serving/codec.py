@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from onnx_shift.serving.contract import BYTES, Contract, TensorType
-from onnx_shift.serving.errors import Refusal, shown
+from onnx_shift.serving.errors import RequestError, shown
 
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +34,7 @@ class Request:
 def decode(body: bytes, header_length: str | None, contract: Contract, max_batch: int) -> Request:
     """Return the request in `body`, whose JSON ends after `header_length` bytes (None: it is all of it).
 
-    Raises Refusal, 400 for what is malformed or not what the contract asks for, 413 for more than `max_batch` rows.
+    Raises RequestError, 400 for what is malformed or not what the contract asks for, 413 for more than `max_batch` rows.
     """
     json_bytes = _header_bytes(header_length, len(body))
     try:
@@ -93,8 +93,8 @@ def to_json(message: Mapping[str, Any]) -> bytes:
     return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _bad(message: str) -> Refusal:
-    return Refusal(400, message)
+def _bad(message: str) -> RequestError:
+    return RequestError(400, message)
 
 
 def _header_bytes(text: str | None, body_bytes: int) -> int:
@@ -156,9 +156,7 @@ def _outputs(message: Mapping[str, Any], parameters: Mapping[str, Any], contract
 # --- inputs -------------------------------------------------------------------------------------------------
 
 
-def _input(
-    entry: Mapping[str, Any], tensor: TensorType, body: bytes, offset: int, max_batch: int
-) -> tuple[Array, int]:
+def _input(entry: Mapping[str, Any], tensor: TensorType, body: bytes, offset: int, max_batch: int) -> tuple[Array, int]:
     """Return the array of an input, and where in `body` the next one's raw bytes begin."""
     if entry.get("datatype") != tensor.datatype:
         raise _bad(f"input {tensor.name}: datatype {shown(entry.get('datatype'))}, the model takes {tensor.datatype}")
@@ -186,7 +184,7 @@ def _shape(stated: object, tensor: TensorType, max_batch: int) -> tuple[int, ...
     if any(size < 1 for size in stated):
         raise _bad(f"input {tensor.name}: shape {shown(stated)}, where every dimension must be 1 or more")
     if tensor.shape and tensor.shape[0] == -1 and stated[0] > max_batch:
-        raise Refusal(413, f"input {tensor.name}: a batch of {stated[0]} rows, above the limit of {max_batch}")
+        raise RequestError(413, f"input {tensor.name}: a batch of {stated[0]} rows, above the limit of {max_batch}")
     return tuple(stated)
 
 

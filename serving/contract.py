@@ -50,7 +50,7 @@ class Contract:
 
 
 def contract_of(inputs: Sequence[Signature], outputs: Sequence[Signature]) -> Contract:
-    """Return the contract of a model with these signatures. Raises OnnxShiftError for what the protocol cannot carry."""
+    """Return the contract of a model with these signatures. Raises OnnxShiftError where the protocol has no type."""
     return Contract(*({value.name: _tensor_type(value) for value in values} for values in (inputs, outputs)))
 
 

@@ -5,7 +5,7 @@ from onnx_shift.errors import OnnxShiftError
 _SHOWN_CHARACTERS = 80
 
 
-class Refusal(OnnxShiftError):
+class RequestError(OnnxShiftError):
     """A request that is not answered with outputs: its HTTP status, and one line that says why."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -19,7 +19,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         given = {"namespace": "onnx_shift", "registry": self.registry}
         self.requests = Counter(
-            "requests", "Inference requests, by HTTP status and the variant that answered.", ["status", "variant"], **given
+            "requests",
+            "Inference requests, by HTTP status and by variant.",
+            ["status", "variant"],
+            **given,
         )
         self.latency = Histogram(
             "request_seconds", "From the request's headers to its answer.", buckets=_SECONDS, **given
@@ -29,7 +32,7 @@ class Metrics:
         self.active = Gauge("active_variant", "1 for the variant that serves.", ["variant"], **given)
         self.switches = Counter("switches", "Exchanges of the variant, by what caused them.", ["reason"], **given)
         self.updates = Counter("updates", "New portfolios, by whether they were taken or refused.", ["result"], **given)
-        self.portfolio = Gauge("portfolio_info", "1 for the portfolio that serves, by its SHA-256.", ["sha256"], **given)
+        self.portfolio = Gauge("portfolio_info", "1 for the portfolio that serves.", ["sha256"], **given)
         self.resident = Gauge("resident_bytes", "Memory of the process.", **given)
         self.resident.set_function(resident_bytes)
         for result in ("taken", "refused"):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from onnx_shift.serving.errors import Refusal
+from onnx_shift.serving.errors import RequestError
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
@@ -56,9 +56,9 @@ class Pool(Generic[Asked, Answered]):
         return self._jobs.qsize()
 
     async def ask(self, asked: Asked, limit_s: float) -> Answered:
-        """Return the answer. Raises Refusal, 429 where the queue is full and 503 after `limit_s`, or what `answer` gave."""
+        """Return the answer. Raises RequestError, 429 where the queue is full, 503 after `limit_s`, or what came of it."""
         if self._jobs.qsize() >= self._queue_limit:
-            raise Refusal(429, f"{self._queue_limit} requests wait already; try again later")
+            raise RequestError(429, f"{self._queue_limit} requests wait already; try again later")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answered] = loop.create_future()
         timer = loop.call_later(limit_s, _expire, future, limit_s)
@@ -74,7 +74,7 @@ class Pool(Generic[Asked, Answered]):
         """
         with suppress(Empty):
             while (job := self._jobs.get_nowait()) is not None:
-                job.loop.call_soon_threadsafe(_settle, job.future, Refusal(503, "the server is stopping"))
+                job.loop.call_soon_threadsafe(_settle, job.future, RequestError(503, "the server is stopping"))
         for _ in self._threads:
             self._jobs.put(None)
         until_s = time.perf_counter() + limit_s
@@ -131,4 +131,4 @@ def _settle(future: "asyncio.Future[Any]", result: object) -> None:
 
 def _expire(future: "asyncio.Future[Any]", limit_s: float) -> None:
     if not future.done():
-        future.set_exception(Refusal(503, f"not answered within {limit_s:g} s"))
+        future.set_exception(RequestError(503, f"not answered within {limit_s:g} s"))

@@ -26,7 +26,9 @@ _KEEP_ALIVE_S = 75
 _log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, policy: Policy | None = None, started: Callable[[str], object] = lambda url: None) -> bool:
+def serve(
+    settings: Settings, policy: Policy | None = None, started: Callable[[str], object] = lambda url: None
+) -> bool:
     """Serve until a signal says to stop; return whether all that were inside then were answered in time.
 
     `started` hears the address when requests are taken. SIGTERM and SIGINT drain, a second one ends at once; SIGHUP

@@ -15,7 +15,7 @@ from onnx_shift.runtime.load import Policy
 from onnx_shift.serving.batching import joined, sharing, split
 from onnx_shift.serving.codec import Array, Request, decode, encode
 from onnx_shift.serving.contract import contract_of
-from onnx_shift.serving.errors import Refusal, shown
+from onnx_shift.serving.errors import RequestError, shown
 from onnx_shift.serving.metrics import Metrics
 from onnx_shift.serving.pool import Pool
 from onnx_shift.serving.settings import Settings
@@ -58,6 +58,10 @@ class Service:
                 "leave batching off"
             )
         limits = settings.limits
+        options: dict[str, Any] = {
+            "sess_options": _session_options(settings.session_threads),
+            "providers": list(settings.providers) or None,
+        }
         self.pool: Pool[Asked, Answered] = Pool(
             self.answer,
             threads=limits.threads,
@@ -67,15 +71,20 @@ class Service:
             waited=self.metrics.queued.observe,
         )
         self.metrics.watch(self.pool.waiting)
-        options: dict[str, Any] = {
-            "sess_options": _session_options(settings.session_threads),
-            "providers": list(settings.providers) or None,
-        }
-        self.switcher = ModelSwitcher(
-            portfolio, policy=policy, start=settings.start, waiting=self.pool.waiting, on_switch=self._switched, **options
-        )
+        try:
+            self.switcher = ModelSwitcher(
+                portfolio,
+                policy=policy,
+                start=settings.start,
+                waiting=self.pool.waiting,
+                on_switch=self._switched,
+                **options,
+            )
+            self.switcher.prepare()
+        except BaseException:
+            self.pool.close(0)
+            raise
         self._beside = _Beside(options)
-        self.switcher.prepare()
 
     def _switched(self, record: SwitchRecord) -> None:
         self.metrics.switches.labels(record.by).inc()
@@ -98,9 +107,10 @@ class Service:
                 if sha256 == self.sha256:
                     return sha256
                 self.switcher.update(portfolio)
-            except OnnxShiftError:
+            except OnnxShiftError as error:
                 self.metrics.updates.labels("refused").inc()
-                raise
+                path = str(self.settings.portfolio)
+                raise OnnxShiftError(str(error) if path in str(error) else f"{path}: {error}") from error
             self.sha256 = sha256
             self.metrics.updates.labels("taken").inc()
             return sha256
@@ -110,11 +120,11 @@ class Service:
         return self.metrics.text(self.switcher.active.name, self.sha256)
 
     def check_variant(self, name: str) -> None:
-        """Raise Refusal 404 where the portfolio holds no variant of that name."""
+        """Raise RequestError 404 where the portfolio holds no variant of that name."""
         portfolio = self.switcher.portfolio
         if name not in portfolio:
             names = ", ".join(variant.name for variant in portfolio)
-            raise Refusal(404, f"version {shown(name)}: the portfolio has no such variant; there are: {names}")
+            raise RequestError(404, f"version {shown(name)}: the portfolio has no such variant; there are: {names}")
 
     def answer(self, asked: Sequence[Asked]) -> list[Answered | Exception]:
         """Return an answer or a refusal for each, in order; what can share a run does."""
@@ -123,18 +133,19 @@ class Service:
         for place, one in enumerate(asked):
             try:
                 request = decode(one.body, one.header_length, self.contract, self.settings.limits.batch)
-            except Refusal as error:
+            except RequestError as error:
                 results[place] = error
             else:
                 requests.setdefault(one.variant, {})[place] = request
         for variant, members in requests.items():
+            if len(members) == 1:
+                results |= self._answer_together(members, variant)
+                continue
             for group in sharing(members, self.settings.limits.batch):
                 results |= self._answer_together({place: members[place] for place in group}, variant)
         return [results[place] for place in range(len(asked))]
 
-    def _answer_together(
-        self, requests: Mapping[int, Request], variant: str | None
-    ) -> dict[int, Answered | Exception]:
+    def _answer_together(self, requests: Mapping[int, Request], variant: str | None) -> dict[int, Answered | Exception]:
         members = list(requests.values())
         refusal: Exception | None = None
         own: list[Sequence[Array]] | None = None
@@ -142,10 +153,10 @@ class Service:
             name, arrays = self._run(list(members[0].outputs), joined(members), variant)
             own = split(arrays, members)
         except RunError as error:
-            refusal = Refusal(400, str(error))
+            refusal = RequestError(400, str(error))
         except ClosedError:
-            refusal = Refusal(503, "the server is stopping")
-        except Refusal as error:
+            refusal = RequestError(503, "the server is stopping")
+        except RequestError as error:
             refusal = error
         if own is not None:
             return {
