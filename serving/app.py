@@ -101,7 +101,7 @@ class App:
             answered = await self._answer(scope, receive)
         except RequestError as error:
             metrics.requests.labels(str(error.status), "").inc()
-            if error.status in (408, 413):
+            if error.unread:
                 await _refuse_early(error, receive, send)
             else:
                 await _send(send, error.status, _error(error), retry=error.status in (429, 503))
@@ -177,9 +177,7 @@ class App:
         limits = self.service.settings.limits
         body = await read_body(request.scope, request.receive, _MAX_COMMAND_BYTES, limits.body_s, limits.request_s)
         if body.strip() not in (b"", b"{}"):
-            raise RequestError(
-                400, "load takes no parameters: it reads the file again that the server was started with"
-            )
+            raise RequestError(400, "load takes no parameters: it reads the server's own file again")
         sha256 = await asyncio.to_thread(self.service.update)
         return _json({"name": self.service.settings.name, "sha256": sha256})
 
@@ -207,24 +205,25 @@ class _Raw:
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int, pause_s: float, limit_s: float) -> bytes:
-    """Return the body. Raises RequestError: 413 above `limit_bytes`, 408 after a pause of `pause_s`, or `limit_s` in all."""
+    """Return the body. Raises RequestError: 413 above the limit, 408 after a pause of `pause_s` or `limit_s` in all."""
     stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     if stated.isdigit() and int(stated) > limit_bytes:
-        raise RequestError(413, f"a body of {int(stated)} bytes, above the limit of {limit_bytes}")
+        raise RequestError(413, f"a body of {int(stated)} bytes, above the limit of {limit_bytes}", unread=True)
     parts: list[bytes] = []
     size_bytes, until_s = 0, time.perf_counter() + limit_s
     while True:
         message = await _next_part(receive, min(pause_s, until_s - time.perf_counter()))
         if message is None:
-            raise RequestError(408, f"the body stalled after {size_bytes} bytes")
+            raise RequestError(408, f"the body stalled after {size_bytes} bytes", unread=True)
         if message["type"] == "http.disconnect":
             raise RequestError(400, "the client left")
         part = message.get("body", b"")
         size_bytes += len(part)
+        more = message.get("more_body", False)
         if size_bytes > limit_bytes:
-            raise RequestError(413, f"a body of more than {limit_bytes} bytes, the limit")
+            raise RequestError(413, f"a body of more than {limit_bytes} bytes, the limit", unread=more)
         parts.append(part)
-        if not message.get("more_body", False):
+        if not more:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -34,7 +34,7 @@ class Request:
 def decode(body: bytes, header_length: str | None, contract: Contract, max_batch: int) -> Request:
     """Return the request in `body`, whose JSON ends after `header_length` bytes (None: it is all of it).
 
-    Raises RequestError, 400 for what is malformed or not what the contract asks for, 413 for more than `max_batch` rows.
+    Raises RequestError: 400 for what is malformed or not what the contract asks for, 413 above `max_batch` rows.
     """
     json_bytes = _header_bytes(header_length, len(body))
     try:
@@ -176,16 +176,15 @@ def _input(entry: Mapping[str, Any], tensor: TensorType, body: bytes, offset: in
 
 
 def _shape(stated: object, tensor: TensorType, max_batch: int) -> tuple[int, ...]:
-    whole = isinstance(stated, list) and all(type(size) is int for size in stated)
-    fits = isinstance(stated, list) and len(stated) == len(tensor.shape)
-    if not whole or not fits or any(ours not in (-1, size) for size, ours in zip(stated, tensor.shape, strict=True)):  # type: ignore[arg-type]
+    sizes = stated if isinstance(stated, list) and all(type(size) is int for size in stated) else []
+    whole = isinstance(stated, list) and len(sizes) == len(stated) == len(tensor.shape)
+    if not whole or any(ours not in (-1, size) for size, ours in zip(sizes, tensor.shape, strict=True)):
         raise _bad(f"input {tensor.name}: shape {shown(stated)}, the model takes {list(tensor.shape)}")
-    assert isinstance(stated, list)
-    if any(size < 1 for size in stated):
+    if any(size < 1 for size in sizes):
         raise _bad(f"input {tensor.name}: shape {shown(stated)}, where every dimension must be 1 or more")
-    if tensor.shape and tensor.shape[0] == -1 and stated[0] > max_batch:
-        raise RequestError(413, f"input {tensor.name}: a batch of {stated[0]} rows, above the limit of {max_batch}")
-    return tuple(stated)
+    if tensor.shape and tensor.shape[0] == -1 and sizes[0] > max_batch:
+        raise RequestError(413, f"input {tensor.name}: a batch of {sizes[0]} rows, above the limit of {max_batch}")
+    return tuple(sizes)
 
 
 def _from_bytes(body: bytes, offset: int, size_bytes: int, shape: tuple[int, ...], tensor: TensorType) -> Array:

@@ -6,11 +6,14 @@ _SHOWN_CHARACTERS = 80
 
 
 class RequestError(OnnxShiftError):
-    """A request that is not answered with outputs: its HTTP status, and one line that says why."""
+    """A request that is not answered with outputs: its HTTP status, and one line that says why. `unread`: its body has
+    not come whole, so that its connection is of no more use.
+    """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, unread: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.unread = unread
 
 
 def shown(value: object) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -17,7 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        given = {"namespace": "onnx_shift", "registry": self.registry}
+        given: dict[str, Any] = {"namespace": "onnx_shift", "registry": self.registry}
         self.requests = Counter(
             "requests",
             "Inference requests, by HTTP status and by variant.",

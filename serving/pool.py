@@ -56,7 +56,7 @@ class Pool(Generic[Asked, Answered]):
         return self._jobs.qsize()
 
     async def ask(self, asked: Asked, limit_s: float) -> Answered:
-        """Return the answer. Raises RequestError, 429 where the queue is full, 503 after `limit_s`, or what came of it."""
+        """Return the answer. Raises RequestError, 429 where the queue is full and 503 after `limit_s`."""
         if self._jobs.qsize() >= self._queue_limit:
             raise RequestError(429, f"{self._queue_limit} requests wait already; try again later")
         loop = asyncio.get_running_loop()

@@ -22,13 +22,12 @@ from onnx_shift.serving.settings import Settings
 
 _LOOK_S = 0.02
 _HEAD_S = 10.0
-_KEEP_ALIVE_S = 75
+_REFUSED_S = 1.0
+_KEEP_ALIVE_S = 75  # longer than proxies keep theirs
 _log = logging.getLogger(__name__)
 
 
-def serve(
-    settings: Settings, policy: Policy | None = None, started: Callable[[str], object] = lambda url: None
-) -> bool:
+def serve(settings: Settings, policy: Policy | None, started: Callable[[str], object]) -> bool:
     """Serve until a signal says to stop; return whether all that were inside then were answered in time.
 
     `started` hears the address when requests are taken. SIGTERM and SIGINT drain, a second one ends at once; SIGHUP
@@ -67,24 +66,30 @@ def _url(listening: socket.socket) -> str:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, with two things besides: what is no HTTP is answered in JSON as well, and who begins a request must
+    """uvicorn's, with two things besides: what is no HTTP is answered in JSON as well, and whoever begins a request must
     send all of its headers within ten seconds.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
+    _refused = False
 
     def send_400_response(self, msg: str) -> None:
+        """Answer, and take in what else comes for a moment: a client that still sends would not hear it otherwise."""
         body = to_json({"error": msg})
         head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self._refused = True
+        self.loop.call_later(_REFUSED_S, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
         idle = self.cycle is None or self.cycle.response_complete
         if idle and self._head_timer is None:
             self._head_timer = self.loop.call_later(_HEAD_S, self.transport.close)
-        elif not idle and self._head_timer is not None:
+        elif not idle:
             self._end_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -54,7 +54,7 @@ class Service:
         self.contract = contract_of(portfolio.inputs, portfolio.outputs)
         if settings.batch_ms > 0 and not self.contract.batches:
             raise OnnxShiftError(
-                f"{settings.portfolio}: an input or output has no free first dimension, so requests cannot share a run: "
+                f"{settings.portfolio}: an input or output has no free first dimension, so no request can share a run; "
                 "leave batching off"
             )
         limits = settings.limits
@@ -64,7 +64,7 @@ class Service:
         }
         self.pool: Pool[Asked, Answered] = Pool(
             self.answer,
-            threads=limits.threads,
+            threads=limits.workers,
             queue=limits.queue,
             batch=limits.batch,
             batch_s=settings.batch_ms / 1e3,
@@ -131,12 +131,11 @@ class Service:
         results: dict[int, Answered | Exception] = {}
         requests: dict[str | None, dict[int, Request]] = {}
         for place, one in enumerate(asked):
-            try:
-                request = decode(one.body, one.header_length, self.contract, self.settings.limits.batch)
-            except RequestError as error:
-                results[place] = error
+            decoded = self._decode(one)
+            if isinstance(decoded, Request):
+                requests.setdefault(one.variant, {})[place] = decoded
             else:
-                requests.setdefault(one.variant, {})[place] = request
+                results[place] = decoded
         for variant, members in requests.items():
             if len(members) == 1:
                 results |= self._answer_together(members, variant)
@@ -144,6 +143,12 @@ class Service:
             for group in sharing(members, self.settings.limits.batch):
                 results |= self._answer_together({place: members[place] for place in group}, variant)
         return [results[place] for place in range(len(asked))]
+
+    def _decode(self, asked: Asked) -> Request | RequestError:
+        try:
+            return decode(asked.body, asked.header_length, self.contract, self.settings.limits.batch)
+        except RequestError as error:
+            return error
 
     def _answer_together(self, requests: Mapping[int, Request], variant: str | None) -> dict[int, Answered | Exception]:
         members = list(requests.values())
@@ -206,7 +211,7 @@ class _Beside:
 
 
 def open_portfolio(path: Path) -> tuple[Portfolio, str]:
-    """Return the portfolio in a file, and the file's SHA-256. Raises PortfolioError, also where it changes meanwhile."""
+    """Return the portfolio in a file and the file's SHA-256. Raises OnnxShiftError, also where it changes meanwhile."""
     before, sha256 = _file_identity(path), _file_sha256(path)
     portfolio = Portfolio.open(path)
     if _file_identity(path) != before:

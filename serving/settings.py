@@ -8,14 +8,14 @@ from pathlib import Path
 class Limits:
     """How much one request may ask for, and how much all of them together.
 
-    `body_bytes` and `batch` (rows) are of one request; `threads` answer at a time and `queue` more may wait.
+    `body_bytes` and `batch` (rows) are of one request; `workers` answer at a time and `queue` more may wait.
     `body_s` is how long a client may pause while it sends; `request_s` how long a request may wait for its answer, and
     its body for its end; after the signal to stop, requests are taken for `linger_s` and may go on for `drain_s`.
     """
 
     body_bytes: int = 64 << 20
     batch: int = 1024
-    threads: int = 1
+    workers: int = 1
     queue: int = 256
     body_s: float = 10.0
     request_s: float = 60.0
@@ -25,19 +25,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a portfolio is served. `policy` is "latency", "qps" or package.module:function, None for one variant always;
-    `session_threads` are onnxruntime's for one run, 0 for as many as it chooses; `batch_ms` is how long a request may wait for others to share a run with, 0 for not at all.
+    """How a portfolio is served, as the model `name`. `start` is the variant to begin with, None the median one;
+    `session_threads` are onnxruntime's for one run, 0 for as many as it chooses; `batch_ms` is how long a request may
+    wait for others to share a run with, 0 for not at all. With `allow_load` a client may have the file read again.
     """
 
     portfolio: Path
     name: str
     host: str = "127.0.0.1"
     port: int = 8080
-    policy: str | None = None
-    p95_ms: float | None = None
     start: str | None = None
     providers: tuple[str, ...] = ()
-    session_threads: int = 0
+    session_threads: int = 1
     batch_ms: float = 0.0
     allow_load: bool = False
     access_log: bool = True

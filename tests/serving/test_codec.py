@@ -143,9 +143,10 @@ def test_what_is_malformed_or_does_not_fit_is_refused_with_the_reason(message: s
     assert error.status == 400 and message in str(error)
 
 
-@pytest.mark.parametrize(
-    "data", ["[NaN,1,2]", "[1.5,1,2]", "[1e10,1,2]", "[true,1.5,2]", "[99999999999999999999,1,2]", "[null,1,2]"]
-)
+NO_INTEGERS = ["[NaN,1,2]", "[1.5,1,2]", "[1e10,1,2]", "[true,1.5,2]", "[99999999999999999999,1,2]", "[null,1,2]"]
+
+
+@pytest.mark.parametrize("data", NO_INTEGERS)
 def test_what_is_no_integer_is_refused_where_the_model_takes_integers(data: str) -> None:
     body = asked(entry(datatype="INT32", data=0)).replace(b'"data": 0', f'"data": {data}'.encode())
     assert refused(body, contract=INTEGERS).status == 400
@@ -172,11 +173,8 @@ def test_raw_bytes_must_be_as_many_as_stated_and_needed() -> None:
 
 
 def test_raw_strings_and_flags_are_checked() -> None:
-    for raw, message in (
-        (b"\xff\xff\xff\xffab", "beyond its bytes"),
-        (b"\1\0\0\0\xff", "no UTF-8"),
-        (b"\0\0\0\0", "1 strings"),
-    ):
+    bad = {"beyond its bytes": b"\xff\xff\xff\xffab", "no UTF-8": b"\1\0\0\0\xff", "1 strings": bytes(4)}
+    for message, raw in bad.items():
         header = asked(entry(datatype="BYTES", data=..., parameters={"binary_data_size": len(raw)}))
         assert message in str(refused(header + raw, str(len(header)), contract("string")))
     body, length = binary(np.array([[0, 1, 2]], np.uint8), "BOOL")
