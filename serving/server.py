@@ -66,7 +66,7 @@ def _url(listening: socket.socket) -> str:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, with two things besides: what is no HTTP is answered in JSON as well, and whoever begins a request must
+    """uvicorn's, with two things besides: what is no HTTP is answered in JSON, too, and whoever begins a request must
     send all of its headers within ten seconds.
     """
 
