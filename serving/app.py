@@ -170,7 +170,7 @@ class App:
         return _json({"name": self.service.settings.name, "ready": True})
 
     async def _metrics(self, request: Request) -> Response:
-        return Response(self.service.metrics_text(), media_type=self.service.metrics.content_type)
+        return Response(self.service.metrics.text(), media_type=self.service.metrics.content_type)
 
     async def _load(self, request: Request) -> Response:
         self._check_model(request.path_params["model"])

@@ -22,6 +22,7 @@ def serve_portfolio(
     providers: Sequence[str],
     session_threads: int,
     batch_ms: float,
+    trusted: Path | None,
     allow_load: bool,
     access_log: bool,
 ) -> None:
@@ -38,6 +39,7 @@ def serve_portfolio(
         providers=tuple(providers),
         session_threads=session_threads,
         batch_ms=batch_ms,
+        trusted=trusted,
         allow_load=allow_load,
         access_log=access_log,
         limits=limits,

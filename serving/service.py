@@ -50,7 +50,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self._updating = threading.Lock()
-        portfolio, self.sha256 = open_portfolio(settings.portfolio)
+        portfolio, self._sha256 = open_portfolio(settings.portfolio, settings.trusted)
         self.contract = contract_of(portfolio.inputs, portfolio.outputs)
         if settings.batch_ms > 0 and not self.contract.batches:
             raise OnnxShiftError(
@@ -70,7 +70,6 @@ class Service:
             batch_s=settings.batch_ms / 1e3,
             waited=self.metrics.queued.observe,
         )
-        self.metrics.watch(self.pool.waiting)
         try:
             self.switcher = ModelSwitcher(
                 portfolio,
@@ -85,6 +84,8 @@ class Service:
             self.pool.close(0)
             raise
         self._beside = _Beside(options)
+        self.metrics.watch(self.switcher, self.pool.waiting)
+        self.metrics.show_portfolio(self._sha256)
 
     def _switched(self, record: SwitchRecord) -> None:
         self.metrics.switches.labels(record.by).inc()
@@ -103,21 +104,19 @@ class Service:
         """
         with self._updating:
             try:
-                portfolio, sha256 = open_portfolio(self.settings.portfolio)
-                if sha256 == self.sha256:
+                portfolio, sha256 = open_portfolio(self.settings.portfolio, self.settings.trusted)
+                if sha256 == self._sha256:
+                    self.metrics.loads.labels("unchanged").inc()
                     return sha256
                 self.switcher.update(portfolio)
             except OnnxShiftError as error:
-                self.metrics.updates.labels("refused").inc()
+                self.metrics.loads.labels("refused").inc()
                 path = str(self.settings.portfolio)
                 raise OnnxShiftError(str(error) if path in str(error) else f"{path}: {error}") from error
-            self.sha256 = sha256
-            self.metrics.updates.labels("taken").inc()
+            self._sha256 = sha256
+            self.metrics.loads.labels("taken").inc()
+            self.metrics.show_portfolio(sha256)
             return sha256
-
-    def metrics_text(self) -> bytes:
-        """Return the metrics as Prometheus reads them."""
-        return self.metrics.text(self.switcher.active.name, self.sha256)
 
     def check_variant(self, name: str) -> None:
         """Raise RequestError 404 where the portfolio holds no variant of that name."""
@@ -210,10 +209,10 @@ class _Beside:
         self._switcher = None
 
 
-def open_portfolio(path: Path) -> tuple[Portfolio, str]:
+def open_portfolio(path: Path, trusted: Path | None) -> tuple[Portfolio, str]:
     """Return the portfolio in a file and the file's SHA-256. Raises OnnxShiftError, also where it changes meanwhile."""
     before, sha256 = _file_identity(path), _file_sha256(path)
-    portfolio = Portfolio.open(path)
+    portfolio = Portfolio.open(path, trusted=trusted)
     if _file_identity(path) != before:
         raise OnnxShiftError(f"{path}: changed while it was read")
     return portfolio, sha256

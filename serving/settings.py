@@ -27,7 +27,8 @@ class Limits:
 class Settings:
     """How a portfolio is served, as the model `name`. `start` is the variant to begin with, None the median one;
     `session_threads` are onnxruntime's for one run, 0 for as many as it chooses; `batch_ms` is how long a request may
-    wait for others to share a run with, 0 for not at all. With `allow_load` a client may have the file read again.
+    wait for others to share a run with, 0 for not at all. With `allow_load` a client may have the file read again;
+    `trusted` is the public key that must have signed it.
     """
 
     portfolio: Path
@@ -38,6 +39,7 @@ class Settings:
     providers: tuple[str, ...] = ()
     session_threads: int = 1
     batch_ms: float = 0.0
+    trusted: Path | None = None
     allow_load: bool = False
     access_log: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -87,7 +87,7 @@ def test_a_malformed_request_is_400_and_counted(make_service: Make, rows: np.nda
     for content in (b"{", question(rows, datatype="INT8"), question(rows, shape=[2, 7])):
         assert infer(app, content).status == 400
     assert infer(app, question(rows), headers={"Inference-Header-Content-Length": "x"}).status == 400
-    assert b'onnx_shift_requests_total{status="400",variant=""} 4.0' in call(app, "GET", "/metrics").body
+    assert b'onnx_shift_http_requests_total{status="400",variant=""} 4.0' in call(app, "GET", "/metrics").body
 
 
 def test_a_body_or_a_batch_above_its_limit_is_413(make_service: Make, rows: np.ndarray) -> None:
@@ -126,9 +126,9 @@ def test_load_takes_the_new_file_and_never_a_path(
     assert reply.variant == "only"
     np.testing.assert_allclose(logits(reply), answers["large"], rtol=1e-5)
     metrics = call(app, "GET", "/metrics").body.decode()
-    assert 'onnx_shift_updates_total{result="taken"} 1.0' in metrics
+    assert 'onnx_shift_loads_total{result="taken"} 1.0' in metrics
     assert f'onnx_shift_portfolio_info{{sha256="{after}"}} 1.0' in metrics
-    assert 'onnx_shift_switches_total{reason="update"} 1.0' in metrics
+    assert 'onnx_shift_switches_by_reason_total{reason="update"} 1.0' in metrics
 
 
 @pytest.mark.parametrize("bad", ["damaged", "another model", "gone"])
@@ -146,7 +146,7 @@ def test_a_bad_portfolio_is_refused_and_the_old_one_serves(
     assert reply.status == 400 and portfolio_path.name in reply.json["error"]
     for name in (*WIDTHS, "medium"):
         assert infer(app, question(rows), f"{MODEL}/versions/{name}/infer").status == 200
-    assert b'onnx_shift_updates_total{result="refused"} 1.0' in call(app, "GET", "/metrics").body
+    assert b'onnx_shift_loads_total{result="refused"} 1.0' in call(app, "GET", "/metrics").body
 
 
 def test_metrics_name_the_active_variant_and_what_switched(make_service: Make, rows: np.ndarray) -> None:
@@ -156,16 +156,16 @@ def test_metrics_name_the_active_variant_and_what_switched(make_service: Make, r
     service.switcher.switch("large")
     text = call(app, "GET", "/metrics").body.decode()
     assert 'onnx_shift_active_variant{variant="large"} 1.0' in text and 'variant="medium"} 1.0' in text
-    assert 'onnx_shift_switches_total{reason="call"} 1.0' in text
-    assert "onnx_shift_request_seconds_count 1.0" in text and "onnx_shift_queue_seconds_count 1.0" in text
-    assert 'onnx_shift_active_variant{variant="medium"}' not in text
+    assert 'onnx_shift_switches_by_reason_total{reason="call"} 1.0' in text
+    assert "onnx_shift_http_request_seconds_count 1.0" in text and "onnx_shift_queue_seconds_count 1.0" in text
+    assert 'onnx_shift_active_variant{variant="medium"} 0.0' in text and "onnx_shift_switches_total 1.0" in text
 
 
 def test_batching_is_refused_for_a_model_of_fixed_batch(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Portfolio.open
 
-    def fixed(path: Path) -> Portfolio:
-        portfolio = opened(path)
+    def fixed(path: Path, **options: Any) -> Portfolio:
+        portfolio = opened(path, **options)
         portfolio.inputs[0].shape[0] = 1
         return portfolio
 

@@ -120,11 +120,11 @@ def test_sighup_takes_the_new_file_and_refuses_a_bad_one(
 
     write_portfolio(portfolio_path, {"only": 5})
     own_server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: metric('onnx_shift_updates_total{result="taken"}') == "1.0")
+    wait_until(lambda: metric('onnx_shift_loads_total{result="taken"}') == "1.0")
     assert own_server.ask("POST", INFER, json.dumps(question(rows)).encode()).variant == "only"
     portfolio_path.write_bytes(b"nothing")
     own_server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: metric('onnx_shift_updates_total{result="refused"}') == "1.0")
+    wait_until(lambda: metric('onnx_shift_loads_total{result="refused"}') == "1.0")
     assert own_server.ask("POST", INFER, json.dumps(question(rows)).encode()).variant == "only"
 
 
