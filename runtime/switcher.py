@@ -154,7 +154,9 @@ class ModelSwitcher:
     ) -> Sequence[Any]:
         """Answer as `InferenceSession.run_with_ort_values` does; otherwise like `run`."""
         with self._lease() as serving:
-            outputs: Sequence[Any] = serving.session.run_with_ort_values(output_names, input_dict_ort_values, run_options)
+            outputs: Sequence[Any] = serving.session.run_with_ort_values(
+                output_names, input_dict_ort_values, run_options
+            )
             return outputs
 
     def io_binding(self) -> Binding:

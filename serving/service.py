@@ -50,6 +50,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self._updating = threading.Lock()
+        self._path = settings.portfolio
         portfolio, self._sha256 = open_portfolio(settings.portfolio, settings.trusted)
         self.contract = contract_of(portfolio.inputs, portfolio.outputs)
         if settings.batch_ms > 0 and not self.contract.batches:
@@ -97,24 +98,21 @@ class Service:
         self.switcher.close()
         return ended
 
-    def update(self) -> str:
-        """Exchange the portfolio for what the file holds now; return its SHA-256. The same file changes nothing.
-
-        Raises OnnxShiftError where it is refused, and then the old one still serves.
+    def update(self, path: Path | None = None) -> str:
+        """Exchange the portfolio for what its file, or from now on the one at `path`, holds; return the file's SHA-256.
+        What serves already changes nothing. Raises OnnxShiftError where it is refused; then the old one still serves.
         """
         with self._updating:
+            path = path or self._path
             try:
-                portfolio, sha256 = open_portfolio(self.settings.portfolio, self.settings.trusted)
-                if sha256 == self._sha256:
-                    self.metrics.loads.labels("unchanged").inc()
-                    return sha256
-                self.switcher.update(portfolio)
+                portfolio, sha256 = open_portfolio(path, self.settings.trusted)
+                if sha256 != self._sha256:
+                    self.switcher.update(portfolio)
             except OnnxShiftError as error:
                 self.metrics.loads.labels("refused").inc()
-                path = str(self.settings.portfolio)
-                raise OnnxShiftError(str(error) if path in str(error) else f"{path}: {error}") from error
-            self._sha256 = sha256
-            self.metrics.loads.labels("taken").inc()
+                raise OnnxShiftError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+            self.metrics.loads.labels("unchanged" if sha256 == self._sha256 else "taken").inc()
+            self._path, self._sha256 = path, sha256
             self.metrics.show_portfolio(sha256)
             return sha256
 
