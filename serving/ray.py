@@ -75,5 +75,4 @@ def build(arguments: Mapping[str, Any]) -> "Application":
     """Return the Serve application whose replicas are made with `arguments`."""
     from ray import serve
 
-    deployment = serve.deployment(serve.ingress(application)(Replica), name="Portfolio")
-    return deployment.bind(**arguments)
+    return serve.deployment(serve.ingress(application)(Replica), name="Portfolio").bind(**arguments)

@@ -138,6 +138,8 @@ WITHOUT_TEST = {
     "onnx_shift/version.py",
     "onnx_shift/__main__.py",
     "runtime/errors.py",
+    "serving/errors.py",
+    "serving/settings.py",
 }
 
 

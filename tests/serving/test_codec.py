@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_shift.errors import OnnxShiftError
 from onnx_shift.runtime.portfolio import Signature
 from onnx_shift.serving.codec import Request, decode, encode, to_json
 from onnx_shift.serving.contract import Contract, contract_of
@@ -184,11 +183,6 @@ def test_raw_strings_and_flags_are_checked() -> None:
 def test_a_batch_above_the_limit_is_413() -> None:
     error = refused(asked(entry(shape=[3, 3], data=[0] * 9)), most=2)
     assert error.status == 413 and "3 rows, above the limit of 2" in str(error)
-
-
-def test_a_model_that_the_protocol_cannot_carry_is_refused() -> None:
-    with pytest.raises(OnnxShiftError, match=r"x: is a seq\(tensor\(float\)\), which the Open Inference Protocol"):
-        contract_of([Signature("x", "seq(tensor(float))", [])], [])
 
 
 JSON = st.recursive(

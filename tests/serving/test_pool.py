@@ -1,21 +1,13 @@
-"""The bounded pool: what waits, what is refused, and what shares a run."""
+"""The bounded pool: what waits, what is refused, and what is taken together."""
 
 import asyncio
-import json
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
 from onnx_shift.serving.errors import RequestError
 from onnx_shift.serving.pool import Pool
-from onnx_shift.serving.service import Asked, Service
-from onnx_shift.serving.settings import Limits
-from tests.serving.conftest import question
-
-Make = Callable[..., Service]
 
 
 class Slow:
@@ -97,28 +89,3 @@ def test_requests_that_come_together_are_given_together() -> None:
 
     asyncio.run(ask())
     assert slow.took == [[1, 2, 3]]
-
-
-def body(rows: np.ndarray, **changes: Any) -> Asked:
-    return Asked(json.dumps(question(rows, **changes)).encode(), None, None)
-
-
-def test_requests_of_a_batch_get_their_own_rows(
-    make_service: Make, rows: np.ndarray, answers: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = make_service(limits=Limits(batch=3), batch_ms=1)
-    ran: list[int] = []
-    run = service.switcher.run_named
-
-    def spy(outputs: Any, feed: Any) -> Any:
-        ran.append(len(feed["input"]))
-        return run(outputs, feed)
-
-    monkeypatch.setattr(service.switcher, "run_named", spy)
-    bad = body(rows, datatype="INT8")
-    results = service.answer([body(rows[:1]), bad, body(rows), body(rows[1:])])
-    assert ran == [3, 1] and isinstance(results[1], RequestError)
-    for result, wanted in zip(results[:1] + results[2:], (slice(0, 1), slice(0, 2), slice(1, 2)), strict=True):
-        output = json.loads(result.body)["outputs"][0]
-        found = np.array(output["data"], np.float32).reshape(output["shape"])
-        np.testing.assert_allclose(found, answers["medium"][wanted], rtol=1e-5)
