@@ -235,3 +235,46 @@ def test_an_address_in_use_and_a_missing_file_are_refused_in_one_line(portfolio_
             command = [sys.executable, "-m", "onnx_shift", "serve", *arguments]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
             assert done.returncode == 1 and done.stderr.startswith(message) and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_20_000_malformed_requests_get_answers_and_leave_no_memory(server: Server, rows: np.ndarray) -> None:
+    random = np.random.default_rng(0)
+    good = json.dumps(question(rows)).encode()
+    statuses: set[int] = set()
+
+    def spoilt() -> bytes:
+        body = bytearray(good)
+        for _ in range(random.integers(1, 5)):
+            place = int(random.integers(len(body)))
+            kind = random.integers(3)
+            if kind == 0:
+                body[place] = int(random.integers(256))
+            elif kind == 1:
+                del body[place : place + int(random.integers(1, 30))]
+            else:
+                body[place:place] = random.bytes(int(random.integers(1, 9)))
+        return bytes(body)
+
+    def resident() -> float:
+        lines = server.ask("GET", "/metrics").body.decode().splitlines()
+        return float(next(line.split()[1] for line in lines if line.startswith("onnx_shift_resident_bytes")))
+
+    def ask(count: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        for _ in range(count):
+            headers = {"Inference-Header-Content-Length": str(random.integers(400))} if random.integers(2) else {}
+            statuses.add(ask_over(connection, "POST", INFER, spoilt(), headers).status)
+        connection.close()
+
+    ask(2000)
+    before = resident()
+    ask(16_000)
+    for _ in range(2000):  # what is no HTTP either
+        whole = bytearray(head(f"Content-Length: {len(good)}") + good)
+        whole[int(random.integers(len(whole) - len(good)))] = int(random.integers(256))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(whole)
+            reply = connection.recv(65536)
+            assert reply.startswith(b"HTTP/1.1 ") and reply[9:10] in b"24", (whole, reply)
+    assert statuses <= {200, 400, 413} and resident() < 1.05 * before
