@@ -49,14 +49,14 @@ def measure(work: Path) -> dict[str, Any]:
         "spread": {key: range_of(found) for key, found in ratios.items()},
         "tables": {"Load traces, in time by HTTP and in process": traces["rows"]},
         "notes": [
-            f"Binary tensors of {4 * math.prod(_SHAPE)} bytes. Milliseconds are medians of {_ROUNDS} rounds of {_REQUESTS} "
-            "requests, the servers in turn; in brackets the range of the rounds. The echo runs on the same HTTP server and "
-            "answers as many bytes as it was sent. In process: ModelSwitcher.run with the same options.",
+            f"Tensors of {4 * math.prod(_SHAPE)} bytes, binary. Milliseconds are medians of {_ROUNDS} rounds of "
+            f"{_REQUESTS} requests, the servers in turn; in brackets their range. The echo runs on the same "
+            "HTTP server and answers what it was sent. In process: ModelSwitcher.run with equal options.",
             f"{_CHECKED} requests by {_CALLERS} callers, each answer checked against the variant that it names, under "
             f"{checked['switches']:.0f} switches and {checked['updates']:.0f} updates of the portfolio. Then {_SOAK} "
             "more: resident memory after them over that after a tenth of them.",
-            f"Load traces: the arrivals of `replay`, {_TRACE_S:g} seconds each, sent over HTTP: the share answered in time "
-            "over the share that the same policy reaches in process.",
+            f"Load traces: the arrivals of `replay`, {_TRACE_S:g} seconds each, sent over HTTP: the share answered in "
+            "time over the share that the same policy reaches in process.",
         ],
     }
 

@@ -74,9 +74,12 @@ class _Protocol(H11Protocol):
     _refused = False
 
     def send_400_response(self, msg: str) -> None:
+        self._refuse("400 Bad Request", msg)
+
+    def _refuse(self, status: str, message: str) -> None:
         """Answer, and take in what else comes for a moment: a client that still sends would not hear it otherwise."""
-        body = to_json({"error": msg})
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        body = to_json({"error": message})
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
         self.transport.write_eof()
         self._refused = True
@@ -88,7 +91,7 @@ class _Protocol(H11Protocol):
         super().data_received(data)
         idle = self.cycle is None or self.cycle.response_complete
         if idle and self._head_timer is None:
-            self._head_timer = self.loop.call_later(_HEAD_S, self.transport.close)
+            self._head_timer = self.loop.call_later(_HEAD_S, self._refuse, "408 Request Timeout", "the headers stalled")
         elif not idle:
             self._end_head()
 
