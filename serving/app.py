@@ -1,6 +1,7 @@
 """The routes of the Open Inference Protocol, of updates and of metrics, as an ASGI application."""
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -30,6 +31,7 @@ _LENGTH_HEADER = b"inference-header-content-length"
 _MAX_COMMAND_BYTES = 64 << 10
 _DISCARD_S = 2.0
 _DISCARDED_BYTES = 256 << 20
+_log = logging.getLogger(__name__)
 
 
 class Draining:
@@ -48,6 +50,7 @@ class App:
         self.draining = Draining()
         self.inside = 0
         self._log = log
+        self._infer_path = f"/v2/models/{service.settings.name}/infer"
         model = "/v2/models/{model}"
         version = model + "/versions/{variant}"
         self._routes = Starlette(
@@ -68,15 +71,18 @@ class App:
             exception_handlers={
                 HTTPException: _http_error,
                 OnnxShiftError: _refused,
-                Exception: _unexpected,
             },
         )
         self._routes.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, and log it."""
+        answer: Callable[[Scope, Receive, Send], Awaitable[None]] = self._routes
+        if scope["type"] == "http" and scope["path"] == self._infer_path and scope["method"] == "POST":
+            scope["path_params"] = {"model": self.service.settings.name}  # nearly all take this way, without a search
+            answer = self._infer
         if scope["type"] != "http" or self._log is None:
-            await self._routes(scope, receive, send)
+            await answer(scope, receive, send)
             return
         began_s, status = time.perf_counter(), 0
 
@@ -87,7 +93,7 @@ class App:
             await send(message)
 
         try:
-            await self._routes(scope, receive, watched)
+            await answer(scope, receive, watched)
         finally:
             self._log.write(scope, status, time.perf_counter() - began_s)
 
@@ -106,9 +112,11 @@ class App:
             else:
                 await _send(send, error.status, _error(error), retry=error.status in (429, 503))
             return
-        except Exception:
+        except Exception:  # noqa: BLE001 - a defect of ours, and the client is to hear of it
+            _log.exception("a request failed")
             metrics.requests.labels("500", "").inc()
-            raise
+            await _send(send, 500, to_json({"error": "an internal error, which the server's log shows"}))
+            return
         finally:
             self.inside -= 1
         scope["onnx_shift_variant"] = answered.variant
@@ -317,7 +325,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     return _json({"error": str(error)}, error.status if isinstance(error, RequestError) else 400)
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    return _json({"error": "an internal error, which the server's log shows"}, 500)

@@ -161,6 +161,16 @@ def test_metrics_name_the_active_variant_and_what_switched(make_service: Make, r
     assert 'onnx_shift_active_variant{variant="medium"} 0.0' in text and "onnx_shift_switches_total 1.0" in text
 
 
+def test_a_defect_of_ours_is_500_in_json_and_logged(
+    make_service: Make, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = make_service()
+    monkeypatch.setattr(service.switcher, "run_named", lambda *given: 1 / 0)
+    reply = infer(App(service), question(rows))
+    assert reply.status == 500 and "internal error" in reply.json["error"]
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_batching_is_refused_for_a_model_of_fixed_batch(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Portfolio.open
 
