@@ -14,7 +14,7 @@ dev: .venv/installed .venv/kernels  ## install everything into .venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -m compileall -q onnx_shift exporter models onnx_pruner portfolio runtime  # as pip does with what it copies
+	@$(BIN)/python -m compileall -q onnx_shift exporter models onnx_pruner portfolio runtime serving  # as pip does with what it copies
 	@touch $@ .venv/kernels
 	@echo "Installed: $$($(BIN)/onnx-shift --version)"
 .venv/kernels: .venv/installed $(wildcard runtime/kernels/*.[ch] runtime/kernels/build.py)
@@ -41,7 +41,7 @@ lint: dev
 
 types: dev  # mypy does not see an editable install through its folder mapping: a folder of links shows it the layout
 	@rm -rf .dev && mkdir -p .dev/onnx_shift
-	@for part in exporter models onnx_pruner portfolio runtime; do ln -s ../../$$part .dev/onnx_shift/$$part; done
+	@for part in exporter models onnx_pruner portfolio runtime serving; do ln -s ../../$$part .dev/onnx_shift/$$part; done
 	@for file in onnx_shift/*; do ln -s ../../$$file .dev/onnx_shift/$$(basename $$file); done
 	$(BIN)/mypy
 

@@ -26,6 +26,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+_SERVING = ("starlette", "uvicorn", "prometheus_client", "orjson")
+_EXTRA_OF = {"matplotlib": "report", "PIL": "eval", **dict.fromkeys(_SERVING, "serve")}  # of other packages: train
 _LEAST_COLUMNS = 80  # a narrower terminal breaks a table's lines, rather than that figures are cut
 
 
@@ -540,6 +542,58 @@ def replay(
     )
 
 
+@app.command()
+def serve(
+    context: typer.Context,
+    portfolio: Annotated[Path, typer.Argument(help="The portfolio to serve.", metavar="PORTFOLIO.zip")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8080,
+    name: Annotated[str | None, typer.Option(help="The model's name (default: the file's, without .zip).")] = None,
+    p95: Annotated[
+        float | None, typer.Option(help="Keep 95 of 100 requests within so many milliseconds.", metavar="MS", min=0)
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="latency, qps, or package.module:function of the objective in milliseconds "
+            "(default: latency where --p95 is given, else none)."
+        ),
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="Variant to begin with (default: that of median size).")] = None,
+    provider: Providers = None,
+    threads: Threads = 1,
+    workers: Annotated[int, typer.Option(help="Requests answered at a time.", min=1, max=1024)] = 1,
+    queue: Annotated[int, typer.Option(help="Requests that may wait; further ones get 429.", min=1)] = 256,
+    max_body: Annotated[int, typer.Option(help="Most bytes of a request's body; above: 413.", min=1)] = 64 << 20,
+    max_batch: Annotated[int, typer.Option(help="Most rows of a request, and of a shared run.", min=1)] = 1024,
+    batch_ms: Annotated[
+        float, typer.Option(help="Let a request wait so long for others to share a run with.", min=0)
+    ] = 0,
+    body_timeout: Annotated[
+        float, typer.Option(help="Seconds that a client may pause while it sends; then: 408.", min=0.1)
+    ] = 10,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a request may wait for its answer; then: 503.", min=0.1)
+    ] = 60,
+    linger: Annotated[
+        float, typer.Option(help="Seconds after SIGTERM in which requests are taken, though it is not ready.", min=0)
+    ] = 0.5,
+    drain: Annotated[float, typer.Option(help="Seconds after that in which requests may finish.", min=0)] = 30,
+    trusted: Annotated[
+        Path | None, typer.Option(help="Public key (PEM) that must have signed the portfolio.", metavar="FILE.pem")
+    ] = None,
+    allow_load: Annotated[bool, typer.Option("--allow-load", help="Let clients have the file read again.")] = False,
+    access_log: Annotated[bool, typer.Option(help="Log each request as a line of JSON on stderr.")] = True,
+) -> None:
+    """Serve a portfolio over HTTP by the Open Inference Protocol, until SIGTERM or Ctrl-C.
+
+    SIGHUP reads the file again and exchanges the portfolio while requests run. `/metrics` is for Prometheus.
+    """
+    from onnx_shift.serving.command import serve_portfolio
+
+    serve_portfolio(**context.params)
+
+
 def main() -> NoReturn:
     """Run the command line. Exit status: 0 done, 1 an expected refusal, 2 wrong usage, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
@@ -560,7 +614,7 @@ def main() -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except ModuleNotFoundError as error:
-        extra = {"matplotlib": "report", "PIL": "eval"}.get(str(error.name).partition(".")[0], "train")
+        extra = _EXTRA_OF.get(str(error.name).partition(".")[0], "train")
         _fail(
             f"{' '.join(sys.argv[1:2])}: needs {error.name}, which is not installed: pip install 'onnx-shift[{extra}]'"
         )

@@ -314,7 +314,8 @@ def replay_portfolio(
 ) -> None:  # fmt: skip
     """Serve `trace` from `portfolio` and show or write the time line; `options` are those of `replay`."""
     from onnx_shift.portfolio.sessions import session_options
-    from onnx_shift.replaying import policy_maker, replay_trace, timeline_table
+    from onnx_shift.replaying import replay_trace, timeline_table
+    from onnx_shift.runtime.policies import policy_maker
     from onnx_shift.runtime.portfolio import Portfolio
     from onnx_shift.runtime.replay import replay
     from onnx_shift.views.timeline import moment_line

@@ -1,17 +1,14 @@
 """What the command `replay` needs around the replay itself: its options, and its result as a table."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import import_named
 from onnx_shift.views.tables import show_share
 
 if TYPE_CHECKING:
-    from onnx_shift.runtime.load import Policy
     from onnx_shift.runtime.replay import Timeline
     from onnx_shift.runtime.trace import Trace
 
@@ -32,35 +29,6 @@ def replay_trace(
     if load is not None:
         raise OnnxShiftError(f"--load {load:g}: belongs to --trace {', '.join(RANDOM)} and to invocations, not {text}")
     return builtin_trace(text, duration_s)
-
-
-def policy_maker(text: str) -> "Callable[[float], Policy]":
-    """Return the function of the objective in milliseconds that makes the policy of that name, or the one at
-    package.module:function, which may lie in the working folder."""
-    from onnx_shift.runtime.baselines import AccuracyScaling, ProfileDriven, SlackBased
-    from onnx_shift.runtime.policy import LatencyObjective, QueriesPerSecond
-
-    named: dict[str, Callable[[float], Policy]] = {
-        "latency": lambda objective_ms: LatencyObjective(p95_ms=objective_ms),
-        "qps": lambda objective_ms: QueriesPerSecond(),
-        "profile": lambda objective_ms: ProfileDriven(p95_ms=objective_ms),
-        "slack": lambda objective_ms: SlackBased(p95_ms=objective_ms),
-        "scaling": lambda objective_ms: AccuracyScaling(p95_ms=objective_ms),
-    }
-    if text in named:
-        return named[text]
-    module, colon, function = text.partition(":")
-    if not (module and colon and function):
-        raise OnnxShiftError(f"--policy {text}: not one of {', '.join(named)}, and no package.module:function")
-    found: Callable[[float], Policy] = import_named(text, "--policy")
-
-    def make(objective_ms: float) -> "Policy":
-        try:
-            return found(objective_ms)
-        except Exception as error:  # it is anybody's code
-            raise OnnxShiftError(f"--policy {text}: makes no policy ({error!r})") from error
-
-    return make
 
 
 _HEADINGS = (

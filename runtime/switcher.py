@@ -134,11 +134,17 @@ class ModelSwitcher:
 
         Raises RunError for a feed that the model refuses, ClosedError after `close` and in a forked child.
         """
-        with self._lease() as session:
-            outputs: list[Any] = session.run(output_names, input_feed, run_options)
+        return self.run_named(output_names, input_feed, run_options)[1]
+
+    def run_named(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
+    ) -> tuple[Variant, list[Any]]:
+        """Answer as `run` does, and say which variant it was that answered."""
+        with self._lease() as serving:
+            outputs: list[Any] = serving.session.run(output_names, input_feed, run_options)
         if self._providers.slow_at_first and all(isinstance(value, np.ndarray) for value in input_feed.values()):
             self._last_shapes = {name: (value.shape, value.dtype) for name, value in input_feed.items()}
-        return outputs
+        return serving.choice.variant, outputs
 
     def run_with_ort_values(
         self,
@@ -147,22 +153,24 @@ class ModelSwitcher:
         run_options: Any = None,
     ) -> Sequence[Any]:
         """Answer as `InferenceSession.run_with_ort_values` does; otherwise like `run`."""
-        with self._lease() as session:
-            outputs: Sequence[Any] = session.run_with_ort_values(output_names, input_dict_ort_values, run_options)
+        with self._lease() as serving:
+            outputs: Sequence[Any] = serving.session.run_with_ort_values(
+                output_names, input_dict_ort_values, run_options
+            )
             return outputs
 
     def io_binding(self) -> Binding:
         """Return a binding for `run_with_iobinding` that stays good when the model is switched. Until it runs again it
         holds the memory of the session that it ran on last, for that session's outputs.
         """
-        with self._lease(request=False) as session:
-            return Binding(session)
+        with self._lease(request=False) as serving:
+            return Binding(serving.session)
 
     def run_with_iobinding(self, iobinding: "Binding | ort.IOBinding", run_options: Any = None) -> None:
         """Answer into what is bound, as `InferenceSession.run_with_iobinding` does; otherwise like `run`."""
-        with self._lease() as session:
-            bound = iobinding.to(session) if isinstance(iobinding, Binding) else iobinding
-            session.run_with_iobinding(bound, run_options)
+        with self._lease() as serving:
+            bound = iobinding.to(serving.session) if isinstance(iobinding, Binding) else iobinding
+            serving.session.run_with_iobinding(bound, run_options)
 
     def get_inputs(self) -> list[Signature]:
         """Return name, type and shape of each input, the same for all variants."""
@@ -174,19 +182,19 @@ class ModelSwitcher:
 
     def get_modelmeta(self) -> SimpleNamespace:
         """Return the active model's metadata, with the attributes of onnxruntime's ModelMetadata."""
-        with self._lease(request=False) as session:
-            meta = session.get_modelmeta()  # a view into the session, which must not outlive it
+        with self._lease(request=False) as serving:
+            meta = serving.session.get_modelmeta()  # a view into the session, which must not outlive it
             return SimpleNamespace(**{name: getattr(meta, name) for name in dir(meta) if not name.startswith("_")})
 
     def get_providers(self) -> list[str]:
         """Return the execution providers of the active session."""
-        with self._lease(request=False) as session:
-            return list(session.get_providers())
+        with self._lease(request=False) as serving:
+            return list(serving.session.get_providers())
 
     def get_provider_options(self) -> dict[str, Any]:
         """Return the options of these providers."""
-        with self._lease(request=False) as session:
-            return dict(session.get_provider_options())
+        with self._lease(request=False) as serving:
+            return dict(serving.session.get_provider_options())
 
     def get_session_options(self) -> ort.SessionOptions:
         """Return a copy of the session options that every variant is built with."""
@@ -215,7 +223,8 @@ class ModelSwitcher:
         """The active variant's own session, for what this class does not offer. Whoever holds it holds its
         memory.
         """
-        with self._lease(request=False) as session:
+        with self._lease(request=False) as serving:
+            session: ort.InferenceSession = serving.session
             return session
 
     @property
@@ -402,8 +411,8 @@ class ModelSwitcher:
             idle.session = None
 
     @contextmanager
-    def _lease(self, *, request: bool = True) -> Iterator[ort.InferenceSession]:
-        """Yield the serving session, kept until the block ends; onnxruntime's refusals become RunError.
+    def _lease(self, *, request: bool = True) -> Iterator[_Serving]:
+        """Yield what serves, its session kept until the block ends; onnxruntime's refusals become RunError.
 
         Policies hear of it where it is a `request`. An interruption may come between any two calls: what is entered
         here leaves by the first step of a `finally`, which is one call into C.
@@ -425,7 +434,7 @@ class ModelSwitcher:
                 serving = self._serving
                 serving.inside[token] = thread
                 serving.callers.add(thread)
-            yield serving.session
+            yield serving
             failed = False
         except RUN_ERRORS as error:
             raise RunError(f"{serving.choice.variant.name if serving else ''}: {one_line(error)}") from error

@@ -13,6 +13,7 @@ PARTS = (
     "onnx_pruner",
     "portfolio",
     "runtime",
+    "serving",
 )  # folders of the root that are installed below onnx_shift
 
 

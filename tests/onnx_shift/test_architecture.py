@@ -17,6 +17,7 @@ ALLOWED = {
     "onnx_pruner": set(),
     "portfolio": {"onnx_pruner", "runtime"},
     "exporter": {"models", "portfolio"},
+    "serving": {"runtime"},
 }
 
 
@@ -137,6 +138,8 @@ WITHOUT_TEST = {
     "onnx_shift/version.py",
     "onnx_shift/__main__.py",
     "runtime/errors.py",
+    "serving/errors.py",
+    "serving/settings.py",
 }
 
 

@@ -16,7 +16,7 @@ from onnx_shift.cli import app
 from tests.onnx_shift.models import refusal, shift
 
 ROOT = Path(__file__).parents[2]
-CONTRACT = {"demo", "train", "export", "prune", "verify", "profile", "pack", "inspect", "replay", "report"}
+CONTRACT = {"demo", "train", "export", "prune", "verify", "profile", "pack", "inspect", "replay", "report", "serve"}
 
 
 group = typer.main.get_command(app)

@@ -11,7 +11,7 @@ import pytest
 from onnx_shift.runtime.kernels.build import find_compiler, library_name
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("exporter", "models", "onnx_pruner", "portfolio", "runtime")
+PARTS = ("exporter", "models", "onnx_pruner", "portfolio", "runtime", "serving")
 
 
 def build_wheel(folder: Path, compiler: str | None) -> Path:

@@ -1,0 +1,82 @@
+"""What answers requests: shared runs, requests that spoil them, and other files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.serving.errors import RequestError
+from onnx_shift.serving.service import Asked, Service, open_portfolio
+from onnx_shift.serving.settings import Limits
+from tests.serving.conftest import question, write_portfolio
+
+Make = Callable[..., Service]
+
+
+def body(rows: np.ndarray, **changes: Any) -> Asked:
+    return Asked(json.dumps(question(rows, **changes)).encode(), None, None)
+
+
+def test_requests_of_a_batch_get_their_own_rows(
+    make_service: Make, rows: np.ndarray, answers: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service(limits=Limits(batch=3), batch_ms=1)
+    ran: list[int] = []
+    run = service.switcher.run_named
+
+    def spy(outputs: Any, feed: Any) -> Any:
+        ran.append(len(feed["input"]))
+        return run(outputs, feed)
+
+    monkeypatch.setattr(service.switcher, "run_named", spy)
+    bad = body(rows, datatype="INT8")
+    results = service.answer([body(rows[:1]), bad, body(rows), body(rows[1:])])
+    assert ran == [3, 1] and isinstance(results[1], RequestError)
+    for result, wanted in zip(results[:1] + results[2:], (slice(0, 1), slice(0, 2), slice(1, 2)), strict=True):
+        output = json.loads(result.body)["outputs"][0]
+        found = np.array(output["data"], np.float32).reshape(output["shape"])
+        np.testing.assert_allclose(found, answers["medium"][wanted], rtol=1e-5)
+
+
+def test_one_that_the_model_refuses_does_not_spoil_the_others(
+    make_service: Make, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service(batch_ms=1)
+    run = service.switcher.run_named
+
+    def refuse_twos(outputs: Any, feed: Any) -> Any:
+        return run(outputs, {"input": feed["input"][:, :5]} if len(feed["input"]) > 1 else feed)
+
+    monkeypatch.setattr(service.switcher, "run_named", refuse_twos)
+    results = service.answer([body(rows[:1]), body(rows)])
+    assert not isinstance(results[0], Exception)
+    assert isinstance(results[1], RequestError) and results[1].status == 400
+
+
+def test_an_update_may_come_from_another_file(make_service: Make, portfolio_path: Path, tmp_path: Path) -> None:
+    service = make_service()
+    before = service.update()
+    write_portfolio(tmp_path / "other.zip", {"only": 5})
+    after = service.update(tmp_path / "other.zip")
+    assert after != before and service.switcher.active.name == "only"
+    portfolio_path.unlink()
+    assert service.update() == after
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(portfolio_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnx_shift.serving import service
+
+    opened = service.Portfolio.open
+
+    def change(path: Path, **options: Any) -> Any:
+        found = opened(path, **options)
+        write_portfolio(path, {"only": 5})
+        return found
+
+    monkeypatch.setattr(service.Portfolio, "open", change)
+    with pytest.raises(OnnxShiftError, match="changed while it was read"):
+        open_portfolio(portfolio_path, None)
