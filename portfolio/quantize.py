@@ -98,7 +98,7 @@ def quantize(
             max_drop=None,
         )
     _state(quantised, check)
-    return Quantised(quantised, check, mended, source.file_bytes, quantised.ByteSize())
+    return Quantised(quantised, check, mended, source.file_bytes or 0, quantised.ByteSize())
 
 
 def compare(original: Path, quantised: ModelProto, test: Iterable[Batch]) -> Check:
@@ -137,7 +137,7 @@ def mend_empty_filters(quantised: ModelProto, original: ModelProto) -> int:
         axis = next((attribute.i for attribute in weight.attribute if attribute.name == "axis"), 1)
         values = np.moveaxis(numpy_helper.to_array(given[weight.input[0]]), axis, 0)
         scales = numpy_helper.to_array(given[weight.input[1]]).copy()
-        empty = ~values.reshape(len(values), -1).any(axis=1)
+        empty = np.asarray(~values.reshape(len(values), -1).any(axis=1))
         exact = biases.get(bias.output[0])
         if scales.ndim != 1 or len(scales) != len(empty) or not empty.any() or exact is None:
             continue
