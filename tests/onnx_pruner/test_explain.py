@@ -43,13 +43,14 @@ def test_layers_that_were_not_looked_at_are_counted_and_named() -> None:
 def test_zeros_that_are_scattered_are_told_with_what_to_do() -> None:
     rng = np.random.default_rng(0)
     model = onnx.parser.parse_model(
-        '<ir_version: 9, opset_import: ["" : 17]> g (float[N,64] x) => (float[N,64] y) { h = MatMul(x, w) y = MatMul(h, v) }'
+        '<ir_version: 9, opset_import: ["" : 17]> g (float[N,64] x) => (float[N,64] y) '
+        "{ h = MatMul(x, w) y = MatMul(h, v) }"
     )
     for name in "wv":
         values = weight(64, 64) * (rng.random((64, 64)) > 0.9)
         model.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))
     notes = prune(model, verify=False).report.notes
     assert len(notes) == 1
-    assert notes[0].startswith("90% of the weights are zero, 0 of 128 channels are empty: removal gains little")
+    assert notes[0].startswith("90% of the weights are zero, 1 of 128 channels are empty: removal gains little")
     assert "`onnx-shift profile` measures it" in notes[0]
     assert prune(inner("acme.Mix", "v"), verify=False).report.notes == ()
