@@ -89,7 +89,7 @@ def prune(
         raise PruneError("{align}: must be 1 or more", align=align)
     clock = _Clock()
     with clock("read"):
-        read = read_model(model, lazily=True)
+        read = read_model(model, lazily=not sparse_initializers)
         dense = replace(read, model=with_dense_weights(read.model, read.name))
         spread = 0 if dense.model is read.model else dense_bytes(read.model)
         source = with_known_opset(dense)
@@ -100,7 +100,7 @@ def prune(
         if verify:
             with clock("verify"):
                 result = replace(result, report=_verified(source, result))
-            if not result.report.unchanged and not is_stale(read.complete()):  # its accuracy holds on
+            if not result.report.unchanged and not is_stale(source.complete()):  # its accuracy holds on
                 renew_claim(result.model)
     except OnnxShiftError:
         raise
