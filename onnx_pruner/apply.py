@@ -20,7 +20,7 @@ def apply(network: Network, constants: Constants, analysis: Analysis, plan: Plan
     names = {t.name for node in network.graph.nodes for t in (*node.inputs, *node.outputs)}
     names |= {t.name for nodes in fused.shuffles.values() for node in nodes for t in node.outputs}
     names |= network.initializers.keys() | network.reserved
-    surgery = Surgery(constants, plan, Weights(names), constants.readers())
+    surgery = Surgery(constants, plan, Weights(names, release=network.mapped.release), constants.readers())
     numbers = {id(op.node): number for number, op in enumerate(analysis.ops) if number not in analysis.dead}
     nodes: list[gs.Node] = []
     for node in network.graph.nodes:

@@ -113,6 +113,8 @@ def parameter_count(model: onnx.ModelProto) -> int:
     shapes: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in small}
     total = sum(int(prod(tensor.dims)) for tensor in tensors if _is_parameter(tensor))
     for node in model.graph.node:
+        if node.op_type not in ("Constant", "ConstantOfShape"):
+            continue
         value = next((a.t for a in node.attribute if a.name == "value" and a.type == onnx.AttributeProto.TENSOR), None)
         if node.op_type == "Constant" and value is not None:
             shapes[node.output[0]] = value

@@ -13,7 +13,7 @@ import onnx
 from onnx_shift import files
 from onnx_shift.claims import is_stale, renew_claim
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.onnx_pruner.analysis import Analysis, analyse, lost_folds, with_shared_weights_tied
+from onnx_shift.onnx_pruner.analysis import FREE, Analysis, analyse, lost_folds, with_shared_weights_tied
 from onnx_shift.onnx_pruner.apply import apply
 from onnx_shift.onnx_pruner.bodies import joined, with_pruned_bodies
 from onnx_shift.onnx_pruner.counting import layer_changes, parameter_count, planned_parameters, total_macs
@@ -47,6 +47,7 @@ class PruneResult:
     model: onnx.ModelProto
     report: PruneReport
     source: Path | None = None  # the file that it was read from
+    unread: frozenset[str] = frozenset()  # tensors of which some channels may hold anything, since nothing reads them
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to `path`, atomically; with nothing to do, a byte-identical copy of the file it came from.
@@ -88,7 +89,7 @@ def prune(
         raise PruneError("{align}: must be 1 or more", align=align)
     clock = _Clock()
     with clock("read"):
-        read = read_model(model)
+        read = read_model(model, lazily=not sparse_initializers)
         dense = replace(read, model=with_dense_weights(read.model, read.name))
         spread = 0 if dense.model is read.model else dense_bytes(read.model)
         source = with_known_opset(dense)
@@ -99,9 +100,7 @@ def prune(
         if verify:
             with clock("verify"):
                 result = replace(result, report=_verified(source, result))
-            if not result.report.unchanged and not is_stale(
-                source.model
-            ):  # it answers as before, so its accuracy holds
+            if not result.report.unchanged and not is_stale(source.complete()):  # its accuracy holds on
                 renew_claim(result.model)
     except OnnxShiftError:
         raise
@@ -109,7 +108,7 @@ def prune(
         reason = f"{type(error).__name__}: {error}"
         raise PruneError(f"{source.name}: cannot be pruned; this is a defect of onnx-shift ({reason})") from error
     if result.report.unchanged:
-        result = replace(result, model=read.model)
+        result = replace(result, model=read.complete())
     elif source is not dense:
         was, now = (opset_of(one.model, one.name) for one in (read, source))
         note = f"opset {was} was converted to {now} by onnx's own converter"
@@ -173,6 +172,7 @@ def _prune(
         fused = fuse(network, constants, leave)
     with clock("analyse"):
         analysis = analyse(network, constants, fused, sever=sever, whole=whole)
+        network.mapped.release()
     if lost := lost_folds(analysis, fused):
         return _prune(source, align, clock, sever=sever, leave=leave | lost, whole=whole)
     with clock("plan"):
@@ -221,7 +221,10 @@ def _prune(
         if not unchanged:
             _record(pruned, source, report)
     path = None if source.sha256 is None else Path(source.name)
-    return PruneResult(pruned, report, path), frozenset(weights.copied)
+    unread = frozenset(
+        name for name, mask in plan.keep.items() if ((analysis.need[analysis.numbers(name)] == FREE) & mask).any()
+    )
+    return PruneResult(pruned, report, path, unread), frozenset(weights.copied)
 
 
 def _has_grown(report: PruneReport, spread: int) -> bool:
@@ -315,9 +318,12 @@ def _record(pruned: onnx.ModelProto, source: LoadedModel, report: PruneReport) -
 def _verified(source: LoadedModel, result: PruneResult) -> PruneReport:
     """Compare outputs; raises PruneError when they differ."""
     from onnx_shift.onnx_pruner.verification.compare import VerificationError, compare
+    from onnx_shift.onnx_pruner.verification.engines import Source
 
+    folder = Path(source.name).parent if source.mapped.arrays else None
+    original = Source("the original model", source.model, None, folder)
     try:
-        outcome = compare(source.model, result.model)
+        outcome = compare(original, result.model, unread=result.unread)
     except VerificationError as error:
         foreign = ", ".join(foreign_operators(source.model)[:3])
         around = f"leaves that out, and prunes around {foreign}" if foreign else "leaves that out"

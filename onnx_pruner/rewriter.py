@@ -1,12 +1,13 @@
 """What a rule's rewrite may do to its node once channels are cut."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnx_shift.onnx_pruner.graph.external import SMALLEST_MAPPED_BYTES
 from onnx_shift.onnx_pruner.graph.network import Array
 from onnx_shift.onnx_pruner.op import Index, Mask, Op
 
@@ -21,6 +22,8 @@ class Weights:
     taken: set[str]
     model: onnx.ModelProto = field(default_factory=onnx.ModelProto)
     written: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    #: Called once a large weight is written, so that what it was made of need not stay in memory.
+    release: Callable[[], None] = lambda: None
     #: Constants that stay beside what was cut out of them, or are computed.
     copied: set[str] = field(default_factory=set)
 
@@ -48,6 +51,8 @@ class Weights:
         else:
             tensors.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
             self.written[name] = tensors[-1]
+        if array.nbytes >= SMALLEST_MAPPED_BYTES:
+            self.release()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The edited graph as a new ModelProto, where what did not change is taken over as it was; and as a file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -13,6 +13,7 @@ from onnx_shift.onnx_pruner.graph.network import (
     LARGEST_MESSAGE,
     Network,
     captured_names,
+    copy_fields,
     payload_bytes,
     quiet_graphsurgeon,
 )
@@ -20,6 +21,7 @@ from onnx_shift.onnx_pruner.rewriter import Weights
 
 MARGIN_BYTES = 1 << 20  # for the names of weights, which the count leaves out
 SMALLEST_EXTERNAL = 1024  # bytes; smaller weights stay in the model file
+PAGE_BYTES = 4096
 
 
 def build_model(
@@ -80,6 +82,7 @@ def build_model(
     for name, tensor in kept.items():
         added = initializers.add()
         added.CopyFrom(tensor)
+        network.mapped.fill(added)
         added.name = name
     return model, size_bytes + sum(payload_bytes(tensor) for tensor in initializers)
 
@@ -115,30 +118,75 @@ def _add_value_info(graph: onnx.GraphProto, info: onnx.ValueInfoProto, resized: 
 
 
 def write_model(model: onnx.ModelProto, target: Path, size_bytes: int) -> None:
-    """Write `model`, of about `size_bytes`, to `target`, atomically; beyond 2 GB its weights into `target`.data."""
+    """Write `model`, of about `size_bytes`, to `target`, atomically; beyond 2 GB its weights into `target`.data.
+
+    One weight after the other is serialised, so that a model takes no second copy of itself.
+    """
     if size_bytes + MARGIN_BYTES <= LARGEST_MESSAGE:
-        files.write_bytes(target, model.SerializeToString())
+        with files.atomic_path(target) as path, path.open("wb") as file:
+            file.writelines(_serialised(model))
     else:
         _write_large(model, target)
 
 
+def _serialised(model: onnx.ModelProto) -> Iterator[bytes]:
+    """The bytes of a model: all but the graph, the graph without its weights, and one weight at a time."""
+    head, graph = _without_weights(model)
+    tensors = model.graph.initializer
+    parts = [_field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, _serialised_size(tensor)) for tensor in tensors]
+    size = len(graph) + sum(len(part) + _serialised_size(t) for part, t in zip(parts, tensors, strict=True))
+    yield from (head, _field(onnx.ModelProto.GRAPH_FIELD_NUMBER, size), graph)
+    for part, tensor in zip(parts, tensors, strict=True):
+        yield part
+        yield tensor.SerializeToString()
+
+
+def _without_weights(model: onnx.ModelProto) -> tuple[bytes, bytes]:
+    head, graph = onnx.ModelProto(), onnx.GraphProto()
+    copy_fields(model, head, without="graph")
+    copy_fields(model.graph, graph, without="initializer")
+    return head.SerializeToString(), graph.SerializeToString()
+
+
+def _serialised_size(tensor: onnx.TensorProto) -> int:
+    """How many bytes a tensor takes, without serialising it where its values are raw."""
+    if not tensor.HasField("raw_data"):
+        return int(tensor.ByteSize())
+    bare = onnx.TensorProto()
+    copy_fields(tensor, bare, without="raw_data")
+    size = len(tensor.raw_data)
+    return int(bare.ByteSize()) + len(_field(onnx.TensorProto.RAW_DATA_FIELD_NUMBER, size)) + size
+
+
+def _field(number: int, size: int) -> bytes:
+    """The tag and length that come before a field of `size` bytes (protobuf's wire format)."""
+    return _varint(number << 3 | 2) + _varint(size)
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
 def _write_large(model: onnx.ModelProto, target: Path) -> None:
-    large = onnx.ModelProto()
-    large.CopyFrom(model)  # saving moves the weights out of the model
+    skeleton = onnx.ModelProto()
+    copy_fields(model, skeleton, without="graph")
+    copy_fields(model.graph, skeleton.graph, without="initializer")
     data = target.with_name(f"{target.name}.data")
-    with files.atomic_path(data) as weights, files.atomic_path(target) as skeleton:
-        weights.unlink()
-        onnx.save_model(
-            large,
-            skeleton,
-            save_as_external_data=True,
-            all_tensors_to_one_file=True,
-            location=weights.name,
-            size_threshold=SMALLEST_EXTERNAL,
-        )
-        written = onnx.load(skeleton, load_external_data=False)
-        for tensor in written.graph.initializer:
-            for entry in tensor.external_data:
-                if entry.key == "location":
-                    entry.value = data.name
-        skeleton.write_bytes(written.SerializeToString())
+    with files.atomic_path(data) as weights, files.atomic_path(target) as path:
+        with weights.open("wb") as file:
+            for tensor in model.graph.initializer:
+                added = skeleton.graph.initializer.add()
+                if not tensor.HasField("raw_data") or payload_bytes(tensor) < SMALLEST_EXTERNAL:
+                    added.CopyFrom(tensor)
+                    continue
+                copy_fields(tensor, added, without="raw_data")
+                file.write(bytes(-file.tell() % PAGE_BYTES))  # runtimes map whole pages
+                offset, length = file.tell(), file.write(tensor.raw_data)
+                added.data_location = onnx.TensorProto.EXTERNAL
+                for key, value in (("location", data.name), ("offset", offset), ("length", length)):
+                    added.external_data.add(key=key, value=str(value))
+        path.write_bytes(skeleton.SerializeToString())

@@ -165,7 +165,8 @@ class Constants:
 
     def _evaluate(self, name: str) -> Array | None:
         if name in self._initializers:
-            return _to_array(self._initializers[name])
+            mapped = self._network.mapped.arrays.get(name)
+            return _to_array(self._initializers[name]) if mapped is None else mapped
         if not name or not self.is_constant(name):
             vector = self._network.vectors.get(name)
             return None if vector is None else as_array(vector, self._network.types.get(name, onnx.TensorProto.INT64))

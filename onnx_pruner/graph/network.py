@@ -27,6 +27,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnx_shift import files
 from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.onnx_pruner.graph.contrib import Apart, taken_apart
+from onnx_shift.onnx_pruner.graph.external import NOTHING_MAPPED, Mapped, map_weights
 from onnx_shift.onnx_pruner.graph.shapes import infer
 from onnx_shift.onnx_pruner.graph.vectors import Dimension, Shape, Vector
 
@@ -60,6 +61,7 @@ class Network:
     size_bytes: int  # of graph and weights, without the names of weights
     apart: tuple[Apart, ...] = ()  # fused nodes that were taken apart
     reserved: frozenset[str] = frozenset()  # names that new tensors must not have
+    mapped: Mapped = NOTHING_MAPPED  # weights that stay in their file
 
     @property
     def outputs(self) -> list[str]:
@@ -84,6 +86,7 @@ class LoadedModel:
 
     `reserved`: names that new tensors must not have; `looked_at`: weights of bodies that were pruned already, and
     `touched`: whether those changed.
+    The initializers of `mapped` are in the model by name alone; their values stay in their file.
     """
 
     model: onnx.ModelProto
@@ -94,10 +97,24 @@ class LoadedModel:
     reserved: frozenset[str] = frozenset()
     looked_at: frozenset[str] = frozenset()
     touched: bool = False
+    mapped: Mapped = NOTHING_MAPPED
+
+    def complete(self) -> onnx.ModelProto:
+        """The model with the values of all its weights."""
+        if not self.mapped.arrays:
+            return self.model
+        found = onnx.ModelProto()
+        found.CopyFrom(self.model)
+        for tensor in found.graph.initializer:
+            self.mapped.fill(tensor)
+        return found
 
 
-def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
-    """Read a path, or take a ModelProto as it is. Raises PruneError in one line when it is no ONNX model."""
+def read_model(source: str | os.PathLike[str] | onnx.ModelProto, *, lazily: bool = False) -> LoadedModel:
+    """Read a path, or take a ModelProto as it is; `lazily`: large external weights stay in their file.
+
+    Raises PruneError in one line when it is no ONNX model.
+    """
     if isinstance(source, onnx.ModelProto):
         name = source.graph.name or "model"
         if not source.graph.node and not source.graph.output:
@@ -115,17 +132,24 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
         raise PruneError(f"{path}: not an ONNX model, or a truncated one ({error})") from error
     if not model.graph.node and not model.graph.output:
         raise PruneError(f"{path}: not an ONNX model (its graph is empty)")
-    external = _load_external_data(model, path)
+    mapped = map_weights(model, path.parent) if lazily and not _has_inner_weights(model.graph) else NOTHING_MAPPED
+    external = _load_external_data(model, path, mapped.arrays)
+    external += sum(array.nbytes for array in mapped.arrays.values())
     digest = hashlib.sha256(content).hexdigest()
-    return LoadedModel(model, str(path), len(content) + external, digest, external_data=external > 0)
+    return LoadedModel(model, str(path), len(content) + external, digest, external > 0, mapped=mapped)
 
 
-def _load_external_data(model: onnx.ModelProto, path: Path) -> int:
-    """Bring external data into the model; returns their bytes."""
+def _has_inner_weights(graph: onnx.GraphProto) -> bool:
+    """Whether weights may lie elsewhere than among the initializers: in bodies, or as sparse tensors."""
+    return bool(graph.sparse_initializer) or any(True for node in graph.node for _ in subgraphs(node))
+
+
+def _load_external_data(model: onnx.ModelProto, path: Path, mapped: Collection[str]) -> int:
+    """Bring external data into the model, except for `mapped`; returns their bytes."""
     size = 0
     sparse = (part for tensor in model.graph.sparse_initializer for part in (tensor.values, tensor.indices))
     for tensor in (*onnx.external_data_helper._get_all_tensors(model), *sparse):
-        if onnx.external_data_helper.uses_external_data(tensor):
+        if onnx.external_data_helper.uses_external_data(tensor) and tensor.name not in mapped:
             try:
                 onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
             except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -160,7 +184,7 @@ def open_network(source: LoadedModel) -> Network:
     except onnx.checker.ValidationError as error:
         if "deprecated" not in str(error):  # runtimes go on running what the standard has retired
             raise PruneError(f"{name}: fails the ONNX checker: {first_line(error)}") from error
-    _check_weights(model, name)
+    _check_weights(model, name, source.mapped.arrays)
     try:
         inferred = infer(known)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
@@ -192,6 +216,7 @@ def open_network(source: LoadedModel) -> Network:
         size_bytes,
         apart,
         reserved,
+        source.mapped,
     )
 
 
@@ -299,7 +324,7 @@ def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
     return next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
 
 
-def _check_weights(model: onnx.ModelProto, name: str) -> None:
+def _check_weights(model: onnx.ModelProto, name: str, mapped: Collection[str]) -> None:
     """Refuse what the checker of the skeleton cannot see."""
     seen: set[str] = set()
     for tensor in model.graph.initializer:
@@ -308,7 +333,7 @@ def _check_weights(model: onnx.ModelProto, name: str) -> None:
         seen.add(tensor.name)
         if any(size < 0 for size in tensor.dims):
             raise PruneError(f"{name}: initializer {tensor.name!r} has a negative dimension")
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and tensor.name not in mapped:
             raise PruneError(f"{name}: the external data of initializer {tensor.name!r} is not loaded")
 
 
@@ -350,6 +375,26 @@ def _without_large_weights(model: onnx.ModelProto, constants: Mapping[str, onnx.
     foreign = {name for node in model.graph.node if node.domain not in ("", "ai.onnx") for name in node.output}
     graph.value_info.extend(info for info in model.graph.value_info if info.name in foreign - inputs)
     return skeleton
+
+
+def copy_fields(message: Any, target: Any, *, without: str) -> None:
+    """Copy the fields of a protobuf message that are set, all but one: that may be large."""
+    for field in target.DESCRIPTOR.fields_by_name:
+        if field == without or not _is_set(message, field):
+            continue
+        value = getattr(message, field)
+        if hasattr(value, "extend"):
+            getattr(target, field).extend(value)
+        elif hasattr(value, "CopyFrom"):
+            getattr(target, field).CopyFrom(value)
+        else:
+            setattr(target, field, value)
+
+
+def _is_set(message: Any, field: str) -> bool:
+    if hasattr(getattr(message, field), "extend"):
+        return len(getattr(message, field)) > 0
+    return bool(message.HasField(field))
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

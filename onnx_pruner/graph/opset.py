@@ -7,6 +7,7 @@ import onnx.shape_inference
 import onnx.version_converter
 
 from onnx_shift.errors import first_line
+from onnx_shift.onnx_pruner.graph.external import Mapped
 from onnx_shift.onnx_pruner.graph.network import OLDEST_OPSET, LoadedModel, PruneError, opset_of
 
 #: Operators that took the attributes `broadcast` and `axis` before opset 7.
@@ -19,14 +20,14 @@ def with_known_opset(source: LoadedModel) -> LoadedModel:
     if opset >= OLDEST_OPSET:
         return source
     try:
-        converted = onnx.version_converter.convert_version(_with_broadcasts_spelt(source.model), OLDEST_OPSET)
+        converted = onnx.version_converter.convert_version(_with_broadcasts_spelt(source.complete()), OLDEST_OPSET)
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
         raise PruneError(
             f"{source.name}: opset {opset} is older than {OLDEST_OPSET}, and onnx cannot convert it: "
             f"{first_line(error)}"
         ) from error
     del converted.graph.value_info[:]  # the converter leaves types of its own tensors open, which runtimes refuse
-    return replace(source, model=converted)
+    return replace(source, model=converted, mapped=Mapped())
 
 
 def _with_broadcasts_spelt(model: onnx.ModelProto) -> onnx.ModelProto:

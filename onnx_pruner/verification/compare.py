@@ -99,7 +99,7 @@ def _without_infinity(value: Any) -> Any:
 
 
 def compare(
-    original: Model,
+    original: Model | Source,
     pruned: Model,
     *,
     runtimes: Sequence[str] = ("onnxruntime",),
@@ -108,7 +108,7 @@ def compare(
 ) -> Verification:
     """Infer both models on the same inputs in every named runtime: are their outputs equal?
 
-    Models are paths or ModelProtos, neither is changed. `unread`: inner tensors of which some channels may hold
+    Models are paths, ModelProtos or sources; none is changed. `unread`: inner tensors of which some channels may hold
     anything. Raises VerificationError when a file is no ONNX model, or a
     runtime is unknown, not installed, or cannot run the original.
     """

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner.graph.network import copy_fields
 
 Model = str | os.PathLike[str] | onnx.ModelProto
 Array = np.ndarray[Any, Any]
@@ -82,8 +83,10 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
     return found
 
 
-def read(model: Model, label: str) -> Source:
-    """Return `model`, read if it is a path. Raises VerificationError when the file is no ONNX model."""
+def read(model: "Model | Source", label: str) -> Source:
+    """Return `model`, read if it is a path, or as it is. Raises VerificationError when the file is no ONNX model."""
+    if isinstance(model, Source):
+        return model
     if isinstance(model, onnx.ModelProto):
         return Source(label, model, None)
     path = Path(model)
@@ -190,8 +193,8 @@ def _split_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, A
     running a small network.
     """
     skeleton, arrays = onnx.ModelProto(), {}
-    _copy_fields(model, skeleton, without="graph")
-    _copy_fields(model.graph, skeleton.graph, without="initializer")
+    copy_fields(model, skeleton, without="graph")
+    copy_fields(model.graph, skeleton.graph, without="initializer")
     for tensor in model.graph.initializer:
         size_bytes = math.prod(tensor.dims) * 4
         plain = tensor.data_type == TensorProto.FLOAT and tensor.HasField("raw_data")
@@ -208,18 +211,6 @@ def _split_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, A
         outside.external_data.add(key="location", value="in-memory")
         outside.external_data.add(key="length", value=str(size_bytes))
     return skeleton, arrays
-
-
-def _copy_fields(message: Any, target: Any, *, without: str) -> None:
-    for field, value in message.ListFields():
-        if field.name == without:
-            continue
-        if hasattr(value, "extend"):
-            getattr(target, field.name).extend(value)
-        elif hasattr(value, "CopyFrom"):
-            getattr(target, field.name).CopyFrom(value)
-        else:
-            setattr(target, field.name, value)
 
 
 def _reference(source: Source, folder: str, /, *, optimise: bool = False) -> Infer:

@@ -6,6 +6,7 @@ import pytest
 
 from onnx_shift.onnx_pruner import prune
 from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
+from onnx_shift.onnx_pruner.graph.network import payload_bytes
 
 
 def _model(body: str, inputs: str, outputs: str, **weights: tuple[int, ...]) -> onnx.ModelProto:
@@ -61,3 +62,30 @@ def test_quantised_weights_count_as_parameters_and_are_said_to_stay() -> None:
         "layers that compute in integers (QLinearConv) stay as they are: only quantised models in the "
         "QuantizeLinear–DequantizeLinear form are pruned",
     )
+
+
+@pytest.mark.parametrize("kind", ["INT16", "UINT16", "INT8", "UINT4", "INT2", "FLOAT8E4M3FN", "FLOAT4E2M1"])
+def test_weights_of_every_narrow_type_count_as_parameters(kind: str) -> None:
+    if kind not in list(onnx.TensorProto.DataType.keys()):
+        pytest.skip(f"this onnx has no {kind}")
+    model = onnx.ModelProto()
+    number = onnx.TensorProto.DataType.Value(kind)
+    model.graph.initializer.append(onnx.helper.make_tensor("w", number, (8, 4), [0] * 32))
+    model.graph.initializer.append(onnx.helper.make_tensor("zero", number, (8,), [0] * 8))
+    assert parameter_count(model) == 32
+    expected = {"INT16": 64, "UINT16": 64, "UINT4": 16, "FLOAT4E2M1": 16, "INT2": 8}.get(kind, 32)
+    assert payload_bytes(model.graph.initializer[0]) == expected
+
+
+def test_parameters_in_bodies_and_sparse_ones_count_and_whole_numbers_do_not() -> None:
+    text = """<ir_version: 9, opset_import: ["" : 17]> g (float[N,4] x, bool b) => (float[N,2] y) {
+        y = If (b) <
+            then_branch = t () => (float[N,2] a) <float[4,2] w = {1,2,3,4,1,2,3,4}> { a = MatMul(x, w) },
+            else_branch = e () => (float[N,2] c) { c = MatMul(x, w) }
+        >
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.helper.make_tensor("places", onnx.TensorProto.INT64, (5, 5), [0] * 25))
+    sparse = model.graph.sparse_initializer.add(dims=[6, 3])
+    sparse.values.CopyFrom(onnx.helper.make_tensor("s", onnx.TensorProto.FLOAT, (1,), [1]))
+    assert parameter_count(model) == 8 + 18

@@ -1,7 +1,10 @@
 """Why a channel stayed although it is zero."""
 
+import numpy as np
+import onnx
 import pytest
 
+from onnx_shift.onnx_pruner import prune
 from tests.onnx_pruner.conftest import Exact, weight
 
 
@@ -16,3 +19,38 @@ def test_the_reader_that_needs_a_zero_channel_is_named(exact: Exact, body: str, 
     text = f"g (float[N,3,4,4] x) => (float[N,8,H,W] y) {{ {body} }}"
     pruned = exact(text, {"w": weight(8, 3, 3, 3, dead=(2, 5))})
     assert [(kept.channels, kept.reason) for kept in pruned.report.kept] == [((2, 5), reason)]
+
+
+def inner(operator: str, weights: str = "w") -> onnx.ModelProto:
+    text = f"""<ir_version: 9, opset_import: ["" : 17, "acme" : 1]> g (float[N,4] x, bool b) => (float[N,4] y) {{
+        h = If (b) <then_branch = t () => (float[N,4] a) {{ a = MatMul(x, w) }},
+                    else_branch = e () => (float[N,4] c) {{ c = Identity(x) }}>
+        z = {operator}(h, {weights})
+        y = Identity(z)
+    }}"""
+    model = onnx.parser.parse_model(text)
+    arrays = {"w": weight(4, 4), "q": np.ones((4, 4), np.uint8), "v": weight(4, 8)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
+    return model
+
+
+def test_layers_that_were_not_looked_at_are_counted_and_named() -> None:
+    report = prune(inner("acme.Mix", "v"), verify=False).report
+    found = {(one.reason, one.layers, one.parameters) for one in report.left_out}
+    assert ("Mix is of the domain 'acme', not of the standard", ("z",), 32) in found
+
+
+def test_zeros_that_are_scattered_are_told_with_what_to_do() -> None:
+    rng = np.random.default_rng(0)
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 17]> g (float[N,64] x) => (float[N,64] y) '
+        "{ h = MatMul(x, w) y = MatMul(h, v) }"
+    )
+    for name in "wv":
+        values = weight(64, 64) * (rng.random((64, 64)) > 0.9)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))
+    notes = prune(model, verify=False).report.notes
+    assert len(notes) == 1
+    assert notes[0].startswith("90% of the weights are zero, 1 of 128 channels are empty: removal gains little")
+    assert "`onnx-shift profile` measures it" in notes[0]
+    assert prune(inner("acme.Mix", "v"), verify=False).report.notes == ()

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from onnx_shift.cli import app
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner import prune
+from onnx_shift.onnx_pruner.write import write_model
 from tests.onnx_pruner.conftest import ADDS_NOTHING, ITS_WEIGHTS, Exact, bias, build, weight
 from tests.onnx_pruner.models import model
 
@@ -97,3 +98,13 @@ def test_a_model_beyond_two_gigabytes_goes_to_external_data(tmp_path: Path, monk
     assert sorted(p.name for p in tmp_path.iterdir()) == ["large.onnx", "large.onnx.data"]
     assert prune(tmp_path / "large.onnx").report.external_data
     assert result.model.graph.initializer[0].raw_data
+
+
+def test_a_model_is_serialised_weight_by_weight(tmp_path: Path) -> None:
+    whole = model()
+    whole.graph.initializer.append(onnx.helper.make_tensor("typed", onnx.TensorProto.FLOAT, [300], [0.5] * 300))
+    whole.graph.initializer[0].doc_string = "a weight"
+    write_model(whole, tmp_path / "net.onnx", whole.ByteSize())
+    read = onnx.load(tmp_path / "net.onnx")
+    assert read.SerializeToString(deterministic=True) == whole.SerializeToString(deterministic=True)
+    assert (tmp_path / "net.onnx").stat().st_size == whole.ByteSize()

@@ -63,10 +63,32 @@ def test_unknown_domain() -> None:
     assert pinned.report.kept[0].reason == "read by Relu 'r' (no rule for operator Relu)"
 
 
-def test_unknown_operator_and_attribute() -> None:
+def test_an_operator_outside_the_standard_is_pruned_around_and_said_to_be_why_nothing_can_be_verified() -> None:
+    strange = model(dead=(1, 2, 3, 4))
+    strange.graph.node.add(op_type="EfficientNMS_TRT", input=["y"], output=["boxes"])
+    strange.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("boxes", onnx.TensorProto.FLOAT, None))
+    result = prune(strange, align=1, verify=False)
+    assert result.report.channels_removed == 4
+    assert [node.op_type for node in result.model.graph.node] == ["Conv", "Relu", "Conv", "EfficientNMS_TRT"]
+    assert result.model.graph.node[3].domain == ""
+    assert result.model.graph.output[0] == strange.graph.output[0]
+    with pytest.raises(PruneError, match=r"leaves that out, and prunes around EfficientNMS_TRT.*cannot run it"):
+        prune(strange)
+
+
+def test_outputs_without_shape_and_domains_without_version_are_taken() -> None:
+    contrib = model(dead=(1, 2, 3, 4))
+    contrib.graph.node.add(op_type="FastGelu", domain="com.microsoft", input=["y"], output=["z"])
+    contrib.graph.output[0].CopyFrom(onnx.ValueInfoProto(name="z"))
+    assert prune(contrib, align=1, verify=False).report.channels_removed == 4
+    contrib.opset_import.add(domain="com.microsoft", version=1)
+    assert prune(contrib, align=1).report.verified
+
+
+def test_an_attribute_that_the_standard_does_not_know_is_refused() -> None:
     strange = model()
-    strange.graph.node[1].op_type = "Relux"
-    assert "Relux" in refusal(strange)
+    strange.graph.node[1].attribute.add(name="slope", type=onnx.AttributeProto.FLOAT, f=1)
+    assert "slope" in refusal(strange)
 
 
 def test_weight_of_another_size_than_its_shape() -> None:

@@ -37,3 +37,21 @@ def test_inspect_shows_weights_that_are_stored_in_integers(tmp_path: Path) -> No
     (layer,) = found["layers"]
     assert (layer["parameters"], layer["zeros"], layer["zero_channels"]) == (72, 0.25, 1)
     assert found["parameters"] == 73
+
+
+def test_inspect_shows_layers_in_bodies_of_other_domains_and_how_they_are_stored(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 17, "acme" : 1]> g (float[N,4] x, bool b) => (float[N,4] y) {
+            h = If (b) <then_branch = t () => (float[N,4] a) { a = MatMul(x, w) },
+                        else_branch = e () => (float[N,4] c) { c = Identity(x) }>
+            k = DequantizeLinear(q, s)
+            y = acme.Mix(h, k)
+        }"""
+    )
+    arrays = {"w": np.eye(4, dtype=np.float32), "q": np.ones((4, 4), np.int16), "s": np.float32(1)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
+    onnx.save(model, tmp_path / "foreign.onnx")
+    layers = json.loads(shift("inspect", tmp_path / "foreign.onnx", "--json").stdout)["layers"]
+    found = [(one["name"], one["operator"], one["body"], one["stored"], one["zeros"]) for one in layers]
+    assert found == [("a", "MatMul", "If 'h'", "float", 0.75), ("y", "acme.Mix", "", "int16", 0.0)]
+    assert "acme.Mix (int16)" in shift("inspect", tmp_path / "foreign.onnx").stdout

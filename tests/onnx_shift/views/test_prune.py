@@ -1,12 +1,13 @@
 """The terminal report of `prune`."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from onnx_shift.onnx_pruner.report import Kept, LayerChange, PruneReport
+from onnx_shift.onnx_pruner.report import Kept, LayerChange, LeftOut, PruneReport
 from onnx_shift.views.prune import show
 
 LAYER = LayerChange("first", "Conv", (8, 3, 1, 1), (6, 3, 1, 1), 24, 18, 240, 180)
@@ -38,6 +39,26 @@ def shown(report: PruneReport, explain: bool) -> str:
 )
 def test_a_changed_layer_the_totals_and_what_was_checked_are_told(words: str) -> None:
     assert words in shown(REPORT, explain=False)
+
+
+def test_a_finished_job_is_told_whatever_there_was_nothing_of() -> None:
+    nothing = replace(REPORT, layers=(), parameters_before=3, parameters_after=0, macs_before=0, macs_after=0, kept=())
+    text = shown(nothing, explain=True)
+    assert "0 → 0              unchanged" in text
+    assert "100.00% fewer" in text
+    assert "no zero or dead channel stayed" in text
+    more = shown(replace(nothing, macs_after=5, bytes_before=0, parameters_before=0), explain=False)
+    assert "0 → 5              more" in more
+
+
+def test_layers_that_were_not_looked_at_are_told_before_it_is_said_that_nothing_stayed() -> None:
+    left = LeftOut(tuple(f"layer {k}" for k in range(7)), 4480, "in the body of If 'y'")
+    text = " ".join(shown(replace(REPORT, kept=(), left_out=(left,)), explain=True).split())
+    told = (
+        "not looked at: 7 layers (4,480 parameters), in the body of If 'y': layer 0, layer 1, layer 2, layer 3, layer 4"
+    )
+    assert f"{told} and 2 more" in text
+    assert "in the other layers no zero or dead channel stayed" in text
 
 
 def test_with_explain_what_stayed_is_told_with_its_reason() -> None:
