@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LARGEST = 1 << 24, MOST_IMAGES = 32, FEWEST_IMAGES = 8, WORTH_SHARING = 50000 };
+enum { LARGEST = 1 << 24, MOST_IMAGES = 16, FEWEST_IMAGES = 8, WORTH_SHARING = 50000 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }

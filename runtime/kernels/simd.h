@@ -54,13 +54,14 @@ INSIDE void NAME(sum_rows)(const Rows *a, float *sums, const int T, const int U)
     const int64_t group_rows = layer->channels_out / layer->groups;
     for (int64_t block = 0; block < layer->blocks; block++) {
         const int32_t *rows = layer->rows + block * layer->channels_out;
+        int64_t group = a->first / group_rows, group_end = (group + 1) * group_rows;
         for (int64_t row = a->first; row < a->last; row++) {
+            if (row == group_end) group++, group_end += group_rows;
             float *sum = sums + (row - a->first) * T * VECTOR;
             int64_t i = rows[row], end = rows[row + 1];
             int ends = a->straight && block == layer->blocks - 1;
             if (block && i == end && !ends) continue;
-            int64_t channel = layer->groups == 1 ? 0 : row / group_rows * layer->channels_in;
-            const char *x = (const char *)(a->x + (channel + block * layer->block) * a->channel);
+            const char *x = (const char *)(a->x + (group * layer->channels_in + block * layer->block) * a->channel);
             V total[4][MOST_VECTORS];
 #pragma GCC unroll 16
             for (int t = 0; t < T; t++) total[0][t] = block ? LOAD(sum + t * VECTOR) : layer->bias[row] - (V){0};

@@ -1,0 +1,105 @@
+"""Networks with scattered zeros, compiled for our kernels, beside plain onnxruntime over the same file."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from benchmarks.support.sparse_models import mobilenet, resnet50, vgg16
+from onnx_shift.ort import CPU
+from onnx_shift.runtime import kernels
+
+TITLE = "Scattered zeros: sparse kernels beside plain onnxruntime"
+MINUTES = 12
+
+ROUNDS = 15
+ENOUGH_S = 10.0
+ZEROS = (0.8, 0.9, 0.95, 0.98)
+CASES: dict[str, tuple[Callable[[float], onnx.ModelProto], int, int, int]] = {  # network, image size, batch, threads
+    "vgg16_batch1": (vgg16, 32, 1, 1),
+    "vgg16_batch16": (vgg16, 32, 16, 1),
+    "resnet50_batch1": (resnet50, 224, 1, 1),
+    "mobilenet_batch1": (mobilenet, 224, 1, 1),
+}
+LESS_ZEROS = (0.0, 0.5, 0.7)  # where nothing may be slower
+
+
+def measure(work: Path) -> dict[str, Any]:
+    del work
+    rows: list[dict[str, Any]] = []
+    figures: dict[str, Any] = {}
+    for name, (build, size, batch, threads) in CASES.items():
+        row: dict[str, Any] = {"network": name}
+        for zeros in (*LESS_ZEROS, *ZEROS):
+            result = _compare(build(zeros), size, batch, threads)
+            row[f"{zeros:.0%}"] = round(result["speedup"], 2)
+            figures[f"{name}_{zeros * 100:.0f}"] = round(result["speedup"], 2)
+            figures["largest_difference"] = max(figures.get("largest_difference", 0.0), result["difference"])
+        rows.append(row)
+    slowest = min(figures[f"{name}_{zeros * 100:.0f}"] for name in CASES for zeros in LESS_ZEROS)
+    figures["slowest_of_less_zeros"] = slowest
+    if (os.cpu_count() or 1) > 1:
+        for name, build, size in (("vgg16", vgg16, 32), ("resnet50", resnet50, 224)):
+            figures[f"{name}_two_threads"] = round(_two_threads(build(0.95), size), 2)
+    return {"rows": rows, "figures": figures, "notes": [_note()]}
+
+
+def _note() -> str:
+    wide = Path("/proc/cpuinfo").exists() and "avx512f" in Path("/proc/cpuinfo").read_text()
+    return (
+        "Random weights, the given share of zeros in every convolution but the first (MobileNet: in its 1x1 "
+        "convolutions), BatchNorm folded; one thread, all optimisations on both sides. The compiled network is what "
+        "`compile_model` chose by measuring; medians of rounds in which both sessions take turns. Processor: "
+        f"{'with' if wide else 'without'} AVX-512."
+    )
+
+
+def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    options = _options(threads)
+    kernels.register(options)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    return options
+
+
+def _compare(model: onnx.ModelProto, size: int, batch: int, threads: int) -> dict[str, float]:
+    compiled = kernels.compile_model(model, batch=batch, make_options=lambda: _options(threads)).model
+    x = np.random.default_rng(1).standard_normal((batch, 3, size, size)).astype(np.float32)
+    sessions = [_session(model, threads), _session(compiled, threads)]
+    dense, sparse = (session.run(None, {"input": x})[0] for session in sessions)
+    dense_s, sparse_s = _in_turn(sessions, x)
+    difference = float(np.abs(dense - sparse).max() / np.abs(dense).max())
+    return {"speedup": dense_s / sparse_s, "difference": difference}
+
+
+def _two_threads(model: onnx.ModelProto, size: int) -> float:
+    """How much faster two threads are than one on the compiled network."""
+    compiled = kernels.compile_model(model, make_options=lambda: _options(1)).model
+    x = np.random.default_rng(1).standard_normal((1, 3, size, size)).astype(np.float32)
+    one_s, two_s = _in_turn([_session(compiled, threads) for threads in (1, 2)], x)
+    return one_s / two_s
+
+
+def _in_turn(sessions: list[onnxruntime.InferenceSession], x: np.ndarray) -> tuple[float, float]:
+    taken: list[list[float]] = [[] for _ in sessions]
+    begin = time.perf_counter()
+    for _ in range(ROUNDS):
+        for times, session in zip(taken, sessions, strict=True):
+            start = time.perf_counter()
+            session.run(None, {"input": x})
+            times.append(time.perf_counter() - start)
+        if time.perf_counter() - begin > ENOUGH_S and len(taken[0]) >= 5:
+            break
+    first, second = (statistics.median(times) for times in taken)
+    return first, second
