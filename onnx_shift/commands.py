@@ -167,6 +167,7 @@ def labelled_images(data: str, models: Sequence[Path], reading: Mapping[str, Any
 
 
 def _show_profile(profile: "Profile", as_json: bool) -> None:
+    from onnx_shift.views.kernels import missing_lines
     from onnx_shift.views.tables import profile_notes, profile_tables
 
     if as_json:
@@ -174,7 +175,7 @@ def _show_profile(profile: "Profile", as_json: bool) -> None:
         return
     for table in profile_tables(profile):
         out.print(table)
-    print_lines(*profile_notes(profile))
+    print_lines(*profile_notes(profile), *missing_lines())
 
 
 def _numbers(parameter: str, text: str | None) -> list[float] | None:
@@ -248,26 +249,30 @@ def inspect_file(file: Path, as_json: bool) -> None:
 
 
 def _inspect_portfolio(file: Path, as_json: bool) -> None:
+    from onnx_shift.runtime.kernels import missing
     from onnx_shift.runtime.portfolio import Portfolio
+    from onnx_shift.views.kernels import missing_lines
     from onnx_shift.views.portfolio import portfolio_summary, portfolio_table, signature_line, size_words
 
     portfolio = Portfolio.open(file)
     if as_json:
-        print_json(portfolio_summary(portfolio))
+        print_json({**portfolio_summary(portfolio), "kernels_missing": missing()})
         return
     out.print(portfolio_table(portfolio))
-    print_lines(f"{size_words(portfolio, file)}, {signature_line(portfolio)}")
+    print_lines(f"{size_words(portfolio, file)}, {signature_line(portfolio)}", *missing_lines())
 
 
 def _inspect_model(file: Path, as_json: bool) -> None:
+    from onnx_shift.runtime.kernels import missing
+    from onnx_shift.views.kernels import missing_lines
     from onnx_shift.views.model import layer_table, model_lines, model_summary
 
     summary = model_summary(file)
     if as_json:
-        print_json(summary)
+        print_json({**summary, "kernels_missing": missing()})
         return
     out.print(layer_table(summary))
-    print_lines(*model_lines(summary))
+    print_lines(*model_lines(summary), *missing_lines())
 
 
 # --- export, report, demo and replay ---------------------------------------------------------------------------

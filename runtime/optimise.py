@@ -7,6 +7,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -102,7 +103,10 @@ def _with_kernels(
     inputs: Sequence[Signature],
 ) -> bytes | None:
     """Return the model with its sparse layers rewritten for our kernels where that is faster here; None where not."""
-    if not providers.only_cpu or missing():
+    if not providers.only_cpu:
+        return None
+    if reason := missing():
+        _warn_once(reason)
         return None
     try:
         from onnx_shift.runtime.kernels.choose import random_feeds
@@ -113,6 +117,11 @@ def _with_kernels(
         _log.warning("its sparse layers run as dense ones (%s)", error)
         return None
     return choice.model.SerializeToString() if choice.changed else None
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    _log.warning("layers with scattered zeros run as dense ones (%s)", reason)
 
 
 def _takes(session: ort.InferenceSession, inputs: Sequence[Signature]) -> bool:

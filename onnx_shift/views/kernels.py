@@ -40,3 +40,11 @@ def choice_lines(choice: "Choice", path: Path) -> list[str]:
         f"{choice.dense_ms:.2f} -> {choice.sparse_ms:.2f} ms ({choice.dense_ms / choice.sparse_ms:.2f}x)",
         "to run it: onnx_shift.runtime.kernels.register(session_options)",
     ]
+
+
+def missing_lines() -> list[str]:
+    """Return why the kernels cannot be used here, in one line, or none where they can."""
+    from onnx_shift.runtime.kernels import missing
+
+    reason = missing()
+    return [] if reason is None else [f"layers with scattered zeros run as dense ones here: {reason}"]

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from onnx_shift.cli import app
-from onnx_shift.commands import pack_files, profile_files, today
+from onnx_shift.commands import inspect_file, pack_files, profile_files, today
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.options import as_option
 from tests.onnx_shift.models import digits_network, refusal
@@ -50,3 +50,15 @@ def test_an_accuracy_measured_elsewhere_is_given_by_file(models: list[Path]) -> 
     assert refusal(*profile, "--accuracy", "0.75") == "--accuracy 0.75: give a file and a share, such as net.onnx=0.91"
     assert refusal(*profile, "--accuracy", "b.onnx=0.75") == "--accuracy b.onnx: is none of the models to profile"
     assert refusal(*profile, "--evaluate", "nowhere:score").startswith("--evaluate nowhere:score: cannot be imported")
+
+
+def test_inspect_says_that_the_kernels_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ONNX_SHIFT_KERNELS", "none")
+    model = digits_network(tmp_path / "m.onnx", 4)
+    inspect_file(model, as_json=False)
+    expected = "layers with scattered zeros run as dense ones here: switched off by ONNX_SHIFT_KERNELS"
+    assert expected in capsys.readouterr().out
+    inspect_file(model, as_json=True)
+    assert json.loads(capsys.readouterr().out)["kernels_missing"] == "switched off by ONNX_SHIFT_KERNELS"

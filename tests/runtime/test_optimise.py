@@ -54,3 +54,15 @@ def test_what_is_not_packed_stays_so_in_the_cache(
         assert optimised and not content.prepack
         wanted = plain.run(None, {"input": images})[0]
         np.testing.assert_allclose(model.run(None, {"input": images})[0], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_log_says_once_that_the_kernels_are_missing(
+    make_switcher: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    optimise._warn_once.cache_clear()
+    monkeypatch.setenv("ONNX_SHIFT_KERNELS", "none")
+    model = make_switcher()
+    model.switch("smaller")
+    assert (
+        caplog.messages.count("layers with scattered zeros run as dense ones (switched off by ONNX_SHIFT_KERNELS)") == 1
+    )
