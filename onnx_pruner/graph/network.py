@@ -25,6 +25,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_shift import files
+from onnx_shift.claims import weights_sha256
 from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.onnx_pruner.graph.contrib import Apart, taken_apart
 from onnx_shift.onnx_pruner.graph.shapes import infer
@@ -80,7 +81,8 @@ class Network:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model as it was handed in. `sha256` and `file_bytes` are the file's; None for a model in memory.
+    """A model as it was handed in. `sha256` and `file_bytes` are the file's, external data included;
+    None for a model in memory.
 
     `reserved`: names that new tensors must not have; `looked_at`: weights of bodies that were pruned already, and
     `touched`: whether those changed.
@@ -117,6 +119,8 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
         raise PruneError(f"{path}: not an ONNX model (its graph is empty)")
     external = _load_external_data(model, path)
     digest = hashlib.sha256(content).hexdigest()
+    if external:
+        digest = hashlib.sha256(f"{digest} {weights_sha256(model)}".encode()).hexdigest()
     return LoadedModel(model, str(path), len(content) + external, digest, external_data=external > 0)
 
 
