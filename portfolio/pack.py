@@ -191,6 +191,7 @@ def _text(signatures: Sequence[Signature]) -> str:
 
 def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> tuple[Variant, Content]:
     """Return the variant and its content; takes the large tensors out of `model`."""
+    claimed = claimed_accuracy(model)  # its hash is of all weights, which soon lie outside
     _hoist_constants(model)
     weight_bytes = sum(payload_bytes(tensor) for tensor in model.graph.initializer)
     nonzero_bytes = sum(_nonzero_bytes(tensor) for tensor in model.graph.initializer)
@@ -216,7 +217,6 @@ def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> 
     content = Content(member, MappingProxyType(weights), tuple(tensors))
     stated = _metadata(model)
     stated = {key: value for key, value in stated.items() if key not in ("accuracy", "accuracy_weights_sha256")}
-    claimed = claimed_accuracy(model)
     if claimed is not None and measured.get("accuracy") is None:
         stated |= {"accuracy": claimed, "accuracy_claimed": True}
     metadata = stated | {key: value for key, value in measured.items() if value is not None or key not in stated}
