@@ -9,10 +9,10 @@ import pytest
 from onnx import helper
 
 from onnx_shift.claims import renew_claim
+from onnx_shift.portfolio.inputs import open_sources, variant_name
 from onnx_shift.portfolio.pack import PackError, pack
 from onnx_shift.portfolio.profile import Latency, Machine, Profile, Timing, Variant
 from onnx_shift.portfolio.profiling import Settings, profile
-from onnx_shift.portfolio.inputs import open_sources, variant_name
 from onnx_shift.runtime import Portfolio, PortfolioError
 from tests.runtime.conftest import network
 
