@@ -39,10 +39,10 @@ def variant_named(target: str | Variant, portfolio: Portfolio) -> Variant:
 
 
 def nearest(variant: Variant, portfolio: Portfolio) -> Variant:
-    """Return the variant of the same name, where there is none the nearest by weight bytes."""
+    """Return the variant of the same name, where there is none the nearest by the bytes of its non-zero weights."""
     if variant.name in portfolio:
         return portfolio[variant.name]
-    return min(portfolio, key=lambda other: abs(other.weight_bytes - variant.weight_bytes))
+    return min(portfolio, key=lambda other: abs(other.nonzero_bytes - variant.nonzero_bytes))
 
 
 def check_same_signature(new: Portfolio, old: Portfolio) -> None:
