@@ -125,6 +125,7 @@ def write_model(model: onnx.ModelProto, target: Path, size_bytes: int) -> None:
 def _write_large(model: onnx.ModelProto, target: Path) -> None:
     large = onnx.ModelProto()
     large.CopyFrom(model)  # saving moves the weights out of the model
+    target = files.plain_target(target)  # its weights lie beside the file itself, not beside a link to it
     data = target.with_name(f"{target.name}.data")
     with files.atomic_path(data) as weights, files.atomic_path(target) as skeleton:
         weights.unlink()

@@ -84,6 +84,7 @@ def compile_file(
         return options
 
     check_output(output, model)
+    results_beside(output, as_json)
     folded = fold_batch_norm(model)
     with log.status(Text(f"measuring {model} …")):
         choice = compile_model(
