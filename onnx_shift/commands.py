@@ -222,6 +222,7 @@ def pack_files(
     models: Sequence[Path], output: Path, *, profile: Path | None, metrics: Sequence[str], as_json: bool, **choice: Any
 ) -> None:
     """Pack `models` into a portfolio, chosen by `profile` where it is given, and show what it holds."""
+    from onnx_shift.portfolio.inputs import variant_name
     from onnx_shift.portfolio.pack import pack
     from onnx_shift.portfolio.profile import Profile
     from onnx_shift.portfolio.select import DEFAULT_METRICS
@@ -240,6 +241,11 @@ def pack_files(
     if metrics and profile is None:
         raise OnnxShiftError(f"--metric {metrics[0]}: nothing was measured to choose by; give --profile as well")
     measured = None if profile is None else Profile.load(profile)
+    named = [variant_name(model) for model in models if model.suffix == ".onnx"]  # portfolios are opened only once
+    if measured is not None and (
+        unknown := [n for n in named if n not in {*measured.variants, *choice.get("without", ())}]
+    ):
+        raise OnnxShiftError(f"{profile}: does not list {', '.join(unknown)}; profile all models in one run")
     with log.status(Text(f"packing {output} …")), tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
         # What is no plain file cannot be read again to show what it holds.
         written = Path(folder, "portfolio.zip") if is_stream(output) else output
