@@ -175,6 +175,7 @@ def _write_large(model: onnx.ModelProto, target: Path) -> None:
     skeleton = onnx.ModelProto()
     copy_fields(model, skeleton, without="graph")
     copy_fields(model.graph, skeleton.graph, without="initializer")
+    target = files.plain_target(target)  # its weights lie beside the file itself, not beside a link to it
     data = target.with_name(f"{target.name}.data")
     with files.atomic_path(data) as weights, files.atomic_path(target) as path:
         with weights.open("wb") as file:

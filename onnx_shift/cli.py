@@ -331,7 +331,13 @@ def quantize(
 
 @app.command()
 def profile(
-    models: Annotated[list[Path], typer.Argument(help="The models to measure side by side.", metavar="MODEL.onnx ...")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The models to measure side by side; a portfolio stands for its variants.",
+            metavar="MODEL.onnx|PORTFOLIO.zip ...",
+        ),
+    ],
     data: Annotated[
         str | None,
         typer.Option(
@@ -404,11 +410,18 @@ def profile(
 def pack(
     models: Annotated[
         list[Path],
-        typer.Argument(help="The variants; each is named after its file.", metavar="MODEL.onnx ..."),
+        typer.Argument(
+            help="The variants, each named after its file; a portfolio stands for all of its own.",
+            metavar="MODEL.onnx|PORTFOLIO.zip ...",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The portfolio file to write.", metavar="PORTFOLIO.zip")
     ],
+    without: Annotated[list[str] | None, typer.Option(help="A variant to leave out. May be repeated.")] = None,
+    sign: Annotated[
+        Path | None, typer.Option(help="Sign with this private Ed25519 key, in PEM.", metavar="KEY.pem")
+    ] = None,
     profile: Annotated[
         Path | None,
         typer.Option(help="The models' profile; keeps only the variants worth keeping.", metavar="PROFILE.json"),
@@ -432,19 +445,25 @@ def pack(
     """
     from onnx_shift.commands import pack_files
 
-    choice = {"max_variants": max_variants, "keep_all": keep_all}
+    choice = {"max_variants": max_variants, "keep_all": keep_all, "without": without or [], "sign": sign}
     pack_files(models, output, profile=profile, metrics=metric or [], as_json=as_json, **choice)
 
 
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A portfolio or an ONNX model.", metavar="FILE")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check all of it, and that onnxruntime loads every variant.")
+    ] = False,
+    trusted: Annotated[
+        Path | None, typer.Option(help="Only if signed by this public Ed25519 key, in PEM.", metavar="KEY.pem")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a portfolio or a model holds."""
     from onnx_shift.commands import inspect_file
 
-    inspect_file(file, as_json)
+    inspect_file(file, as_json, verify=verify, trusted=trusted)
 
 
 # --- replay, report and demo -----------------------------------------------------------------------------------

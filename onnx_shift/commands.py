@@ -4,6 +4,7 @@ Parts are imported inside the functions, so that a command loads what it needs a
 """
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,9 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from onnx_shift.console import log, note, out, print_json, print_lines
+from onnx_shift.console import log, note, out, print_json, print_lines, results_beside
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import check_folder, check_output, import_named, make_folder, write_text
+from onnx_shift.files import (
+    check_folder,
+    check_output,
+    import_named,
+    is_stream,
+    make_folder,
+    read_bytes,
+    write_bytes,
+    write_text,
+)
 from onnx_shift.options import as_option
 
 if TYPE_CHECKING:
@@ -47,6 +57,8 @@ def prune_file(
     check_output(target, sparse)
     if report is not None:
         check_output(report, sparse, target)
+        results_beside(report)
+    results_beside(target)
     with log.status(Text(f"pruning {sparse} …")):
         result = prune(sparse, align=align, verify=verify, sparse_initializers=sparse_initializers)
     result.save(target)
@@ -72,6 +84,7 @@ def compile_file(
         return options
 
     check_output(output, model)
+    results_beside(output, as_json)
     folded = fold_batch_norm(model)
     with log.status(Text(f"measuring {model} …")):
         choice = compile_model(
@@ -126,10 +139,12 @@ def profile_files(
     fail at the end is refused before anything is measured.
     """
     from onnx_shift.portfolio.evaluation import check_models
+    from onnx_shift.portfolio.inputs import open_sources
     from onnx_shift.portfolio.profiling import Settings, profile
 
     if output is not None:
         check_output(output, *models, *([Path(data)] if data else []))
+        results_beside(output, as_json)
     for parameter, value in reading.items():
         if value is not None and data is None:
             option = as_option(parameter)
@@ -137,19 +152,21 @@ def profile_files(
     function = None if evaluate is None else import_named(evaluate, "--evaluate")
     shares = dict(_parse_accuracy(text) for text in accuracy)
     chosen = Settings(**settings, attempts=3, input_shapes=dict(_parse_shape(text) for text in shapes))
-    check_models(models, dense, chosen.input_shapes or {}, chosen.providers[0])
-    images = None if data is None else labelled_images(data, models, reading, chosen.providers[0])
-    with log.status("measuring ...") as status:
-        found = profile(
-            models,
-            dense=dense,
-            evaluate=function,
-            data=images.batches if images else None,
-            accuracy=shares,
-            settings=chosen,
-            date=today(),
-            progress=lambda step: status.update(Text(step)),
-        )
+    with open_sources(models) as sources:
+        paths = [source.path for source in sources]
+        check_models(paths, dense, chosen.input_shapes or {}, chosen.providers[0])
+        images = None if data is None else labelled_images(data, paths, reading, chosen.providers[0])
+        with log.status("measuring ...") as status:
+            found = profile(
+                sources,
+                dense=dense,
+                evaluate=function,
+                data=images.batches if images else None,
+                accuracy=shares,
+                settings=chosen,
+                date=today(),
+                progress=lambda step: status.update(Text(step)),
+            )
     if output is not None:
         found.save(output)
     _show_profile(found, as_json)
@@ -206,11 +223,13 @@ def pack_files(
     models: Sequence[Path], output: Path, *, profile: Path | None, metrics: Sequence[str], as_json: bool, **choice: Any
 ) -> None:
     """Pack `models` into a portfolio, chosen by `profile` where it is given, and show what it holds."""
+    from onnx_shift.portfolio.inputs import variant_name
     from onnx_shift.portfolio.pack import pack
     from onnx_shift.portfolio.profile import Profile
     from onnx_shift.portfolio.select import DEFAULT_METRICS
     from onnx_shift.runtime.portfolio import Portfolio
     from onnx_shift.views.portfolio import (
+        claim_lines,
         portfolio_summary,
         portfolio_table,
         selection_lines,
@@ -219,47 +238,77 @@ def pack_files(
     )
 
     check_output(output, *models, *([profile] if profile else []))
+    results_beside(output, as_json)
     if metrics and profile is None:
         raise OnnxShiftError(f"--metric {metrics[0]}: nothing was measured to choose by; give --profile as well")
     measured = None if profile is None else Profile.load(profile)
-    if measured is not None and (unknown := [m.stem for m in models if m.stem not in measured.variants]):
+    named = [variant_name(model) for model in models if model.suffix == ".onnx"]  # portfolios are opened only once
+    if measured is not None and (
+        unknown := [n for n in named if n not in {*measured.variants, *choice.get("without", ())}]
+    ):
         raise OnnxShiftError(f"{profile}: does not list {', '.join(unknown)}; profile all models in one run")
-    with log.status(Text(f"packing {output} …")):
-        selection = pack(models, output, profile=measured, metrics=metrics or DEFAULT_METRICS, **choice)
-        portfolio = Portfolio.open(output)
+    with log.status(Text(f"packing {output} …")), tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
+        # What is no plain file cannot be read again to show what it holds.
+        written = Path(folder, "portfolio.zip") if is_stream(output) else output
+        selection = pack(models, written, profile=measured, metrics=metrics or DEFAULT_METRICS, **choice)
+        portfolio, size_bytes = Portfolio.open(written), written.stat().st_size
+        if written is not output:
+            write_bytes(output, read_bytes(written))
+    note(*(f"note: {line}" for line in selection.notes))
     if as_json:
         print_json({**portfolio_summary(portfolio), **selection_summary(selection)})
         return
     out.print(portfolio_table(portfolio))
     note(*(f"left out {name}: {reason}" for name, reason in selection.dropped.items()))
-    print_lines(f"{output}: {size_words(portfolio, output)}", *selection_lines(selection))
+    print_lines(f"{output}: {size_words(portfolio, size_bytes)}", *claim_lines(portfolio))
+    print_lines(*selection_lines(selection))
 
 
 # --- inspect ---------------------------------------------------------------------------------------------------
 
 
-def inspect_file(file: Path, as_json: bool) -> None:
-    """Show what a portfolio or a model holds."""
+def inspect_file(file: Path, as_json: bool, *, verify: bool, trusted: Path | None) -> None:
+    """Show what a portfolio or a model holds; `verify` tries all of it beforehand."""
     from onnx_shift.runtime.archive import is_archive
 
     if is_archive(file):
-        _inspect_portfolio(file, as_json)
-    else:
-        _inspect_model(file, as_json)
+        _inspect_portfolio(file, as_json, verify, trusted)
+        return
+    if trusted is not None:
+        raise OnnxShiftError(f"--trusted {trusted}: {file} is no portfolio, and only portfolios are signed")
+    if verify:
+        from onnx_shift.ort import CPU
+        from onnx_shift.portfolio.sessions import open_session
+
+        open_session(file, [CPU], 1)
+    _inspect_model(file, as_json)
 
 
-def _inspect_portfolio(file: Path, as_json: bool) -> None:
+def _inspect_portfolio(file: Path, as_json: bool, verify: bool, trusted: Path | None) -> None:
+    from onnx_shift.ort import CPU
+    from onnx_shift.runtime import ModelSwitcher, Portfolio
     from onnx_shift.runtime.kernels import missing
-    from onnx_shift.runtime.portfolio import Portfolio
     from onnx_shift.views.kernels import missing_lines
-    from onnx_shift.views.portfolio import portfolio_summary, portfolio_table, signature_line, size_words
+    from onnx_shift.views.portfolio import (
+        claim_lines,
+        machine_lines,
+        portfolio_summary,
+        portfolio_table,
+        signature_line,
+        size_words,
+    )
 
-    portfolio = Portfolio.open(file)
+    portfolio = Portfolio.open(file, trusted=trusted)
+    if verify:
+        with ModelSwitcher(portfolio, providers=[CPU], cache=False) as model:
+            model.prepare()
+        note(f"{file}: whole, and onnxruntime loads every variant")
     if as_json:
         print_json({**portfolio_summary(portfolio), "kernels_missing": missing()})
         return
     out.print(portfolio_table(portfolio))
-    print_lines(f"{size_words(portfolio, file)}, {signature_line(portfolio)}", *missing_lines())
+    print_lines(f"{size_words(portfolio, file.stat().st_size)}, {signature_line(portfolio)}", *missing_lines())
+    print_lines(*machine_lines(portfolio), *claim_lines(portfolio))
 
 
 def _inspect_model(file: Path, as_json: bool) -> None:
@@ -283,6 +332,7 @@ def export_checkpoint(
 ) -> None:
     """Write `checkpoint`, ours or a third party's weights, to `output` as ONNX."""
     check_output(output, checkpoint, mask or checkpoint.with_name("mask.pth"))
+    results_beside(output)
     from onnx_shift.exporter.openlth import export_any, parse_shape
 
     what = export_any(checkpoint, output, model=model, mask=mask, shape=parse_shape(shape))
@@ -295,6 +345,7 @@ def write_report(source: Path, output: Path) -> None:
     from onnx_shift.report.page import render_page
 
     check_output(output, source, *source.glob("*.json"), *source.glob("*/*.json"))
+    results_beside(output)
     write_text(output, render_page(gather_evidence(source)))
     print_lines(f"wrote {output}")
 

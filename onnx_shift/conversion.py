@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_shift.commands import labelled_images
-from onnx_shift.console import log, note, out, print_json, print_lines
+from onnx_shift.console import log, note, out, print_json, print_lines, results_beside
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import atomic_path, check_folder, check_output, make_folder
 from onnx_shift.views.tables import plain_table, show_bytes, show_share
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnx_shift.portfolio.quantize import Quantised
 
 
-def targets(models: Sequence[Path], output: Path | None, suffix: str) -> dict[Path, Path]:
+def targets(models: Sequence[Path], output: Path | None, suffix: str, as_json: bool = False) -> dict[Path, Path]:
     """Return where each model's result is written: `output`, in the folder `output`, or beside the model.
 
     `suffix` takes the place of `.onnx` or `.pruned.onnx`. Raises OnnxShiftError for a model that is a folder, and where
@@ -28,6 +28,7 @@ def targets(models: Sequence[Path], output: Path | None, suffix: str) -> dict[Pa
             raise OnnxShiftError(f"{model}: is a folder, not an ONNX model")
     if output is not None and not output.is_dir() and len(models) == 1:
         check_output(output, *models)
+        results_beside(output, as_json)
         return {models[0]: output}
     if output is not None:
         check_folder(output)
@@ -64,7 +65,7 @@ def quantize_files(
     from onnx_shift.ort import CPU
     from onnx_shift.portfolio.quantize import quantize
 
-    written = targets(models, output, ".int8.onnx")
+    written = targets(models, output, ".int8.onnx", as_json)
     images = labelled_images(data, models, reading, CPU)
     results: dict[Path, Quantised] = {}
     for model, target in written.items():

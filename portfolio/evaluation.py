@@ -83,14 +83,16 @@ def check_models(
 ) -> None:
     """Refuse, before any work is done, a model or an option that `profile` would stumble over at the end."""
     from onnx_shift.ort import ORT_ERRORS
+    from onnx_shift.portfolio.inputs import variant_name
     from onnx_shift.portfolio.pack import check_name
     from onnx_shift.portfolio.profiling import check_providers
     from onnx_shift.portfolio.sessions import SessionError, open_session, random_inputs
 
     check_providers([provider])
     for model in models:
-        check_name(model)
-    if dense is not None and dense.resolve() not in [model.resolve() for model in models]:
+        check_name(model, variant_name(model))
+    named = dense is not None and str(dense) in map(variant_name, models)  # a variant of a portfolio
+    if dense is not None and not named and dense.resolve() not in [model.resolve() for model in models]:
         raise OnnxShiftError("{dense}: is none of the models to profile", dense=dense)
     for model in models:
         _metadata(model)  # names what is no model

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,16 +12,22 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from onnx_shift.claims import claimed_accuracy
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import atomic_open, read_bytes
+from onnx_shift.files import atomic_open
 from onnx_shift.onnx_pruner.graph.network import PruneError, captured_names, payload_bytes, read_model
+from onnx_shift.portfolio.inputs import Model, Source, open_sources
 from onnx_shift.portfolio.profile import Profile
 from onnx_shift.portfolio.select import DEFAULT_METRICS, Selection, select
-from onnx_shift.runtime.archive import new_member, sha256
+from onnx_shift.portfolio.unify import unify_free_dimensions
+from onnx_shift.runtime.archive import new_member
 from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor, Variant, write_portfolio
+from onnx_shift.runtime.signing import Key, check_signing_key
 from onnx_shift.runtime.skeleton import INSIDE_BYTES, NUMPY_TYPES, append_aligned
 
 _FILE_BYTES = 16 << 20  # tensors are gathered into files of about this size, which a device inflates side by side
+_OF_ACCURACY = ("accuracy", "accuracy_claimed", "top5", "images", "classes")
+Sides = tuple[list[Signature], list[Signature]]
 _DIRECTIONS = ("smaller", "larger")  # what `switch` takes beside a name
 
 
@@ -28,71 +35,108 @@ class PackError(OnnxShiftError):
     """Models that cannot make one portfolio."""
 
 
-def check_name(model: Path) -> None:
-    """Raise PackError for a file whose name no variant can have."""
-    if model.stem in _DIRECTIONS:
-        raise PackError(f"{model}: a variant cannot be called {model.stem!r}, which switch() takes for a direction")
+def check_name(model: Path, name: str) -> None:
+    """Raise PackError for a name that no variant can have."""
+    if name in _DIRECTIONS:
+        raise PackError(f"{model}: a variant cannot be called {name!r}, which switch() takes for a direction")
 
 
 def pack(
-    models: Sequence[str | os.PathLike[str]],
+    models: Sequence[Model],
     output: str | os.PathLike[str],
     *,
     profile: Profile | None = None,
+    without: Sequence[str] = (),
     max_variants: int | None = None,
     keep_all: bool = False,
     metrics: Sequence[str] = DEFAULT_METRICS,
+    sign: Key | None = None,
 ) -> Selection:
     """Write the portfolio of `models` to `output`, atomically; the same models give the same bytes.
 
-    A variant is named after its file. With a `profile` only variants that are worth it are kept, chosen by `metrics`,
-    at most `max_variants`, unless `keep_all`; its entries become their metadata, beside those the models carry. The
-    first score among `metrics` is the accuracy that policies rank by. Returns the selection: what is left out, and why.
-    Raises PackError for duplicate names and for models whose inputs or outputs differ, SelectionError as `select`.
+    A variant is named after its file. Of `models`, portfolios stand for all their variants, with the metadata they
+    have; a model replaces the variant of its name, and `without` names variants to leave out. With a `profile` only
+    variants that are worth it are kept, chosen by `metrics`, at most `max_variants`, unless `keep_all`; its entries
+    become their metadata, beside those the models carry; the first score among `metrics` is the accuracy that policies
+    rank by. `sign` is a private Ed25519 key in PEM, or a file of one.
+    Returns the selection: what is left out, and why. Raises PackError for duplicate names and for models whose inputs
+    or outputs differ, SelectionError as `select`.
     """
-    paths = [Path(model) for model in models]
-    names = [path.stem for path in paths]
-    for index, (path, name) in enumerate(zip(paths, names, strict=True)):
-        if name in names[:index]:
-            raise PackError(f"{path}: a second model of the name {name!r}; a variant is named after its file")
-        check_name(path)
-    selection = Selection(tuple(names), {}, (), ())
-    measured: Mapping[str, Mapping[str, Any]] = {}
-    if profile is not None:
-        profile = profile.ranked_by(metrics)
-        measured = _measured(profile, paths)
-        selection = select(profile, names, max_variants=max_variants, keep_all=keep_all, metrics=metrics)
-    elif max_variants is not None and len(names) > max_variants:
-        raise PackError(f"{len(names)} models for at most {max_variants} variants: without a profile all are kept")
-    kept = [path for path in paths if path.stem in selection.kept]
-    if not kept:
-        raise PackError(f"{output}: a portfolio needs at least one model")
-    variants, contents = [], {}
-    signatures: dict[Path, tuple[list[Signature], list[Signature]]] = {}
-    for path in kept:
-        model = load_model(path)
-        given = {tensor.name for tensor in model.graph.initializer}  # an input that one gives is no input
-        asked = [value for value in model.graph.input if value.name not in given]
-        signatures[path] = _signature(asked), _signature(model.graph.output)
-        _check_same(kept[0], path, signatures)
-        variant, contents[path.stem] = _variant(path.stem, model, measured.get(path.stem, {}))
-        variants.append(variant)
-    inputs, outputs = signatures[kept[0]]
-    with atomic_open(output) as file:
-        write_portfolio(file, variants, contents, inputs, outputs)
-    return selection
+    if sign is not None:
+        check_signing_key(sign)
+    with open_sources(models) as sources:
+        sources = _chosen(sources, without)
+        names = [source.name for source in sources]
+        selection = Selection(tuple(names), {}, (), ())
+        measured: Mapping[str, Mapping[str, Any]] = {}
+        if profile is not None:
+            profile = profile.ranked_by(metrics)
+            measured = _measured(profile, sources)
+            selection = select(profile, names, max_variants=max_variants, keep_all=keep_all, metrics=metrics)
+        elif max_variants is not None and len(names) > max_variants:
+            raise PackError(f"{len(names)} models for at most {max_variants} variants: without a profile all are kept")
+        kept = [source for source in sources if source.name in selection.kept]
+        if not kept:
+            raise PackError(f"{output}: a portfolio needs at least one model")
+        variants, contents, notes = [], {}, list(selection.notes)
+        first: Sides | None = None
+        for source in kept:
+            model = load_model(source.path)
+            given = {tensor.name for tensor in model.graph.initializer}  # an input that one gives is no input
+            sides = [value for value in model.graph.input if value.name not in given], list(model.graph.output)
+            signature = _signature(sides[0]), _signature(sides[1])
+            first = first or signature
+            _check_same(kept[0], source, first, signature)
+            notes += unify_free_dimensions(model, source.name, first, sides)
+            metadata = _joined(source.metadata, measured.get(source.name, {}))
+            variant, contents[source.name] = _variant(source.name, model, metadata)
+            variants.append(variant)
+        assert first is not None  # there is one at least
+        with atomic_open(output) as file:
+            write_portfolio(file, variants, contents, *first, key=sign)
+    return replace(selection, notes=tuple(notes))
 
 
-def _measured(profile: Profile, paths: Sequence[Path]) -> Mapping[str, Mapping[str, Any]]:
-    """Return the profile's entries by name, each model checked to be the one that was measured."""
-    missing = [path.stem for path in paths if path.stem not in profile.variants]
+def _chosen(sources: Sequence[Source], without: Sequence[str]) -> list[Source]:
+    """Return the sources to pack, each name once: a model in place of a portfolio's variant of its name."""
+    names = {source.name for source in sources}
+    for name in without:
+        if name not in names:
+            raise PackError(f"{{without}}: there is no variant {name!r}, only {', '.join(sorted(names))}", without=name)
+    chosen: dict[str, Source] = {}
+    for source in sources:
+        check_name(source.path, source.name)
+        before = chosen.get(source.name)
+        if source.name in without or (before is not None and before.origin is None and source.origin is not None):
+            continue
+        if before is not None and (before.origin is None or source.origin is not None):
+            where = source.origin or source.path
+            raise PackError(f"{where}: a second model of the name {source.name!r}; a variant is named after its file")
+        chosen[source.name] = source
+    return list(chosen.values())
+
+
+def _measured(profile: Profile, sources: Sequence[Source]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the profile's entries by name, each model checked to be the one that was measured, and where it was."""
+    missing = [source.name for source in sources if source.name not in profile.variants]
     if missing:
         raise PackError(f"the profile does not list {', '.join(missing)}")
-    for path in paths:
-        stated = profile.variants[path.stem].model_sha256
-        if stated is not None and stated != sha256(read_bytes(path)):
-            raise PackError(f"{path}: the profile was made of another model of this name; profile again")
-    return {path.stem: profile.variants[path.stem].to_dict() for path in paths}
+    for source in sources:
+        stated = profile.variants[source.name].model_sha256
+        if stated is not None and stated != read_model(source.path).sha256:
+            where = f"{source.origin}: {source.name}" if source.origin else source.path
+            raise PackError(f"{where}: the profile was made of another model of this name; profile again")
+    machine = {} if profile.machine is None else {"machine": profile.machine.to_dict()}
+    return {source.name: {**profile.variants[source.name].to_dict(), **machine} for source in sources}
+
+
+def _joined(stated: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a portfolio states and what was measured since; an accuracy that was measured once is kept."""
+    if measured.get("accuracy") is not None and not measured.get("accuracy_claimed"):
+        stated = {key: value for key, value in stated.items() if key not in _OF_ACCURACY}
+    elif stated.get("accuracy") is not None and not stated.get("accuracy_claimed"):
+        measured = {key: value for key, value in measured.items() if key not in _OF_ACCURACY}
+    return {**stated, **measured}
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -133,10 +177,12 @@ def _shape(type_: onnx.TypeProto) -> list[int | str | None]:
     ]
 
 
-def _check_same(first: Path, other: Path, signatures: Mapping[Path, tuple[list[Signature], list[Signature]]]) -> None:
-    for kind, ours, theirs in zip(("inputs", "outputs"), signatures[first], signatures[other], strict=True):
-        if ours != theirs:
-            raise PackError(f"{other}: its {kind} differ from those of {first}: {_text(theirs)}, not {_text(ours)}")
+def _check_same(first: Source, other: Source, ours: Sides, theirs: Sides) -> None:
+    for kind, one, two in zip(("inputs", "outputs"), ours, theirs, strict=True):
+        if [value.comparable for value in one] != [value.comparable for value in two]:
+            raise PackError(
+                f"{other.path}: its {kind} differ from those of {first.path}: {_text(two)}, not {_text(one)}"
+            )
 
 
 def _text(signatures: Sequence[Signature]) -> str:
@@ -145,6 +191,7 @@ def _text(signatures: Sequence[Signature]) -> str:
 
 def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> tuple[Variant, Content]:
     """Return the variant and its content; takes the large tensors out of `model`."""
+    claimed = claimed_accuracy(model)  # its hash is of all weights, which soon lie outside
     _hoist_constants(model)
     weight_bytes = sum(payload_bytes(tensor) for tensor in model.graph.initializer)
     nonzero_bytes = sum(_nonzero_bytes(tensor) for tensor in model.graph.initializer)
@@ -169,6 +216,9 @@ def _variant(name: str, model: onnx.ModelProto, measured: Mapping[str, Any]) -> 
     member = new_member(f"{name}/{MODEL}", model.SerializeToString(deterministic=True))
     content = Content(member, MappingProxyType(weights), tuple(tensors))
     stated = _metadata(model)
+    stated = {key: value for key, value in stated.items() if key not in ("accuracy", "accuracy_weights_sha256")}
+    if claimed is not None and measured.get("accuracy") is None:
+        stated |= {"accuracy": claimed, "accuracy_claimed": True}
     metadata = stated | {key: value for key, value in measured.items() if value is not None or key not in stated}
     return Variant(name, weight_bytes, nonzero_bytes, content.deflated_bytes, "", metadata), content
 

@@ -112,6 +112,7 @@ class Variant:
     scores: Mapping[str, float] = field(default_factory=dict)
     providers: Mapping[str, Timing] = field(default_factory=dict)
     other: Mapping[str, Any] = field(default_factory=dict)
+    accuracy_claimed: bool = False  # taken over from the model's metadata, not measured
 
     def to_dict(self) -> dict[str, Any]:
         """The entry of the file; what any model could have, but this one has not, is null there."""
@@ -122,6 +123,7 @@ class Variant:
             "file_bytes": self.file_bytes,
             "ratio": self.ratio,
             "accuracy": self.accuracy,
+            **_present(accuracy_claimed=self.accuracy_claimed or None),
             **self.timing.to_dict(),
             **_present(providers=providers or None, deflated_bytes=self.deflated_bytes),
             "switch_ms": self.switch_ms,
@@ -289,6 +291,7 @@ def _variant(fields: _Fields) -> Variant:
         **{key: fields.take(key, _text) for key in ("model_sha256", "structure")},
         **{key: fields.take(key, _share) for key in ("accuracy", "top5")},
         "scores": fields.take("scores", _shares) or {},
+        "accuracy_claimed": fields.take("accuracy_claimed", lambda value: isinstance(value, bool)) or False,
         **{
             key: fields.take(key, _number)
             for key in ("deflated_bytes", "parameters", "macs", "ratio", "images", "classes", "switch_ms")

@@ -18,11 +18,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from onnx_shift.claims import claimed_accuracy, is_stale
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
 from onnx_shift.onnx_pruner.graph.network import LoadedModel, read_model
 from onnx_shift.onnx_pruner.prune import fold_batch_norm
 from onnx_shift.ort import CPU, ORT_ERRORS
+from onnx_shift.portfolio.inputs import Model, Source, open_sources, variant_name
 from onnx_shift.portfolio.latency import Comparison, compare_latency
 from onnx_shift.portfolio.memory import measure_sessions
 from onnx_shift.portfolio.profile import Baseline, Machine, Profile, ProfileError, Timing, Variant
@@ -65,7 +67,7 @@ class Settings:
 
 
 def profile(
-    models: Sequence[str | os.PathLike[str]],
+    models: Sequence[Model],
     *,
     evaluate: Evaluate | None = None,
     data: Data | Mapping[Path, Data] | None = None,
@@ -81,35 +83,50 @@ def profile(
     parameters. Accuracy (0..1) is what `evaluate` returns, given a function that answers as InferenceSession.run does:
     one share, or several by name, of which that called "accuracy", else the first, ranks the variants. Or it is that of
     `data`, batches of (images as the models take them, class numbers), for each model its own where they take them
-    differently; or as `accuracy` says; without any of them it is what the models' metadata state. Raises ProfileError
-    naming the file, provider, shape or data at fault.
+    differently; or as `accuracy` says; without any of them it is what the models' metadata claim, unless their weights
+    have changed since. Portfolios stand for all their variants. Raises ProfileError naming the file, provider, shape
+    or data at fault.
     """
     settings = settings or Settings()
     if evaluate is not None and data is not None:
         raise ProfileError("{evaluate} and {data} both say what the accuracy is: give one", evaluate=None, data=None)
-    paths = [Path(model) for model in models]
     stated = accuracy or {}
     if stated and (evaluate is not None or data is not None):
         raise ProfileError("{accuracy}: is measured by {data} or {evaluate}", accuracy=None, data=None, evaluate=None)
+    check_providers(settings.providers)
+    with open_sources(models) as sources:
+        return _profile(sources, evaluate, data, stated, dense, settings, date, progress)
+
+
+def _profile(
+    sources: Sequence[Source],
+    evaluate: Evaluate | None,
+    data: Data | Mapping[Path, Data] | None,
+    stated: Mapping[Path, float],
+    dense: str | os.PathLike[str] | None,
+    settings: Settings,
+    date: str | None,
+    progress: Callable[[str], None],
+) -> Profile:
+    paths = [source.path for source in sources]
     for path, share in stated.items():
         if path not in paths:
             raise ProfileError("{accuracy}: is none of the models to profile", accuracy=path)
         _check_share(f"{path}: {{accuracy}} of", share, accuracy=None)
-    check_providers(settings.providers)
-    read = {path.stem: read_model(path) for path in paths}
+    read = {variant_name(path): read_model(path) for path in paths}
     if len(read) < len(paths):
-        names = [path.stem for path in paths]
+        names = [variant_name(path) for path in paths]
         twice = next(name for name in names if names.count(name) > 1)
         raise ProfileError(f"{twice}: two models have this name, and a variant is named after its file")
-    dense_name = Path(dense).stem if dense else _dense(read)
+    dense_name = variant_name(Path(dense)) if dense else _dense(read)
     if dense_name not in read:
         raise ProfileError(f"{dense}: the dense model is not among the models to profile")
 
     check_shapes(paths, read, settings.input_shapes or {})
     counts: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        progress(f"counting {path.stem}")
-        counts[path.stem] = _counted(read[path.stem], settings)
+    for source in sources:
+        progress(f"counting {source.name}")
+        counts[source.name] = _counted(read[source.name], settings, source.metadata)
     timings = {
         provider: _timed(paths, read, dense_name, provider, settings, progress) for provider in settings.providers
     }
@@ -118,13 +135,13 @@ def profile(
     for path in paths:
         batches = data.get(path) if isinstance(data, Mapping) else data
         if evaluate is not None:
-            progress(f"evaluating {path.stem}")
-            counts[path.stem] |= _scores(path, evaluate, settings)
+            progress(f"evaluating {variant_name(path)}")
+            counts[variant_name(path)] |= {**_scores(path, evaluate, settings), "accuracy_claimed": False}
         if path in stated:
-            counts[path.stem]["accuracy"] = stated[path]
+            counts[variant_name(path)] |= {"accuracy": stated[path], "accuracy_claimed": False}
         if batches is not None:
-            progress(f"accuracy of {path.stem}")
-            counts[path.stem] |= _evaluated(measure_accuracy(path, batches(), settings))
+            progress(f"accuracy of {variant_name(path)}")
+            counts[variant_name(path)] |= _evaluated(measure_accuracy(path, batches(), settings))
     first, *others = settings.providers
 
     def variant(name: str) -> Variant:
@@ -141,7 +158,7 @@ def profile(
     if DENSE_FUSED in timings[first]:
         elsewhere = {provider: timings[provider][DENSE_FUSED] for provider in others}
         baseline = Baseline(DENSE_FUSED, timings[first][DENSE_FUSED], elsewhere)
-    return Profile({path.stem: variant(path.stem) for path in paths}, dense_name, machine(settings, date), baseline)
+    return Profile({name: variant(name) for name in read}, dense_name, machine(settings, date), baseline)
 
 
 def check_shapes(
@@ -150,7 +167,7 @@ def check_shapes(
     """Raise ProfileError where a given shape names an input of no model, or is not one that the input takes."""
     unknown = set(input_shapes)
     for path in models:
-        for value in read[path.stem].model.graph.input:
+        for value in read[variant_name(path)].model.graph.input:
             wanted = input_shapes.get(value.name)
             if wanted is None:
                 continue
@@ -244,8 +261,11 @@ def machine(settings: Settings, date: str | None) -> Machine:
     )
 
 
-def _counted(source: LoadedModel, settings: Settings) -> dict[str, Any]:
+def _counted(source: LoadedModel, settings: Settings, of_portfolio: Mapping[str, Any]) -> dict[str, Any]:
     stated = stated_metadata(source.model)
+    accuracy = claimed_accuracy(source.model)
+    if accuracy is None and not is_stale(source.model):
+        accuracy = of_portfolio.get("accuracy")
     return {
         "model_sha256": source.sha256,
         "structure": _structure(source.model),
@@ -253,13 +273,15 @@ def _counted(source: LoadedModel, settings: Settings) -> dict[str, Any]:
         "macs": count_macs(source.model, settings.input_shapes),
         "file_bytes": source.file_bytes,
         "ratio": _number(stated.get("ratio")),
-        "accuracy": _number(stated.get("accuracy")),
+        "accuracy": accuracy,
+        "accuracy_claimed": accuracy is not None,
     }
 
 
 def _evaluated(found: Accuracy) -> dict[str, Any]:
     return {
         "accuracy": round(found.top1, 6),
+        "accuracy_claimed": False,
         "top5": round(found.top5, 6),
         "images": found.images,
         "classes": found.classes,
@@ -297,7 +319,7 @@ def _timed(
 ) -> dict[str, Timing]:
     """Latency, throughput and memory of every model, and of the fused dense one, on one provider."""
     chosen = _with_cpu(provider)
-    sessions = {path.stem: open_session(path, chosen, settings.threads) for path in models}
+    sessions = {variant_name(path): open_session(path, chosen, settings.threads) for path in models}
     baseline = dense_name
     if any(node.op_type == "BatchNormalization" for node in read[dense_name].model.graph.node):
         fused = fold_batch_norm(read[dense_name].model).SerializeToString()
@@ -311,12 +333,12 @@ def _timed(
     del sessions
     memory = {}
     for path in models if settings.memory else ():
-        progress(f"memory of {path.stem}")
+        progress(f"memory of {variant_name(path)}")
         resident = measure_sessions(
             [path], providers=chosen, threads=settings.threads, input_shapes=settings.input_shapes
         )
         if resident is not None:
-            memory[path.stem] = {
+            memory[variant_name(path)] = {
                 "memory_mb": round(resident.resident_bytes / 1e6, 2),
                 "peak_memory_mb": round(resident.peak_bytes / 1e6, 2),
             }

@@ -75,13 +75,15 @@ class Selection:
     """Names kept, in the order given, and for every name dropped the reason.
 
     `optimal` are those that no other makes needless: neither guessing, nor dominated, nor a near-duplicate; empty where
-    `metrics` were not measured. `efficiency` is their share of all variants (the paper's Table 3).
+    `metrics` were not measured. `notes` say what else is to be known. `efficiency` is the share of
+    the optimal ones (the paper's Table 3).
     """
 
     kept: tuple[str, ...]
     dropped: Mapping[str, str]
     optimal: tuple[str, ...]
     metrics: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def efficiency(self) -> float:
@@ -121,15 +123,16 @@ def select(
         )
     if not metrics:
         raise SelectionError("there is no metric to choose by")
+    notes = _claims(profile, names) if "accuracy" in metrics else ()
     try:
         values = _without_noise(profile, {name: _values(profile, name, metrics) for name in names})
     except NotMeasuredError:
         if not keep_all:
             raise
-        return Selection(tuple(names), {}, (), tuple(metrics))
+        return Selection(tuple(names), {}, (), tuple(metrics), notes)
     optimal = tuple(_rest(names, _needless(profile, names, values, (_guesses,))))
     if keep_all:
-        return Selection(tuple(names), {}, optimal, tuple(metrics))
+        return Selection(tuple(names), {}, optimal, tuple(metrics), notes)
     dropped = _needless(profile, names, values, (_guesses, _slower_than_dense))
     kept = _rest(names, dropped)
     if not kept:
@@ -140,7 +143,12 @@ def select(
         dropped |= {
             name: f"not among the {max_variants} that lie furthest apart" for name in kept if name not in chosen
         }
-    return Selection(tuple(_rest(names, dropped)), dropped, optimal, tuple(metrics))
+    return Selection(tuple(_rest(names, dropped)), dropped, optimal, tuple(metrics), notes)
+
+
+def _claims(profile: Profile, names: Sequence[str]) -> tuple[str, ...]:
+    claimed = [name for name in names if name in profile.variants and profile.variants[name].accuracy_claimed]
+    return (f"chosen by accuracies that are claimed, not measured: {', '.join(claimed)}",) if claimed else ()
 
 
 def _needless(

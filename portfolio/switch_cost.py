@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from onnx_shift.portfolio.inputs import variant_name
 from onnx_shift.portfolio.pack import PackError, pack
 from onnx_shift.portfolio.sessions import session_options
 from onnx_shift.runtime import ModelSwitcher, Portfolio
@@ -36,7 +37,7 @@ def measure_switches(models: Sequence[Path], *, providers: Sequence[str], thread
         try:
             pack(models, together)
         except PackError:
-            return {path.stem: SwitchCost(None, _packed_alone(path, folder)) for path in models}
+            return {variant_name(path): SwitchCost(None, _packed_alone(path, folder)) for path in models}
         portfolio = Portfolio.open(together)
         times = visit_all(portfolio, folder / "cache", providers, threads) if len(portfolio) > 1 else {}
         return {variant.name: SwitchCost(times.get(variant.name), variant.deflated_bytes) for variant in portfolio}

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from onnx_shift.runtime.builder import Builder
 from onnx_shift.runtime.errors import PortfolioError, SwitchError
-from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant, no_variant
+from onnx_shift.runtime.portfolio import Portfolio, Variant, no_variant
 
 
 class Current(NamedTuple):
@@ -39,19 +39,15 @@ def variant_named(target: str | Variant, portfolio: Portfolio) -> Variant:
 
 
 def nearest(variant: Variant, portfolio: Portfolio) -> Variant:
-    """Return the variant of the same name, where there is none the nearest by weight bytes."""
+    """Return the variant of the same name, where there is none the nearest by the bytes of its non-zero weights."""
     if variant.name in portfolio:
         return portfolio[variant.name]
-    return min(portfolio, key=lambda other: abs(other.weight_bytes - variant.weight_bytes))
+    return min(portfolio, key=lambda other: abs(other.nonzero_bytes - variant.nonzero_bytes))
 
 
 def check_same_signature(new: Portfolio, old: Portfolio) -> None:
     """Refuse a portfolio that does not take and give what the old one does; free dimensions may be called otherwise."""
     for kind, ours, theirs in (("inputs", old.inputs, new.inputs), ("outputs", old.outputs, new.outputs)):
-        if [_comparable(value) for value in ours] != [_comparable(value) for value in theirs]:
+        if [value.comparable for value in ours] != [value.comparable for value in theirs]:
             found, wanted = (", ".join(f"{v.name} {v.type}{v.shape}" for v in values) for values in (theirs, ours))
             raise PortfolioError(f"{new!r}: its {kind} are {found}, not {wanted} of the portfolio that serves")
-
-
-def _comparable(value: Signature) -> tuple[str, str, list[int | None]]:
-    return value.name, value.type, [size if isinstance(size, int) else None for size in value.shape]

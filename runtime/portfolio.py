@@ -155,6 +155,11 @@ class Signature:
     type: str
     shape: list[int | str | None] = field(hash=False)
 
+    @property
+    def comparable(self) -> tuple[str, str, list[int | None]]:
+        """All of it but what its free dimensions are called."""
+        return self.name, self.type, [size if isinstance(size, int) else None for size in self.shape]
+
 
 class Portfolio:
     """Variants sorted by the bytes of their non-zero weights, smallest first, all deflated in memory. Safe to

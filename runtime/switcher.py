@@ -269,7 +269,7 @@ class ModelSwitcher:
 
         All that can be wrong with the new one shows before: it is opened, must have the same inputs and outputs, and
         each of its variants is made ready once beside the one that serves. Then its variant of the active one's name
-        takes over, or where there is none the nearest by weight bytes. Raises PortfolioError or SwitchError when it is
+        takes over, or where there is none the nearest in size. Raises PortfolioError or SwitchError when it is
         refused, and then the old one still serves.
         """
         self._check_process()

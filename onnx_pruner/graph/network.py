@@ -25,6 +25,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_shift import files
+from onnx_shift.claims import weights_sha256
 from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.onnx_pruner.graph.contrib import Apart, taken_apart
 from onnx_shift.onnx_pruner.graph.external import NOTHING_MAPPED, Mapped, map_weights
@@ -82,7 +83,8 @@ class Network:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model as it was handed in. `sha256` and `file_bytes` are the file's; None for a model in memory.
+    """A model as it was handed in. `sha256` and `file_bytes` are the file's, external data included;
+    None for a model in memory.
 
     `reserved`: names that new tensors must not have; `looked_at`: weights of bodies that were pruned already, and
     `touched`: whether those changed.
@@ -136,6 +138,8 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto, *, lazily: bool
     external = _load_external_data(model, path, mapped.arrays)
     external += sum(array.nbytes for array in mapped.arrays.values())
     digest = hashlib.sha256(content).hexdigest()
+    if external and not mapped.arrays:  # mapped ones are not read for this alone
+        digest = hashlib.sha256(f"{digest} {weights_sha256(model)}".encode()).hexdigest()
     return LoadedModel(model, str(path), len(content) + external, digest, external > 0, mapped=mapped)
 
 

@@ -246,9 +246,11 @@ def _selection(profile: "Profile | None") -> tuple[Mapping[str, str] | None, Seq
 
 def _unmeasured(profile: "Profile") -> list[str]:
     entries = profile.variants
+    claimed = [name for name, entry in entries.items() if entry.accuracy_claimed]
+    notes = [f"the accuracy of {', '.join(claimed)} is claimed, not measured; onnx-shift profile with --data"]
     names = [name for name, entry in entries.items() if entry.accuracy is None]
     if not names:
-        return []
+        return notes if claimed else []
     which = "any variant" if len(names) == len(entries) else ", ".join(names)
     return [f"accuracy against latency and size: no accuracy of {which}; onnx-shift profile with --data"]
 

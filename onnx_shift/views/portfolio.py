@@ -1,6 +1,5 @@
 """A portfolio as people and programs want to see it."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -43,15 +42,35 @@ def portfolio_table(portfolio: "Portfolio") -> Table:
             show_bytes(variant.weight_bytes),
             show_bytes(variant.nonzero_bytes),
             show_bytes(variant.deflated_bytes),
-            "–" if variant.accuracy is None else show_share(variant.accuracy),
+            "–" if variant.accuracy is None else show_share(variant.accuracy) + "*" * variant.accuracy_claimed,
             f"{ratio:.3g}" if isinstance(ratio, int | float) else "–",
         )
     return table
 
 
-def size_words(portfolio: "Portfolio", path: Path) -> str:
-    """Return the number of variants and the size of the file `path` for people."""
-    return f"{show_number(len(portfolio), 'variant')}, {show_bytes(path.stat().st_size)}"
+def size_words(portfolio: "Portfolio", size_bytes: int) -> str:
+    """Return the number of variants and the size of the file for people."""
+    return f"{show_number(len(portfolio), 'variant')}, {show_bytes(size_bytes)}"
+
+
+def machine_lines(portfolio: "Portfolio") -> list[str]:
+    """Return where and when the variants were measured, a line for each machine and date."""
+    measured: dict[str, list[str]] = {}
+    for variant in portfolio:
+        machine = variant.metadata.get("machine")
+        if isinstance(machine, dict):
+            place = (
+                f"{machine.get('processor')}, {machine.get('threads')} threads, "
+                f"onnxruntime {machine.get('onnxruntime')}, {machine.get('date')}"
+            )
+            measured.setdefault(place, []).append(variant.name)
+    return [f"measured on {place}: {', '.join(names)}" for place, names in measured.items()]
+
+
+def claim_lines(portfolio: "Portfolio") -> list[str]:
+    """Return which accuracies were taken over from the models' metadata, in a line, or none."""
+    names = [variant.name for variant in portfolio if variant.accuracy_claimed]
+    return [f"* accuracy claimed by the model, not measured: {', '.join(names)}"] if names else []
 
 
 def signature_line(portfolio: "Portfolio") -> str:

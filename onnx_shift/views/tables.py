@@ -46,6 +46,11 @@ def show_latency(latency: "Latency") -> str:
     return f"{'~' if latency.noisy else ''}{latency.p50_ms:.3g}"
 
 
+def show_accuracy(one: "Variant") -> str:
+    """The share, starred where nobody measured it."""
+    return f"{show_share(one.accuracy or 0.0)}{'*' if one.accuracy_claimed else ''}"
+
+
 def show_range(speedup: "Speedup") -> str:
     """The lowest and the highest speed-up of all rounds."""
     return f"{speedup.low:.2f}–{speedup.high:.2f}"
@@ -75,7 +80,7 @@ def size_table(profile: "Profile") -> Table:
     variants = profile.variants
     columns: list[Column[Variant]] = [
         ("ratio", lambda one: one.ratio, "{:.3g}".format),
-        ("accuracy", lambda one: None if one.scores else one.accuracy, show_share),
+        ("accuracy", lambda one: None if one.scores or one.accuracy is None else one, show_accuracy),
         *[
             (name, _score(name), show_share)
             for name in dict.fromkeys(n for one in variants.values() for n in one.scores)
@@ -171,6 +176,8 @@ def profile_notes(profile: "Profile") -> list[str]:
         "rounds, and from the lowest to the highest",
         "spread: between the quartiles of the rounds, over their median; images/s: at the best batch",
     ]
+    if claimed := [name for name, one in variants.items() if one.accuracy_claimed]:
+        notes.append(f"* accuracy claimed by the model, not measured: {', '.join(claimed)}")
     images = sorted({one.images for one in variants.values() if one.images})
     if images:
         notes.append(f"accuracy: of {' or '.join(map(str, images))} test images")

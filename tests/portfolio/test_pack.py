@@ -196,6 +196,7 @@ def test_metadata_come_from_model_and_profile(tmp_path: Path) -> None:
     stated = dict(Portfolio.open(tmp_path / "p.zip")["m"].metadata)
     assert stated == {
         "accuracy": 0.75,
+        "accuracy_claimed": True,
         "class_names": ["a", "b"],
         "method": "imp",
         "author": "1",

@@ -7,7 +7,7 @@ from onnx_shift.runtime.portfolio import Signature
 
 def portfolio(*sizes: int, shape: tuple[int | str | None, ...] = ("N", 3)) -> Portfolio:
     """Return variants named after their sizes, without content."""
-    variants = [Variant(f"v{size}", size, size, "") for size in sizes]
+    variants = [Variant(f"v{size}", size, size, size, "") for size in sizes]
     side = [Signature("x", "tensor(float)", list(shape))]
     return Portfolio(variants, {}, side, side)
 
@@ -23,8 +23,8 @@ def test_directions_stop_at_the_ends_and_names_are_looked_up() -> None:
 
 def test_the_same_name_comes_before_the_nearest_size() -> None:
     other = portfolio(12, 20, 90)
-    assert nearest(Variant("v20", 85, 0, ""), other).name == "v20"
-    assert nearest(Variant("v60", 60, 0, ""), other).name == "v90"
+    assert nearest(Variant("v20", 85, 85, 0, ""), other).name == "v20"
+    assert nearest(Variant("v60", 95, 60, 0, ""), other).name == "v90"
 
 
 def test_free_dimensions_may_be_called_otherwise_and_nothing_else_may_differ() -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+from onnx_shift.portfolio.pack import pack
 from onnx_shift.runtime import Portfolio, PortfolioError
 from onnx_shift.runtime.archive import new_member, read_archive, write_archive
 from onnx_shift.runtime.portfolio import MANIFEST
+from tests.runtime.conftest import network
 
 
 def damaged(raw: bytes, random: np.random.Generator) -> bytes:
@@ -63,6 +66,42 @@ def test_some_hundred_damaged_portfolios(portfolio_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_twenty_thousand_damaged_portfolios(portfolio_path: Path, seed: int) -> None:
     check(portfolio_path.read_bytes(), 4000, seed)
+
+
+def mixed(one: Path, other: Path, count: int, seed: int) -> int:
+    """Open portfolios whose files come from two, one of them beside its own manifest; return how many were whole."""
+    ours, theirs = read_archive(one), read_archive(other)
+    whole = {name: member.sha256() for name, member in ours.items()}
+    random = np.random.default_rng(seed)
+    opened = 0
+    for _ in range(count):
+        taken = random.random(len(ours)) < random.random()
+        files = {
+            name: theirs.get(name, ours[name]) if take else ours[name] for name, take in zip(ours, taken, strict=True)
+        }
+        if random.random() < 0.3:
+            files.pop(str(random.choice(list(files))))
+        file = io.BytesIO()
+        write_archive(file, files.values())
+        try:
+            Portfolio.open(file.getvalue())
+        except PortfolioError as error:
+            assert "\n" not in str(error)
+        else:
+            found = {name: member.sha256() for name, member in files.items()}
+            assert found in (whole, {name: member.sha256() for name, member in theirs.items()})
+            opened += 1
+    return opened
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_portfolios_mixed_of_two_are_refused_or_are_one_of_them(
+    portfolio_path: Path, tmp_path: Path, count: int
+) -> None:
+    for name, width in (("small", 17), ("medium", 32), ("large", 64)):
+        onnx.save(network(width), tmp_path / f"{name}.onnx")
+    pack(sorted(tmp_path.glob("*.onnx")), tmp_path / "other.zip")
+    assert 0 < mixed(portfolio_path, tmp_path / "other.zip", count, seed=count) < count / 2
 
 
 def changed_manifest(manifest: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
