@@ -202,10 +202,15 @@ def export(
 
 @app.command()
 def prune(
-    sparse: Annotated[Path, typer.Argument(help="The sparse ONNX model to prune.", metavar="SPARSE.onnx")],
+    models: Annotated[list[Path], typer.Argument(help="The sparse ONNX models to prune.", metavar="SPARSE.onnx ...")],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Where to write; default: SPARSE.pruned.onnx beside the input."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="Where to write: a file, or a folder for several; default: SPARSE.pruned.onnx beside the input.",
+            metavar="FILE|FOLDER",
+        ),
     ] = None,
     align: Annotated[
         int,
@@ -224,23 +229,18 @@ def prune(
             help="Store each weight as an ONNX sparse tensor where that is smaller in the file.",
         ),
     ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Remove every channel that contributes nothing; outputs stay the same on every input.
 
     A channel is removed when all its weights are zero, or when nothing reads it; what it still added through its bias
     moves into the layers that follow. Works on any ONNX model, needs no data and no training code.
     """
-    from onnx_shift.commands import prune_file
+    from onnx_shift.conversion import prune_files
 
-    prune_file(
-        sparse,
-        output,
-        align=align,
-        report=report,
-        explain=explain,
-        verify=verify,
-        sparse_initializers=sparse_initializers,
-    )
+    telling: dict[str, Any] = {"report": report, "explain": explain, "as_json": as_json, "quiet": quiet}
+    prune_files(models, output, align=align, verify=verify, sparse_initializers=sparse_initializers, **telling)
 
 
 @app.command(name="compile")
@@ -474,7 +474,7 @@ def report(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A run folder, a folder with profile.json, or a portfolio.",
+            help="A run folder, a folder with profile.json, a profile, or a portfolio.",
             metavar="RUN_OR_PORTFOLIO",
         ),
     ],
@@ -516,10 +516,21 @@ def replay(
     trace: Annotated[
         str,
         typer.Option(
-            help="The load: ramp, step, burst, day, or a CSV file with the columns seconds, in equal steps, "
-            "and load (1: what the largest variant can serve) or requests_per_second."
+            help="The load: ramp, step, burst, day; at random poisson, gamma or bursty; or a CSV file with the columns "
+            "seconds, in equal steps, and load (1: what the largest variant can serve) or requests_per_second, or of "
+            "invocations per minute, as the Azure Functions traces have them."
         ),
     ] = "day",
+    load: Annotated[
+        float | None,
+        typer.Option(
+            help="Mean load of a random trace or of invocations; 1: all that the largest variant serves.", min=0
+        ),
+    ] = None,
+    cv: Annotated[
+        float | None,
+        typer.Option(help="With gamma and bursty: coefficient of variation of the gaps; 1 is poisson.", min=0),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for replay.json and replay.png (default: none).", metavar="DIR"),
@@ -551,6 +562,8 @@ def replay(
         portfolio,
         trace,
         output,
+        load=load,
+        cv=cv,
         policy=policy,
         duration=duration,
         threads=threads,

@@ -37,36 +37,6 @@ def today() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%d")
 
 
-def prune_file(
-    sparse: Path,
-    output: Path | None,
-    *,
-    align: int,
-    report: Path | None,
-    explain: bool,
-    verify: bool,
-    sparse_initializers: bool,
-) -> None:
-    """Prune `sparse` and show what changed; every file to write is checked beforehand."""
-    from onnx_shift.onnx_pruner.prune import prune
-    from onnx_shift.views.prune import show
-
-    if sparse.is_dir():
-        raise OnnxShiftError(f"{sparse}: is a folder, not an ONNX model")
-    target = output or sparse.with_name(f"{sparse.stem}.pruned.onnx")
-    check_output(target, sparse)
-    if report is not None:
-        check_output(report, sparse, target)
-        results_beside(report)
-    results_beside(target)
-    with log.status(Text(f"pruning {sparse} …")):
-        result = prune(sparse, align=align, verify=verify, sparse_initializers=sparse_initializers)
-    result.save(target)
-    if report is not None:
-        write_text(report, json.dumps(result.report.to_dict(), indent=2) + "\n")
-    show(result.report, target, out, explain)
-
-
 def compile_file(
     model: Path, output: Path, batch: int, shapes: Sequence[str], *, threads: int, layers: bool, as_json: bool
 ) -> None:
@@ -365,8 +335,8 @@ def demonstrate(output: Path, levels: int | None, as_json: bool) -> None:
 
 
 def replay_portfolio(
-    portfolio: Path, trace: str, output: Path | None, *, policy: str, duration: float, threads: int, as_json: bool,
-    **options: Any,
+    portfolio: Path, trace: str, output: Path | None, *, load: float | None, cv: float | None, policy: str,
+    duration: float, threads: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Serve `trace` from `portfolio` and show or write the time line; `options` are those of `replay`."""
     from onnx_shift.portfolio.sessions import session_options
@@ -378,11 +348,14 @@ def replay_portfolio(
 
     if output is not None:
         check_folder(output, ("replay.json", "replay.png"), portfolio, Path(trace))
-    opened, load, make_policy = Portfolio.open(portfolio), replay_trace(trace, duration), policy_maker(policy)
+    opened, make_policy = Portfolio.open(portfolio), policy_maker(policy)
+    shape = replay_trace(trace, duration, load=load, cv=cv, seed=options["seed"])
+    if len(opened) == 1:
+        raise OnnxShiftError(f"{portfolio}: holds one variant, so there is nothing to switch; pack several")
     with log.status("timing the variants …") as status:
         found = replay(
             opened,
-            load,
+            shape,
             make_policy=make_policy,
             sess_options=session_options(threads),
             progress=lambda moment: status.update(Text(moment_line(moment))),

@@ -1,5 +1,6 @@
-"""The command `quantize`, and where commands that make models of models write them."""
+"""The commands that make models of models, `prune` and `quantize`: where they write, and what they tell."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from rich.text import Text
 from onnx_shift.commands import labelled_images
 from onnx_shift.console import log, note, out, print_json, print_lines, results_beside
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.files import atomic_path, check_folder, check_output, make_folder
+from onnx_shift.files import atomic_path, check_folder, check_output, make_folder, write_text
 from onnx_shift.views.tables import plain_table, show_bytes, show_share
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def targets(models: Sequence[Path], output: Path | None, suffix: str, as_json: b
     found: dict[Path, Path] = {}
     for model in models:
         target = (output or model.parent) / f"{model.stem.removesuffix('.pruned')}{suffix}"
+        if target == model:
+            target = model.with_name(f"{model.stem}{suffix}")
         if target in found.values():
             raise OnnxShiftError(f"{model}: a second result would be {target}; name the files apart")
         if output is None or output.is_dir():
@@ -47,6 +50,40 @@ def make_folders(written: Mapping[Path, Path], output: Path | None) -> None:
     """Make the folder `output` of several results."""
     if output is not None and output not in written.values():
         make_folder(output)
+
+
+def prune_files(
+    models: Sequence[Path],
+    output: Path | None,
+    *,
+    report: Path | None,
+    explain: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Prune `models` and show what changed, after a check of all files to write. `options` are those of `prune`."""
+    from onnx_shift.onnx_pruner.prune import prune
+    from onnx_shift.views.prune import show
+
+    written = targets(models, output, ".pruned.onnx", as_json)
+    if report is not None:
+        check_output(report, *written, *written.values())
+        results_beside(report, as_json)
+    make_folders(written, output)
+    reports: dict[str, dict[str, Any]] = {}
+    for model, target in written.items():
+        with log.status(Text(f"pruning {model} …")):
+            result = prune(model, **options)
+        result.save(target)
+        reports[str(target)] = result.report.to_dict()
+        if not as_json and not quiet:
+            show(result.report, target, out, explain)
+    if report is not None:
+        content = reports if len(models) > 1 else next(iter(reports.values()))
+        write_text(report, json.dumps(content, indent=2) + "\n")
+    if as_json:
+        print_json(reports)
 
 
 def quantize_files(
@@ -67,11 +104,11 @@ def quantize_files(
 
     written = targets(models, output, ".int8.onnx", as_json)
     images = labelled_images(data, models, reading, CPU)
+    make_folders(written, output)
     results: dict[Path, Quantised] = {}
     for model, target in written.items():
         with log.status(Text(f"quantising {model} …")):
             results[model] = quantize(model, images.training[model](), images.batches[model](), **options)
-        make_folders(written, output)
         with atomic_path(target) as temporary:
             onnx.save(results[model].model, temporary)
     if as_json:

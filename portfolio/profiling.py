@@ -421,7 +421,13 @@ def check_providers(providers: Sequence[str]) -> None:
 
 
 def processor() -> str:
-    """Return the name of this machine's processor."""
+    """Return the name of this machine's processor, on Arm that of the board, which its processor does not tell."""
+    try:
+        board = Path("/proc/device-tree/model").read_text().strip("\0 \n")
+        if board:
+            return board
+    except (OSError, UnicodeDecodeError):
+        pass
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -123,11 +123,18 @@ def lines(
     *,
     left: int = _LEFT,
 ) -> str:
-    """Lines over a common axis; `marks` are moments in words, drawn as ticks on the lower edge."""
-    frame = _Frame(x, y, 760, 190, left)
+    """Lines over a common axis, drawn for a wide page and for a phone, of which the style sheet shows one.
+
+    `marks` are moments in words, drawn as ticks on the lower edge.
+    """
+    widths = {"wide": 760, "narrow": 390}
+    return "".join(_lines(title, _Frame(x, y, width, 190, left), series, marks, kind) for kind, width in widths.items())
+
+
+def _lines(title: str, frame: "_Frame", series: Sequence[Line], marks: Sequence[tuple[float, str]], kind: str) -> str:
     drawn = []
     for moment, words in marks:
-        across, bottom = frame.place(moment, y.low)
+        across, bottom = frame.place(moment, frame.y.low)
         label = escape(words, quote=True)
         drawn.append(
             f'<g class="moment" tabindex="0" role="img" aria-label="{label}" data-tip="{label}">'
@@ -135,7 +142,7 @@ def lines(
             f'<circle cx="{across:.1f}" cy="{bottom:.1f}" r="5"/></g>'
         )
     drawn += [(frame.steps if line.steps else frame.polyline)(line.points, line.kind) for line in series]
-    return frame.svg(title, drawn)
+    return frame.svg(title, drawn, kind)
 
 
 class _Frame:
@@ -165,7 +172,7 @@ class _Frame:
             corners.append((self.x.high, corners[-1][1]))
         return self.polyline(corners, kind)
 
-    def svg(self, title: str, marks: Sequence[str]) -> str:
+    def svg(self, title: str, marks: Sequence[str], kind: str = "") -> str:
         bottom, right = self.height - _BOTTOM, self.width - _RIGHT
         parts = []
         for value, text in self.x.ticks:
@@ -180,7 +187,8 @@ class _Frame:
             parts.append(label if short[text] == text else f"<g><title>{escape(text)}</title>{label}</g>")
         parts.append(_text("axis", right, self.height - 8, "end", self.x.title))
         label = escape(title, quote=True)
-        opening = f'<svg viewBox="0 0 {self.width} {self.height}" role="group" aria-label="{label}">'
+        chosen = f' class="{kind}"' if kind else ""
+        opening = f'<svg{chosen} viewBox="0 0 {self.width} {self.height}" role="group" aria-label="{label}">'
         return "".join([opening, *parts, *marks, "</svg>"])
 
 

@@ -65,7 +65,7 @@ class Evidence:
 
 
 def gather_evidence(source: Path) -> Evidence:
-    """Return what there is to show of `source`, a folder with models and profile, or a portfolio.
+    """Return what there is to show of `source`, a folder with models and profile, a profile, or a portfolio.
 
     A folder and the folders in it are searched for one profile and one replay, first for those called profile.json
     and replay.json in the folder itself, for reports of `prune --report`, and for the levels.csv of a training. What is
@@ -74,6 +74,8 @@ def gather_evidence(source: Path) -> Evidence:
     """
     if source.is_dir():
         return _of_folder(source)
+    if source.suffix == ".json":
+        return _of_profile(source)
     return _of_portfolio(source)
 
 
@@ -133,6 +135,14 @@ def _of_folder(folder: Path) -> Evidence:
         missing,
         _read_from(folder, taken, reports, unused),
     )
+
+
+def _of_profile(path: Path) -> Evidence:
+    profile = _profile(path, _read(path))
+    dropped, optimal, refusal = _selection(profile)
+    missing = [*_unmeasured(profile), "channels per layer, switching under load: give the folder that holds them"]
+    origin = [f"Read from {path.name}."]
+    return Evidence(f"Profile {path.name}", profile, dropped, optimal, refusal, missing=missing, origin=origin)
 
 
 def _levels(path: Path) -> list[Mapping[str, float]]:

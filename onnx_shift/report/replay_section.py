@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from onnx_shift.report.charts import Axis, Line, cost_axis, left_margin, linear_axis, lines
-from onnx_shift.report.markup import Column, download, folded_table, scrolling, table
+from onnx_shift.report.markup import Column, download, folded_table, table
 from onnx_shift.views.tables import show_share
 
 Entry = Mapping[str, Any]
@@ -28,7 +28,7 @@ def replay_section(replay: Entry) -> str:
         '<section aria-labelledby="replay"><h2 id="replay">Switching under load</h2>'
         f'<p class="lead">{escape(_summary(replay))}</p>'
         f"{_legend([name for name in _DRAWN if name in runs])}"
-        f"{scrolling('figure', 'Charts over time', charts)}"
+        f"<figure>{charts}</figure>"
         f"{_runs_table(runs)}{_interval_table(runs)}{_switch_table(runs['policy'])}</section>"
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from onnx_shift.report.charts import Axis, Line, linear_axis, lines
-from onnx_shift.report.markup import Column, folded_table, scrolling
+from onnx_shift.report.markup import Column, folded_table
 from onnx_shift.views.tables import show_count, show_share
 
 Level = Mapping[str, float]
@@ -33,6 +33,6 @@ def training_section(levels: Sequence[Level]) -> str:
         '<section aria-labelledby="training"><h2 id="training">Training</h2>'
         f'<p class="lead">{lead}</p>'
         f"<h3>{title}</h3>"
-        f"{scrolling('figure', 'Accuracy by ratio', lines(title, x, y, [Line(points, 'policy')], moments))}"
+        f"<figure>{lines(title, x, y, [Line(points, 'policy')], moments)}</figure>"
         f"{folded_table('levels', 'Levels', columns, levels)}</section>"
     )

@@ -10,6 +10,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from onnx_shift.onnx_pruner.report import LayerChange, PruneReport
 
+_LITTLE_GAIN = 0.95  # a model that keeps more of its parameters has hardly shrunk
+
 
 def show(report: "PruneReport", output: Path, out: Console, explain: bool) -> None:
     """Print what changed: a row per changed layer, totals, and with `explain` why zero or dead channels stayed."""
@@ -25,10 +27,32 @@ def show(report: "PruneReport", output: Path, out: Console, explain: bool) -> No
         if changed:
             out.print(_table(changed))
         _totals(report, out, output)
+    if line := why_hardly_smaller(report):
+        out.print(line, highlight=False)
     if explain:
         _reasons(report, out)
     for note in report.notes:
         out.print(f"note: {note}", style="dim", highlight=False)
+
+
+def why_hardly_smaller(report: "PruneReport") -> str:
+    """In one line why the model hardly shrank, and the next step; empty where it did shrink, or where a note tells."""
+    least = _LITTLE_GAIN * report.parameters_before
+    if report.parameters_after < least or any("weights are zero" in note for note in report.notes):
+        return ""
+    if report.parameters_after_align_1 < least:
+        return "why hardly smaller: channels stay for alignment; next: onnx-shift prune --align 1"
+    unseen = sorted(report.left_out, key=lambda found: found.parameters)
+    if unseen and unseen[-1].parameters > report.parameters_before / 2:
+        found = unseen[-1]
+        step = "prune the float model, then onnx-shift quantize" if "integers" in found.reason else "see --explain"
+        return f"why hardly smaller: {found.parameters:,} parameters were not looked at ({found.reason}); next: {step}"
+    if report.kept:
+        return "why hardly smaller: zero or dead channels stayed; next: --explain says why"
+    return (
+        "why hardly smaller: hardly a channel is without weights; next: train for zeros, with onnx-shift train or "
+        "whatever prunes, and give its result"
+    )
 
 
 def _table(layers: "list[LayerChange]") -> Table:

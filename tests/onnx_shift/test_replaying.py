@@ -29,3 +29,16 @@ def test_a_policy_of_the_working_folder_serves_and_a_refused_replay_leaves_no_fo
     )
     assert "objective of 0 ms" in refusal(*replay, "--objective", "0", "-o", "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_random_loads_are_replayed_and_one_variant_has_nothing_to_switch(models: list[Path], tmp_path: Path) -> None:
+    two, one = tmp_path / "two.zip", tmp_path / "one.zip"
+    for path, some in ((two, models), (one, models[:1])):
+        assert CliRunner().invoke(app, ["pack", *map(str, some), "-o", str(path)]).exit_code == 0
+    replay = ["replay", two, "--duration", "1", "--trace"]
+    done = CliRunner().invoke(app, [*map(str, replay), "gamma", "--cv", "4", "--load", "0.1", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["trace"].startswith("gamma")
+    assert refusal(*replay, "day", "--cv", "4") == "--cv 4: belongs to --trace gamma and bursty, not day"
+    assert refusal(*replay, "day", "--load", "0.1").startswith("--load 0.1: belongs to --trace poisson")
+    assert refusal("replay", one) == f"{one}: holds one variant, so there is nothing to switch; pack several"

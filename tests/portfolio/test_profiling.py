@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.portfolio.pack import pack
 from onnx_shift.portfolio.profile import Baseline, Profile, ProfileError
-from onnx_shift.portfolio.profiling import DENSE_FUSED, Settings, measure_accuracy, profile
+from onnx_shift.portfolio.profiling import DENSE_FUSED, Settings, measure_accuracy, processor, profile
 from onnx_shift.portfolio.select import SelectionError, select
 from onnx_shift.runtime import LatencyObjective, ModelSwitcher, Portfolio
 from tests.portfolio.models import QUICK, _convolution, _linear, _parse
@@ -203,3 +203,17 @@ def test_an_accuracy_may_be_stated(tmp_path: Path) -> None:
         profile([path], accuracy={path: 70}, settings=QUICK)
     with pytest.raises(ProfileError, match=r"accuracy.*is measured by"):
         profile([path], accuracy={path: 0.7}, evaluate=lambda infer: 1.0, settings=QUICK)
+
+
+def test_a_board_is_named_where_the_kernel_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"/proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0", "/proc/cpuinfo": "model name : Fast\n"}
+
+    def read(path: Path) -> str:
+        if str(path) not in texts:
+            raise FileNotFoundError
+        return texts[str(path)]
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert processor() == "Raspberry Pi 5 Model B Rev 1.0"
+    del texts["/proc/device-tree/model"]
+    assert processor() == "Fast"

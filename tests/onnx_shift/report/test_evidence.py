@@ -199,3 +199,13 @@ def _portfolio(path: Path, metadata: dict[str, dict[str, Any]]) -> Path:
     with path.open("wb") as file:
         write_portfolio(file, variants, contents, [], [])
     return path
+
+
+def test_a_profile_alone_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(PROFILE))
+    evidence = gather_evidence(tmp_path / "mine.json")
+    assert evidence.title == "Profile mine.json" and evidence.profile == Profile.from_dict(PROFILE)
+    assert "Read from mine.json." in render_page(evidence)
+    (tmp_path / "mine.json").write_text("[]")
+    with pytest.raises(OnnxShiftError, match=r"mine.json: not a profile"):
+        gather_evidence(tmp_path / "mine.json")

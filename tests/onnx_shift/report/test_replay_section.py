@@ -28,8 +28,10 @@ def test_names_of_variants_are_whole_in_the_chart_of_switches(browser: Any, tmp_
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.get(path.as_uri())
     ticks = browser.execute_script(
-        "return [...document.querySelectorAll('.scroll svg .tick')].map(tick => [tick.textContent, tick.getBBox().x])"
+        "return [...document.querySelectorAll('figure svg .tick')].filter(tick => tick.getClientRects().length)"
+        ".map(tick => [tick.textContent, tick.getBBox().x, tick.getBoundingClientRect().right])"
     )
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert {"MobileNetV2-ratio-08", "level-03.pruned"} <= {name for name, _ in ticks}
-    assert min(left for _, left in ticks) >= 0
+    assert {"MobileNetV2-ratio-08", "level-03.pruned"} <= {name for name, _, _ in ticks}
+    assert min(left for _, left, _ in ticks) >= 0
+    assert max(right for _, _, right in ticks) <= width  # all charts fit, without scrolling

@@ -3,12 +3,13 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from onnx_shift.onnx_pruner.report import Kept, LayerChange, LeftOut, PruneReport
-from onnx_shift.views.prune import show
+from onnx_shift.views.prune import show, why_hardly_smaller
 
 LAYER = LayerChange("first", "Conv", (8, 3, 1, 1), (6, 3, 1, 1), 24, 18, 240, 180)
 REPORT = PruneReport(
@@ -65,3 +66,22 @@ def test_with_explain_what_stayed_is_told_with_its_reason() -> None:
     assert "it is a graph output" not in shown(REPORT, explain=False)
     row = next(line for line in shown(REPORT, explain=True).splitlines() if line.endswith("it is a graph output"))
     assert row.split()[:2] == ["first", "3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"parameters_after": 12, "parameters_after_align_1": 12}, ""),
+        ({"notes": ("90% of the weights are zero, 0 of 8 channels are empty",)}, ""),
+        ({"parameters_after_align_1": 12}, "channels stay for alignment; next: onnx-shift prune --align 1"),
+        ({"left_out": (LeftOut(("c",), 20, "ConvInteger computes in integers"),)}, "then onnx-shift quantize"),
+        ({"left_out": (LeftOut(("c",), 20, "in the body of If 'i'"),)}, "(in the body of If 'i'); next: see --explain"),
+        ({}, "zero or dead channels stayed; next: --explain"),
+        ({"kept": ()}, "hardly a channel is without weights; next: train for zeros"),
+    ],
+)
+def test_one_line_says_why_a_model_hardly_shrank(change: dict[str, Any], words: str) -> None:
+    same = {"parameters_before": 24, "parameters_after": 24, "parameters_after_align_1": 24}
+    line = why_hardly_smaller(replace(REPORT, **(same | change)))
+    assert line.endswith(words) or words in line
+    assert bool(line) == bool(words) and "\n" not in line
