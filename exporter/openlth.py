@@ -28,7 +28,7 @@ def export_any(
     if "recipe" in content and "class_names" in content:
         export_checkpoint(load_checkpoint(path, EXPORTED), output)
         return f"round {content['round']} of a {content['recipe']['preset']} run"
-    state, inside = _state_dict(path, content)
+    state, inside = state_dict(path, content)
     network, name = _network(path, state, model)
     beside = path.parent / "mask.pth"
     if mask is None and not inside and beside.exists():
@@ -49,7 +49,7 @@ def export_any(
     return f"{name}{masked}"
 
 
-def _state_dict(path: Path, content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def state_dict(path: Path, content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors by their plain names, whatever they are wrapped in; apart, the masks that OpenLTH's
     PrunedModel keeps as buffers: mask_layers___0___conv___weight.
     """

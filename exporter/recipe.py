@@ -21,7 +21,12 @@ CHOICES = {
     "rewind": ("weights", "learning-rate"),
     "schedule": ("milestones", "one-cycle"),
     "precision": ("float32", "bfloat16", "float16"),
+    "optimizer": ("sgd", "adam", "adamw"),
 }
+
+
+# Later than the first version: left out of a hash where they change nothing, so that older runs are resumed.
+_LATER = ("init_from", "optimizer", "loss")
 
 
 class RecipeError(OnnxShiftError):
@@ -39,6 +44,7 @@ class Recipe:
     model: str = "vgg16"
     width: float = 1.0
     initialisation: str = "published"  # kaiming_normal; gamma ~ U(0, 1), or 1 with "kaiming"; "own": the model's
+    init_from: str | None = None  # a checkpoint or ONNX file: level 0 is its weights, and is not trained
     data: str = "uoft-cs/cifar10"
     image_column: str | None = None  # None: found by type
     label_column: str | None = None
@@ -68,7 +74,9 @@ class Recipe:
     epochs: int = 160
     batch_size: int = 128
     learning_rate: float = 0.1
-    momentum: float = 0.9
+    optimizer: str = "sgd"
+    loss: str | None = None  # package.module:function of scores and class numbers; None: cross-entropy
+    momentum: float = 0.9  # with Adam and AdamW the first beta
     nesterov: bool = False
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
@@ -95,7 +103,7 @@ class Recipe:
         fields = {
             key: _as_float(value) if "float" in str(self.__dataclass_fields__[key].type) else value
             for key, value in dataclasses.asdict(self).items()
-            if key != "levels"
+            if key != "levels" and not (key in _LATER and value == self.__dataclass_fields__[key].default)
         }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -235,6 +243,9 @@ def override(recipe: Recipe, **changes: Any) -> Recipe:
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
     if ":" in changes.get("model", ""):
         changes.setdefault("initialisation", "own")  # a third-party model may come with trained weights
+    if "init_from" in changes:  # trained weights stay, and there is no early step of theirs to go back to
+        changes.setdefault("rewind", "learning-rate")
+        changes.setdefault("rewind_steps", 0)
     if "epochs" in changes and changes["epochs"] != recipe.epochs:
         factor = changes["epochs"] / recipe.epochs
         changes.setdefault("milestones", tuple(milestone * factor for milestone in recipe.milestones))
@@ -307,6 +318,10 @@ def check(recipe: Recipe) -> Recipe:
         value = getattr(recipe, field)
         if value is not None and value < least:
             raise RecipeError(f"--{_option(field)} {value}: must be at least {least}")
+    if recipe.loss is not None and recipe.label_smoothing:
+        raise RecipeError(f"--loss {recipe.loss}: smooths no labels; leave out --set label_smoothing")
+    if recipe.init_from is not None and recipe.rewind == "weights":
+        raise RecipeError(f"--init-from {recipe.init_from}: its early weights are not known; leave out --set rewind")
     if not 0 <= recipe.label_smoothing <= 1:
         raise RecipeError(f"--set label_smoothing={recipe.label_smoothing}: must lie between 0 and 1")
     for field in ("crop_scale", "crop_ratio"):

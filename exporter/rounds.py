@@ -34,6 +34,7 @@ from onnx_shift.exporter.recipe import PRESETS, Recipe, RecipeError, check, roun
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.exporter.schedule import learning_rate
 from onnx_shift.exporter.scoring import Method, Scoring
+from onnx_shift.exporter.starting import load_weights
 from onnx_shift.exporter.training import (
     Images,
     Place,
@@ -180,7 +181,9 @@ class _Session:
         return build(self.recipe.model, num_classes=classes, in_channels=channels, width=self.recipe.width)
 
     def _initialise(self, model: nn.Module) -> None:
-        if self.recipe.initialisation != "own":
+        if self.recipe.init_from is not None:
+            load_weights(model, Path(self.recipe.init_from))
+        elif self.recipe.initialisation != "own":
             initialise(model, uniform_batchnorm=self.recipe.initialisation == "published")
 
     # --- the run ---
@@ -203,6 +206,9 @@ class _Session:
         return Run(self.folder.path, self.recipe, tuple(levels), stopped)
 
     def _train_round(self, round_: int) -> None:
+        if round_ == 0 and self.recipe.init_from is not None:
+            self._take_over()
+            return
         start_step = self._begin(round_)
         steps_per_epoch = self.trainer.steps_per_epoch
         for epoch in range(start_step // steps_per_epoch, self.recipe.epochs):
@@ -222,6 +228,14 @@ class _Session:
                 save_checkpoint(self.folder.last, self._checkpoint(round_, next_step) | self.trainer.state())
                 self.metrics.epochs(self.history)
             self.world.wait()
+
+    def _take_over(self) -> None:
+        """Make the given weights the dense level, untrained."""
+        self._begin(0)
+        if self.world.leads:
+            save_checkpoint(self.folder.rewind, {"step": 0, "model": self.trainer.model.state_dict()})
+        self._finish(0, self.trainer.evaluate())
+        self.world.wait()
 
     def _begin(self, round_: int) -> int:
         """Set the trainer to where the round was left, or to its start; returns the step to go on from."""
@@ -274,7 +288,8 @@ class _Session:
         content = self._checkpoint(round_, self.total_steps) | {"model": self.trainer.state()["model"]}
         save_checkpoint(self.folder.round(round_), content | {"accuracy": accuracy})
         self.folder.last.unlink(missing_ok=True)
-        self.metrics.epochs(self.history)
+        if self.history:
+            self.metrics.epochs(self.history)
 
     def _level(self, round_: int) -> Level:
         """Export a finished round that ends a level, unless that was done before."""

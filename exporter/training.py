@@ -20,6 +20,7 @@ from onnx_shift.exporter.masks import Mask, apply_mask, count_all, count_kept
 from onnx_shift.exporter.recipe import Recipe
 from onnx_shift.exporter.schedule import learning_rate
 from onnx_shift.exporter.structure import empty_shifts
+from onnx_shift.files import import_named
 from onnx_shift.portfolio.data import Normalisation, Split
 
 LOSS_CHECK_STEPS = 50  # reading the loss waits for the device: not on every batch
@@ -160,6 +161,17 @@ class Images:
         return self.batches((part, Draws()) for part in torch.split(index, batch_size))
 
 
+def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    parameters, momentum = model.parameters(), recipe.momentum
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=rate, momentum=momentum, weight_decay=decay, nesterov=recipe.nesterov, fused=True
+        )
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=rate, betas=(momentum, 0.999), weight_decay=decay, fused=True)
+
+
 class Trainer:
     """The live state of a run: weights, optimiser, mask and the training images."""
 
@@ -193,6 +205,7 @@ class Trainer:
         self.steps_per_epoch = max(1, -(-(len(train) - 1) // recipe.batch_size))
         self.mask: Mask = {}
         self._masked: list[tuple[nn.Parameter, Tensor]] = []
+        self._loss = None if recipe.loss is None else import_named(recipe.loss, "--loss")
         self.start({})
 
     def start(self, mask: Mask, state: dict[str, Tensor] | None = None) -> None:
@@ -208,14 +221,7 @@ class Trainer:
         apply_mask(self.model, removed)
         weights = [(self.model.get_parameter(name), kept) for name, kept in removed.items()]
         self._masked = [(weight, kept.to(weight)) for weight, kept in weights]
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            weight_decay=self.recipe.weight_decay,
-            nesterov=self.recipe.nesterov,
-            fused=True,
-        )
+        self.optimizer = _optimizer(self.recipe, self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "float16")
 
     def state(self) -> dict[str, Any]:
@@ -271,7 +277,7 @@ class Trainer:
             group["lr"] = rate
         with self._autocast():
             scores = self.runner(images)
-        loss = F.cross_entropy(scores.float(), labels, reduction="sum", label_smoothing=self.recipe.label_smoothing)
+        loss = self._summed_loss(scores.float(), labels)
         self.optimizer.zero_grad()
         # The engine averages gradients over processes; the mean over the whole batch is asked for.
         self.scaler.scale(loss * (self.world.size / global_count)).backward()  # type: ignore[no-untyped-call]
@@ -281,6 +287,16 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
+
+    def _summed_loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The loss summed over the images; one of the user's own may be their mean, or one value for each."""
+        if self._loss is None:
+            return F.cross_entropy(scores, labels, reduction="sum", label_smoothing=self.recipe.label_smoothing)
+        found = self._loss(scores, labels)
+        if not isinstance(found, Tensor) or found.shape not in ((), labels.shape):
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise TrainingError(f"--loss {self.recipe.loss}: gives {shape}, not the mean loss, or one for each image")
+        return found.sum() if found.dim() else found * len(labels)
 
     def _autocast(self) -> torch.autocast:
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

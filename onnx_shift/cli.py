@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from onnx_shift.console import log, out, print_json
+from onnx_shift.console import log, note, out, print_json
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.options import as_option
 from onnx_shift.version import __version__
@@ -99,9 +99,20 @@ def train(
         str | None, typer.Option(help="A model by name, or package.module:factory for any torch module.")
     ] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to begin with, not trained anew: a checkpoint or an ONNX file of the same model. Levels "
+            "prune and retrain from there.",
+            metavar="CHECKPOINT.pt|MODEL.onnx",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="An npz file, an image folder, a parquet file or folder, digits; else a name on the hub."),
+        typer.Option(
+            help="An npz file, an image folder, a parquet file or folder, digits, package.module:function; else a name "
+            "on the hub."
+        ),
     ] = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
@@ -128,6 +139,11 @@ def train(
     rewind_steps: Annotated[int | None, typer.Option(help="Batch to whose weights every level rewinds.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw.")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(help="A loss of your own, package.module:function of scores and class numbers."),
+    ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
     schedule: Annotated[str | None, typer.Option(help="milestones or one-cycle.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, or mixed with bfloat16 or float16.")] = None,
@@ -171,6 +187,10 @@ def train(
     runs = train_command(preset, output, changes, **how, out=out, log=log, quiet=as_json)
     if as_json:
         print_json(runs)
+        return
+    from onnx_shift.conversion import gain_lines
+
+    note(*(line for run in runs for line in gain_lines(run)))
 
 
 @app.command()

@@ -1,15 +1,18 @@
 """Open an image-classification set, by name or path, as arrays of uint8 images and integer labels.
 
 "digits" is scikit-learn's handwritten digits (embedded, real). Else an npz file, a folder of images, a parquet file or
-a folder of them, or a name on the hub ("owner/set" or "owner/set:config"); see `sources`.
+a folder of them, or a name on the hub ("owner/set" or "owner/set:config"); see `sources`. "package.module:function"
+calls a function that returns a `Dataset`, or training images, their labels, test images and theirs.
 """
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_shift.files import import_named, search_working_folder
 from onnx_shift.portfolio.images import DataError, Encoded, Int64, Uint8, coloured, read_images
 from onnx_shift.portfolio.sources import Column, Part, load
 
@@ -92,6 +95,8 @@ def open_dataset(
                 "digits: are built in, 8x8 pixels: --image-size, --image-column and --label-column do not apply"
             )
         return _digits(train_images)
+    if _is_function(name_or_path):
+        return _of_function(name_or_path, train_images)
     splits = load(name_or_path, memory_limit_bytes)
     train_key = "train" if "train" in splits else next(iter(splits))
     train = splits[train_key]
@@ -143,6 +148,41 @@ def _some(labels: Int64, count: int) -> Int64:
     if len(np.unique(labels[first])) == len(np.unique(labels)):
         return first
     return np.sort(np.random.default_rng(0).permutation(len(labels))[:count])
+
+
+def _is_function(name: str) -> bool:
+    """Whether there is a module of that name; on the hub a colon names a configuration."""
+    module, _, function = name.partition(":")
+    if not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        return False
+    search_working_folder()
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def _of_function(name: str, train_images: int | None) -> Dataset:
+    found = import_named(name, "--data")()
+    if not isinstance(found, Dataset):
+        try:
+            pixels, labels, test_pixels, test_labels = (np.asarray(array) for array in found)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"--data {name}: returns no Dataset, and not training and test images with labels"
+            ) from error
+        names = tuple(str(number) for number in range(int(max(labels.max(), test_labels.max())) + 1))
+        found = Dataset(
+            name, Split(pixels, labels.astype(np.int64)), Split(test_pixels, test_labels.astype(np.int64)), names
+        )
+    for split in (found.train, found.test):
+        images = split.images
+        if isinstance(images, np.ndarray) and (images.dtype != np.uint8 or images.ndim != 4):
+            raise DataError(f"--data {name}: its images are {images.dtype} {images.shape}, not uint8 (N, C, H, W)")
+    if train_images is None:
+        return found
+    some = _some(found.train.labels, train_images)
+    return replace(found, train=Split(found.train.images[some], found.train.labels[some]))
 
 
 def _digits(train_images: int | None) -> Dataset:

@@ -1,11 +1,17 @@
 """The command `quantize`, and where results of several models are written."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from onnx_shift.cli import app
+from onnx_shift.conversion import gain_lines
+from onnx_shift.portfolio import latency
+from onnx_shift.portfolio.latency import Comparison
+from onnx_shift.portfolio.profile import Speedup
 from tests.onnx_shift.models import refusal
 
 
@@ -41,3 +47,20 @@ def test_two_results_of_one_name_are_refused(models: list[Path], tmp_path: Path)
         f"{twin}: a second result would be {tmp_path / 'new' / models[0].stem}.int8.onnx; name the files apart"
     )
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("gain", [1.0, 2.0])
+def test_a_training_whose_pruned_level_is_no_faster_names_what_helps(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch, gain: float
+) -> None:
+    def measured(calls: Mapping[str, Callable[[], object]], baseline: str, seconds: float) -> Comparison:
+        assert list(calls) == ["dense", "pruned"] and baseline == "dense"
+        assert all(call() is not None for call in calls.values())
+        return Comparison({}, {"pruned": Speedup(gain, gain, gain)})
+
+    monkeypatch.setattr(latency, "compare_latency", measured)
+    lines = gain_lines({"levels": [{"level": 0, "onnx": ""}, {"level": 1, "onnx": str(models[0])}]})
+    assert len(lines) == (gain < 1.05)
+    for words in ("pruned, it is 1.00 times as fast here", "--method refill", f"onnx-shift compile {models[0]} -o"):
+        assert all(words in line for line in lines)
+    assert gain_lines({"levels": [{"level": 0, "onnx": ""}]}) == []
