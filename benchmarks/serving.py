@@ -37,7 +37,7 @@ _CHECKED, _UPDATE_S = 20_000, 2.0
 _SOAK = 100_000
 _CALLERS = 8
 _TRACE_S, _TRACE_CALLERS = 10.0, 48
-_SMALL, _LARGE = {"small": 6, "medium": 8, "large": 12}, {"small": 24, "medium": 48, "large": 96}
+_SMALL, _LARGE = {"small": 6, "medium": 8, "large": 12}, {"small": 16, "medium": 32, "large": 64}
 
 
 def measure(work: Path) -> dict[str, Any]:
