@@ -34,6 +34,7 @@ from onnx_shift.onnx_pruner.graph.sparse import dense_bytes, with_dense_weights,
 from onnx_shift.onnx_pruner.op import Mask
 from onnx_shift.onnx_pruner.plan import Plan, make_plan
 from onnx_shift.onnx_pruner.report import PruneReport
+from onnx_shift.onnx_pruner.target import alignment_of
 from onnx_shift.onnx_pruner.write import build_model, write_model
 from onnx_shift.version import __version__
 
@@ -74,17 +75,20 @@ class PruneResult:
 def prune(
     model: str | os.PathLike[str] | onnx.ModelProto,
     *,
-    align: int = 4,
+    align: int | None = None,
+    target: str = "this",
     verify: bool = True,
     sparse_initializers: bool = False,
 ) -> PruneResult:
     """Remove every channel that is constant or that nothing depends on; the outputs stay equal on every input.
 
     `model` is a path or a ModelProto, and is never edited. Channel counts at convolutions stay multiples of `align`
-    (1: smallest model). With `verify`, onnxruntime runs both models, and a difference raises PruneError; so does a
-    model that is not sound. Sparse tensors become dense; with `sparse_initializers` every weight that is smaller so is
-    written as one. The paper's model pruner makes one pass over zero filters; `analysis` repeats until nothing changes.
+    (1: smallest model; by default what pays on the processor `target`, see `target.ALIGNMENTS`). With `verify`,
+    onnxruntime runs both models, and a difference raises PruneError; so does a model that is not sound. Sparse tensors
+    become dense; with `sparse_initializers` every weight that is smaller so is written as one. The paper's model pruner
+    makes one pass over zero filters; `analysis` repeats until nothing changes.
     """
+    align = alignment_of(target) if align is None else align
     if align < 1:
         raise PruneError("{align}: must be 1 or more", align=align)
     clock = _Clock()

@@ -233,9 +233,17 @@ def prune(
         ),
     ] = None,
     align: Annotated[
-        int,
-        typer.Option(help="Keep channel counts at multiples of this: fast kernels like 4; 1 is the smallest model."),
-    ] = 4,
+        str | None,
+        typer.Option(
+            help="Keep channel counts at multiples of this: 1 is the smallest model; auto measures here and keeps the "
+            "fastest (default: by --target).",
+            metavar="N|auto",
+        ),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(help="Processor that will run it: this, x86-64-avx512, x86-64-avx2, arm64 or any."),
+    ] = "this",
     report: Annotated[Path | None, typer.Option(help="Also write the report to this file, as JSON.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why zero or dead channels stayed.")] = False,
     verify: Annotated[
@@ -260,7 +268,8 @@ def prune(
     from onnx_shift.conversion import prune_files
 
     telling: dict[str, Any] = {"report": report, "explain": explain, "as_json": as_json, "quiet": quiet}
-    prune_files(models, output, align=align, verify=verify, sparse_initializers=sparse_initializers, **telling)
+    options: dict[str, Any] = {"verify": verify, "sparse_initializers": sparse_initializers}
+    prune_files(models, output, align=align, target=target, **options, **telling)
 
 
 @app.command(name="compile")

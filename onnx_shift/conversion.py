@@ -1,7 +1,7 @@
 """The commands that make models of models, `prune` and `quantize`: where they write, and what they tell."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from onnx_shift.files import atomic_path, check_folder, check_output, make_folde
 from onnx_shift.views.tables import plain_table, show_bytes, show_share
 
 if TYPE_CHECKING:
+    from onnx_shift.onnx_pruner.prune import PruneResult
     from onnx_shift.portfolio.quantize import Quantised
 
 
@@ -57,6 +58,8 @@ def prune_files(
     models: Sequence[Path],
     output: Path | None,
     *,
+    align: str | None,
+    target: str,
     report: Path | None,
     explain: bool,
     as_json: bool,
@@ -64,7 +67,6 @@ def prune_files(
     **options: Any,
 ) -> None:
     """Prune `models` and show what changed, after a check of all files to write. `options` are those of `prune`."""
-    from onnx_shift.onnx_pruner.prune import prune
     from onnx_shift.views.prune import show
 
     written = targets(models, output, ".pruned.onnx", as_json)
@@ -72,10 +74,11 @@ def prune_files(
         check_output(report, *written, *written.values())
         results_beside(report, as_json)
     make_folders(written, output)
+    prune_one = _pruning(align, target)
     reports: dict[str, dict[str, Any]] = {}
     for model, target in written.items():
         with log.status(Text(f"pruning {model} …")):
-            result = prune(model, **options)
+            result = prune_one(model, **options)
         result.save(target)
         reports[str(target)] = result.report.to_dict()
         if not as_json and not quiet:
@@ -111,6 +114,18 @@ def gain_lines(run: Mapping[str, Any]) -> list[str]:
         "command with --method refill and another -o empties whole channels; onnx-shift compile "
         f"{sparsest['onnx']} -o fast.onnx runs its layers sparse where that is faster"
     ]
+
+
+def _pruning(align: str | None, target: str) -> "Callable[..., PruneResult]":
+    """Return what prunes: with the alignment of the target, the one given, or the one that is fastest here."""
+    from onnx_shift.onnx_pruner.prune import prune
+    from onnx_shift.portfolio.alignment import prune_fastest
+
+    if align == "auto":
+        return prune_fastest
+    if align is not None and not align.isdigit():
+        raise OnnxShiftError(f"--align {align}: give a number from 1 on, or auto")
+    return partial(prune, align=None if align is None else int(align), target=target)
 
 
 def quantize_files(

@@ -1,0 +1,33 @@
+import pytest
+
+from onnx_shift.onnx_pruner import prune
+from onnx_shift.portfolio import alignment
+from onnx_shift.portfolio.latency import Comparison
+from onnx_shift.portfolio.profile import Latency
+from tests.networks import network
+
+
+@pytest.mark.parametrize("times_ms, chosen", [
+    ({"1": 1.0, "4": 2.0}, 1), ({"1": 2.0, "4": 1.0}, 4), ({"1": 1.01, "4": 1.0}, 1),
+])  # fmt: skip
+def test_the_fastest_is_kept_and_of_equals_the_smallest(
+    monkeypatch: pytest.MonkeyPatch, times_ms: dict[str, float], chosen: int
+) -> None:
+    asked: list[str] = []
+
+    def compare(calls: dict[str, object], baseline: str, **options: object) -> Comparison:
+        asked.extend(calls)
+        return Comparison({name: Latency(times_ms[name]) for name in calls}, {})
+
+    monkeypatch.setattr(alignment, "compare_latency", compare)
+    model = network(32, zeros=0.0, empty=23)
+    result = alignment.prune_fastest(model)
+    assert sorted(asked) == ["1", "4"]  # 8 and 16 leave what 4 leaves
+    assert result.report.align == chosen
+    assert result.report.parameters_after == prune(model, align=chosen).report.parameters_after
+    assert result.report.notes[-1].startswith(f"--align {chosen} is fastest here")
+
+
+def test_what_was_measured_stands_in_the_report() -> None:
+    result = alignment.prune_fastest(network(16, zeros=0.0, empty=7), seconds=0.02)
+    assert "1: " in result.report.notes[-1] and " ms" in result.report.notes[-1]
