@@ -73,16 +73,16 @@ def prune_files(
     if report is not None:
         check_output(report, *written, *written.values())
         results_beside(report, as_json)
-    make_folders(written, output)
     prune_one = _pruning(align, target)
+    make_folders(written, output)
     reports: dict[str, dict[str, Any]] = {}
-    for model, target in written.items():
+    for model, path in written.items():
         with log.status(Text(f"pruning {model} …")):
             result = prune_one(model, **options)
-        result.save(target)
-        reports[str(target)] = result.report.to_dict()
+        result.save(path)
+        reports[str(path)] = result.report.to_dict()
         if not as_json and not quiet:
-            show(result.report, target, out, explain)
+            show(result.report, path, out, explain)
     if report is not None:
         content = reports if len(models) > 1 else next(iter(reports.values()))
         write_text(report, json.dumps(content, indent=2) + "\n")
