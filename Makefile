@@ -25,7 +25,7 @@ demo: dev  ## train, export, prune, profile, pack and switch, on real data, in m
 	$(BIN)/onnx-shift demo -o demo
 
 test: dev  ## the tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: dev  ## the tests, the long ones included
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[wheels]'

@@ -84,7 +84,7 @@ def test_wheel_needs_no_torch_without_the_train_extra(wheel: Path) -> None:
     metadata = archive.read(next(n for n in archive.namelist() if n.endswith("METADATA"))).decode()
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert {line.split()[1].split(">")[0] for line in required} == {
-        "numpy", "onnx", "onnx-graphsurgeon", "onnxruntime", "typer", "rich", "deflate",
+        "numpy", "ml_dtypes", "onnx", "onnx-graphsurgeon", "onnxruntime", "typer", "rich", "deflate",
     }  # fmt: skip
 
 

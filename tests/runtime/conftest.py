@@ -22,7 +22,7 @@ from tests.networks import network
 WIDTHS = {"small": 16, "medium": 32, "large": 64}
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_kernels() -> Iterator[None]:
     """Answers are compared bit by bit, and our kernels add in another order: their own tests switch them on again."""
     with pytest.MonkeyPatch.context() as patch:

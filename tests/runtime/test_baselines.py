@@ -11,7 +11,7 @@ from onnx_shift.runtime.trace import random_trace
 
 MS, ACCURACIES = (0.35, 0.5, 0.7, 1.0), (0.861, 0.9721, 0.9805, 0.9861)  # as the demo's variants
 VARIANTS = tuple(
-    Variant(str(index), index + 1, 0, "", {"accuracy": accuracy, "latency_ms": {"1": {"p50": latency}}})
+    Variant(str(index), index + 1, index + 1, 0, "", {"accuracy": accuracy, "latency_ms": {"1": {"p50": latency}}})
     for index, (latency, accuracy) in enumerate(zip(MS, ACCURACIES, strict=True))
 )
 
@@ -47,7 +47,7 @@ def test_two_neighbours_share_a_demand_between_them() -> None:
 
 @pytest.mark.parametrize("policy", [ProfileDriven(), SlackBased(), AccuracyScaling()])
 def test_a_portfolio_without_latencies_is_refused(policy: Policy) -> None:
-    plain = (Variant("plain", 1, 0, ""),)
+    plain = (Variant("plain", 1, 1, 0, ""),)
     with pytest.raises(SwitchError, match="plain: states no latency, which this policy needs; pack with --profile"):
         policy.decide(Load(0.0, 0.1, 1, 1, 0, 0.0, (), plain[0], plain))
 

@@ -165,3 +165,13 @@ def difference(model: onnx.ModelProto, feeds: dict[str, np.ndarray], threads: in
     expected, found = (session(network, threads).run(None, feeds)[0] for network in (model, ours))
     assert expected.shape == found.shape
     return float(np.abs(expected - found).max(initial=0) / max(np.abs(expected).max(initial=0), 1e-3))
+
+
+def three_convolutions(zeros: float) -> onnx.ModelProto:
+    writer = Writer(np.random.default_rng(0))
+    value = "x"
+    for channels in (3, 64, 64):
+        value = writer.add(
+            "Relu", writer.add("Conv", value, writer.tensor(64, channels, 3, 3, zeros=zeros), pads=[1] * 4)
+        )
+    return writer.model({"x": ["N", 3, 16, 16]}, value)

@@ -6,8 +6,6 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_shift.runtime.kernels.compress import compress, expand
-from onnx_shift.runtime.kernels.find import find_layers
 from tests.runtime.kernels.networks import Writer, difference, rewritten
 
 
@@ -50,18 +48,3 @@ def test_an_added_value_of_another_shape_is_not_fused() -> None:
     made = writer.add("Add", writer.add("Conv", "x", writer.tensor(4, 3, 1, 1)), "bias")
     model = writer.model({"x": [1, 3, 8, 8], "bias": [1, 4, 1, 1]}, made)
     assert _operators(rewritten(model)) == {"SparseConv": 1, "Add": 1}
-
-
-def test_weights_that_are_inputs_stay_dense() -> None:
-    writer = Writer(np.random.default_rng(0))
-    made = writer.add("Conv", "x", "w")
-    assert find_layers(writer.model({"x": [1, 3, 8, 8], "w": [4, 3, 1, 1]}, made)) == []
-
-
-@pytest.mark.parametrize("block", [1, 3, 8, 100])
-def test_compressed_weights_expand_to_what_they_were(block: int) -> None:
-    random = np.random.default_rng(block)
-    weights = random.standard_normal((5, 8, 3, 2)).astype(np.float32) * (random.random((5, 8, 3, 2)) < 0.3)
-    rows = compress(weights, block)
-    assert len(rows.values) == np.count_nonzero(weights)
-    assert np.array_equal(expand(rows, weights.shape), weights)
