@@ -420,19 +420,10 @@ def profile(
 
     columns = {"image_column": image_column, "label_column": label_column}
     reading = {"mean": mean, "std": std, "image_size": image_size, **columns}
-    settings = {"batches": batch or [1], "providers": provider or [CPU], "threads": threads, "seconds": seconds}
-    profile_files(
-        models,
-        output,
-        dense=dense,
-        data=data,
-        evaluate=evaluate,
-        accuracy=accuracy or [],
-        reading=reading,
-        shapes=shape or [],
-        as_json=as_json,
-        **settings,
-    )
+    settings: dict[str, Any] = {"batches": batch or [1], "providers": provider or [CPU], "threads": threads, "seconds": seconds}
+    scores: dict[str, Any] = {"data": data, "evaluate": evaluate, "accuracy": accuracy or []}
+    timed: dict[str, Any] = {"dense": dense, "shapes": shape or []}
+    profile_files(models, output, reading=reading, as_json=as_json, **scores, **timed, **settings)
 
 
 @app.command()
@@ -587,20 +578,9 @@ def replay(
     """
     from onnx_shift.commands import replay_portfolio
 
-    replay_portfolio(
-        portfolio,
-        trace,
-        output,
-        load=load,
-        cv=cv,
-        policy=policy,
-        duration=duration,
-        threads=threads,
-        as_json=as_json,
-        objective_ms=objective,
-        providers=provider,
-        seed=seed,
-    )
+    served: dict[str, Any] = {"policy": policy, "objective_ms": objective, "threads": threads, "providers": provider}
+    requests: dict[str, Any] = {"load": load, "cv": cv, "duration": duration, "seed": seed}
+    replay_portfolio(portfolio, trace, output, as_json=as_json, **served, **requests)
 
 
 @app.command()
