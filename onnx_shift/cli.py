@@ -420,7 +420,8 @@ def profile(
 
     columns = {"image_column": image_column, "label_column": label_column}
     reading = {"mean": mean, "std": std, "image_size": image_size, **columns}
-    settings: dict[str, Any] = {"batches": batch or [1], "providers": provider or [CPU], "threads": threads, "seconds": seconds}
+    devices = {"providers": provider or [CPU], "threads": threads}
+    settings: dict[str, Any] = {"batches": batch or [1], "seconds": seconds, **devices}
     scores: dict[str, Any] = {"data": data, "evaluate": evaluate, "accuracy": accuracy or []}
     timed: dict[str, Any] = {"dense": dense, "shapes": shape or []}
     profile_files(models, output, reading=reading, as_json=as_json, **scores, **timed, **settings)
