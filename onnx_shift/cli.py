@@ -399,6 +399,10 @@ def profile(
     ] = None,
     provider: Providers = None,
     threads: Threads = 1,
+    kernels: Annotated[
+        bool,
+        typer.Option("--kernels/--no-kernels", help="Run scattered zeros on sparse kernels where that is faster."),
+    ] = True,
     seconds: Annotated[float, typer.Option(help="Seconds to time each model at each batch size.", min=0.01)] = 2.0,
     shape: Annotated[
         list[str] | None,
@@ -420,7 +424,7 @@ def profile(
 
     columns = {"image_column": image_column, "label_column": label_column}
     reading = {"mean": mean, "std": std, "image_size": image_size, **columns}
-    devices = {"providers": provider or [CPU], "threads": threads}
+    devices = {"providers": provider or [CPU], "threads": threads, "kernels": kernels}
     settings: dict[str, Any] = {"batches": batch or [1], "seconds": seconds, **devices}
     scores: dict[str, Any] = {"data": data, "evaluate": evaluate, "accuracy": accuracy or []}
     timed: dict[str, Any] = {"dense": dense, "shapes": shape or []}

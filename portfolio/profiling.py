@@ -29,7 +29,7 @@ from onnx_shift.portfolio.latency import Comparison, compare_latency
 from onnx_shift.portfolio.memory import measure_sessions
 from onnx_shift.portfolio.profile import Baseline, Machine, Profile, ProfileError, Timing, Variant
 from onnx_shift.portfolio.select import METRICS
-from onnx_shift.portfolio.sessions import fixed_batch, open_session, random_inputs
+from onnx_shift.portfolio.sessions import fixed_batch, open_compiled, open_session, random_inputs
 from onnx_shift.portfolio.switch_cost import measure_switches
 from onnx_shift.runtime import ProviderError
 from onnx_shift.runtime.session import choose_providers
@@ -54,7 +54,9 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure: batch sizes, providers, threads, seconds of timing per model and batch size."""
+    """How to measure: batch sizes, providers, threads, seconds of timing per model and batch size; whether layers with
+    scattered zeros run on our kernels where that is faster, as a switcher lets them.
+    """
 
     batches: Sequence[int] = (1,)
     providers: Sequence[str] = (CPU,)
@@ -64,6 +66,7 @@ class Settings:
     seed: int = 0
     input_shapes: Mapping[str, Sequence[int]] | None = None
     memory: bool = True
+    kernels: bool = True
 
 
 def profile(
@@ -127,8 +130,12 @@ def _profile(
     for source in sources:
         progress(f"counting {source.name}")
         counts[source.name] = _counted(read[source.name], settings, source.metadata)
+    compiled = _compiled(read, settings, progress)
+    for name, (_, graph) in compiled.items():
+        counts[name]["structure"] = _structure(graph)
     timings = {
-        provider: _timed(paths, read, dense_name, provider, settings, progress) for provider in settings.providers
+        provider: _timed(paths, read, dense_name, provider, compiled if provider == CPU else {}, settings, progress)
+        for provider in settings.providers
     }
     progress("switching")
     costs = measure_switches(paths, providers=_with_cpu(settings.providers[0]), threads=settings.threads)
@@ -309,17 +316,35 @@ def _number(text: str | None) -> float | None:
         return None
 
 
+def _compiled(
+    read: Mapping[str, LoadedModel], settings: Settings, progress: Callable[[str], None]
+) -> dict[str, tuple[Any, ModelProto]]:
+    """Session and graph of each model that runs on our kernels on the CPU, by name."""
+    found = {}
+    for name, source in read.items() if settings.kernels and CPU in settings.providers else ():
+        progress(f"compiling {name}")
+        compiled = open_compiled(source.model, settings.threads, settings.input_shapes)
+        if compiled is not None:
+            found[name] = compiled
+    return found
+
+
 def _timed(
     models: Sequence[Path],
     read: Mapping[str, LoadedModel],
     dense_name: str,
     provider: str,
+    compiled: Mapping[str, tuple[Any, ModelProto]],
     settings: Settings,
     progress: Callable[[str], None],
 ) -> dict[str, Timing]:
     """Latency, throughput and memory of every model, and of the fused dense one, on one provider."""
     chosen = _with_cpu(provider)
-    sessions = {variant_name(path): open_session(path, chosen, settings.threads) for path in models}
+    sessions = {
+        name: compiled[name][0] if name in compiled else open_session(path, chosen, settings.threads)
+        for path in models
+        for name in [variant_name(path)]
+    }
     baseline = dense_name
     if any(node.op_type == "BatchNormalization" for node in read[dense_name].model.graph.node):
         fused = fold_batch_norm(read[dense_name].model).SerializeToString()

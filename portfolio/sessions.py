@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.ort import ORT_ERRORS
+from onnx_shift.ort import CPU, ORT_ERRORS
+from onnx_shift.runtime.errors import KernelsError
 from onnx_shift.runtime.session import Provider
 
 Feed = dict[str, NDArray[Any]]
@@ -48,6 +50,28 @@ def open_session(model: Path | bytes, providers: Sequence[Provider], threads: in
     except ORT_ERRORS as error:
         label = "a model" if isinstance(model, bytes) else str(model)
         raise SessionError(f"{label}: onnxruntime does not load it ({error})") from error
+
+
+def open_compiled(
+    model: ModelProto, threads: int, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> tuple[Any, ModelProto] | None:
+    """Return a session as a switcher serves with on the CPU, layers with scattered zeros on our kernels where that is
+    faster for one image, and the graph that it runs; None where no layer is.
+    """
+    from onnx_shift.runtime import kernels
+
+    if not kernels.available():
+        return None
+    try:
+        choice = kernels.compile_model(model, shapes=input_shapes, make_options=lambda: session_options(threads))
+    except KernelsError:  # what cannot be measured runs as it is
+        return None
+    if not choice.changed:
+        return None
+    options = session_options(threads)
+    kernels.register(options)
+    session = onnxruntime.InferenceSession(choice.model.SerializeToString(), options, providers=[CPU])
+    return session, choice.model
 
 
 def fixed_batch(session: Any) -> int | None:
