@@ -4,7 +4,6 @@ The first time only; what it gives is kept by `cache`.
 """
 
 import logging
-import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
@@ -73,7 +72,7 @@ def optimise(
         if any(tensor.type not in NUMPY_TYPES for tensor in tensors):
             return None
         views = {
-            tensor.name: raw[tensor.offset : tensor.offset + _size_bytes(tensor)]
+            tensor.name: raw[tensor.offset : tensor.offset + tensor.size_bytes]
             .view(NUMPY_TYPES[tensor.type])
             .reshape(tensor.shape)
             for tensor in tensors
@@ -163,16 +162,12 @@ def _copies_a_classifier(nodes: Iterable[Node], tensors: Iterable[ExternalTensor
     for node in nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node.operator)
-    sizes = {tensor.name: _size_bytes(tensor) for tensor in tensors}
+    sizes = {tensor.name: tensor.size_bytes for tensor in tensors}
     rest = {
         name: size for name, size in sizes.items() if not any(domain == _BLOCKED for domain, _ in readers.get(name, ()))
     }
     once = all(len(readers.get(name, ())) == 1 and readers[name][0] in _ONCE for name in rest)
     return once and _WORTH_BYTES <= sum(rest.values()) <= sum(sizes.values()) / 10
-
-
-def _size_bytes(tensor: ExternalTensor) -> int:
-    return math.prod(tensor.shape) * np.dtype(NUMPY_TYPES[tensor.type]).itemsize
 
 
 def _groups(tensors: Iterable[ExternalTensor]) -> Iterator[list[ExternalTensor]]:
@@ -183,7 +178,7 @@ def _groups(tensors: Iterable[ExternalTensor]) -> Iterator[list[ExternalTensor]]
             yield group
             group, size_bytes = [], 0
         group.append(tensor)
-        size_bytes += _size_bytes(tensor)
+        size_bytes += tensor.size_bytes
     if group:
         yield group
 

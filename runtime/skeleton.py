@@ -4,9 +4,12 @@ Only the few protobuf fields that say so are read (field numbers: onnx.proto3), 
 `onnx`.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 _GRAPH, _NODE, _INITIALIZER = 7, 1, 5
 _ATTRIBUTE, _GRAPHS_OF_ATTRIBUTE = 5, (6, 11)
@@ -41,6 +44,10 @@ class ExternalTensor:
     type: int
     shape: tuple[int, ...]
     offset: int
+
+    @property
+    def size_bytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(NUMPY_TYPES[self.type]).itemsize
 
 
 def external_tensors(model: bytes) -> list[ExternalTensor]:

@@ -123,6 +123,21 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto, *, lazily: bool
             raise PruneError(f"{name}: the model's graph is empty")
         return LoadedModel(source, name, None, None)
     path = Path(source)
+    content, model = parse_model(path)
+    mapped = map_weights(model, path.parent) if lazily and not _has_inner_weights(model.graph) else NOTHING_MAPPED
+    external = _load_external_data(model, path, mapped.arrays)
+    external += sum(array.nbytes for array in mapped.arrays.values())
+    digest = hashlib.sha256(content).hexdigest()
+    if external and not mapped.arrays:  # mapped ones are not read for this alone
+        digest = hashlib.sha256(f"{digest} {weights_sha256(model)}".encode()).hexdigest()
+    return LoadedModel(model, str(path), len(content) + external, digest, external > 0, mapped=mapped)
+
+
+def parse_model(path: Path) -> tuple[bytes, onnx.ModelProto]:
+    """Return the bytes of a file and the model that they are, external weights left where they lie.
+
+    Raises PruneError in one line when it is no ONNX model.
+    """
     if not path.is_file():
         raise PruneError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     content = files.read_bytes(path)
@@ -134,13 +149,7 @@ def read_model(source: str | os.PathLike[str] | onnx.ModelProto, *, lazily: bool
         raise PruneError(f"{path}: not an ONNX model, or a truncated one ({error})") from error
     if not model.graph.node and not model.graph.output:
         raise PruneError(f"{path}: not an ONNX model (its graph is empty)")
-    mapped = map_weights(model, path.parent) if lazily and not _has_inner_weights(model.graph) else NOTHING_MAPPED
-    external = _load_external_data(model, path, mapped.arrays)
-    external += sum(array.nbytes for array in mapped.arrays.values())
-    digest = hashlib.sha256(content).hexdigest()
-    if external and not mapped.arrays:  # mapped ones are not read for this alone
-        digest = hashlib.sha256(f"{digest} {weights_sha256(model)}".encode()).hexdigest()
-    return LoadedModel(model, str(path), len(content) + external, digest, external > 0, mapped=mapped)
+    return content, model
 
 
 def _has_inner_weights(graph: onnx.GraphProto) -> bool:

@@ -10,11 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.onnx_pruner.graph.network import copy_fields
+from onnx_shift.onnx_pruner.graph.network import PruneError, copy_fields, parse_model
 
 Model = str | os.PathLike[str] | onnx.ModelProto
 Array = np.ndarray[Any, Any]
@@ -91,13 +90,9 @@ def read(model: "Model | Source", label: str) -> Source:
         return Source(label, model, None)
     path = Path(model)
     try:
-        proto = onnx.load(path, load_external_data=False)
-    except OSError as error:
-        raise VerificationError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except DecodeError as error:
-        raise VerificationError(f"{path}: is not an ONNX model") from error
-    if not proto.HasField("graph"):
-        raise VerificationError(f"{path}: is not an ONNX model")
+        _, proto = parse_model(path)
+    except PruneError as error:
+        raise VerificationError(str(error)) from error
     return Source(str(path), proto, path, path.parent)
 
 
