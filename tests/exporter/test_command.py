@@ -131,7 +131,7 @@ def test_threads_wait_without_spinning_unless_told_otherwise(given: str | None, 
     code = """
 import os, sys, types
 command = types.ModuleType("onnx_shift.exporter.command")
-command.train_command = lambda *_, **__: print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
+command.train_command = lambda *_, **__: print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules) or []
 sys.modules[command.__name__] = command
 from onnx_shift.cli import main
 main()
