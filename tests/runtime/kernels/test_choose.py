@@ -1,7 +1,10 @@
+import numpy as np
+import onnx
 import pytest
 
 from onnx_shift.runtime import kernels
 from onnx_shift.runtime.kernels import choose
+from onnx_shift.runtime.kernels.rewrite import rewrite
 from tests.runtime.kernels.networks import three_convolutions
 
 
@@ -17,3 +20,18 @@ def test_a_dense_network_stays_as_it_was() -> None:
     choice = kernels.compile_model(model)
     assert (choice.changed, choice.layers) == (False, ())
     assert choice.model is model
+
+
+def test_answers_that_differ_are_not_served(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def wrong(model: onnx.ModelProto, *rest: object) -> onnx.ModelProto:
+        found = rewrite(model, *rest)
+        for tensor in found.graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.dtype == np.float32:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(1.01), tensor.name))
+        return found
+
+    monkeypatch.setattr(choose, "rewrite", wrong)
+    monkeypatch.setattr(choose, "_in_turn", lambda *_: (2.0, 1.0))
+    assert not kernels.compile_model(three_convolutions(0.95)).changed
+    assert "the sparse kernels' answers differ from the dense ones: they are not used" in caplog.text
