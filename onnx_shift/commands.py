@@ -6,6 +6,7 @@ Parts are imported inside the functions, so that a command loads what it needs a
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from onnx_shift.files import (
 from onnx_shift.options import as_option
 
 if TYPE_CHECKING:
+    from onnx_shift.onnx_pruner.verification.engines import Source
     from onnx_shift.portfolio.evaluation import Evaluation
     from onnx_shift.portfolio.profile import Profile
     from onnx_shift.runtime.replay import Timeline
@@ -73,7 +75,7 @@ def verify_files(original: Path, pruned: Path, runtimes: Sequence[str], seed: in
     """Compare two models and show what each runtime says. Raises OnnxShiftError when they are not equal."""
     from onnx_shift.onnx_pruner.verification.compare import compare
 
-    result = compare(original, pruned, runtimes=runtimes, seed=seed)
+    result = compare(_with_kernels(original), _with_kernels(pruned), runtimes=runtimes, seed=seed)
     if as_json:
         print_json(result.to_dict())
     for one in () if as_json else result.runtimes:
@@ -85,6 +87,16 @@ def verify_files(original: Path, pruned: Path, runtimes: Sequence[str], seed: in
     note(*(f"note: {line}" for line in result.notes))
     if not result.equal:
         raise OnnxShiftError(f"{original} and {pruned} are not equal: {result.reason}")
+
+
+def _with_kernels(path: Path) -> "Source":
+    """Return the model to verify; one that `compile` wrote is run with the kernels that it needs."""
+    from onnx_shift.onnx_pruner.verification.engines import read
+    from onnx_shift.runtime import kernels
+
+    source = read(path, str(path))
+    compiled = any(node.domain == "onnx_shift" for node in source.graph.node)
+    return replace(source, register=kernels.register) if compiled else source
 
 
 # --- profile and pack ------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def _without_infinity(value: Any) -> Any:
 
 def compare(
     original: Model | Source,
-    pruned: Model,
+    pruned: Model | Source,
     *,
     runtimes: Sequence[str] = ("onnxruntime",),
     seed: int = 0,

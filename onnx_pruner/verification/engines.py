@@ -48,7 +48,8 @@ class Source:
     """A model to run: its name in errors, its graph, and its file if any.
 
     `weights`: the folder that external weights lie in. `watched`: tensors to put out besides. `fresh`: open it anew for
-    every run, since its seeded random operators go on from run to run.
+    every run, since its seeded random operators go on from run to run. `register`: called with onnxruntime's session
+    options, to make operators known that the model needs.
     """
 
     label: str
@@ -57,6 +58,7 @@ class Source:
     weights: Path | None = None
     watched: tuple[str, ...] = ()
     fresh: bool = False
+    register: Callable[[Any], None] | None = None
 
     @property
     def graph(self) -> onnx.GraphProto:
@@ -121,6 +123,8 @@ def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> I
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     arrays: dict[str, Array] = {}
+    if source.register is not None:
+        source.register(options)
     try:
         content: str | bytes = str(source.path)
         if source.path is None or source.watched:

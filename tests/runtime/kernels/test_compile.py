@@ -8,10 +8,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from onnx_shift.commands import compile_file
+from onnx_shift.commands import compile_file, verify_files
+from onnx_shift.errors import OnnxShiftError
 from onnx_shift.runtime import kernels
 from onnx_shift.runtime.errors import KernelsError
-from tests.runtime.kernels.networks import session, three_convolutions
+from tests.runtime.kernels.networks import rewritten, session, three_convolutions
 
 
 def test_sparse_layers_are_chosen_and_answers_stay() -> None:
@@ -40,3 +41,14 @@ def test_the_command_writes_what_plain_onnxruntime_runs(tmp_path: Path, capsys: 
     kernels.register(options)
     fast = ort.InferenceSession(tmp_path / "fast.onnx", options, providers=["CPUExecutionProvider"])
     assert fast.run(None, {"x": np.zeros((3, 3, 16, 16), np.float32)})[0].shape == (3, 64, 16, 16)
+
+
+def test_a_compiled_model_can_be_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sparse, fast = tmp_path / "sparse.onnx", tmp_path / "fast.onnx"
+    onnx.save(three_convolutions(0.95), sparse)
+    onnx.save(rewritten(three_convolutions(0.95)), fast)
+    verify_files(sparse, fast, ["onnxruntime"], 0, as_json=False)
+    assert capsys.readouterr().out.startswith("onnxruntime: equal on")
+    onnx.save(rewritten(three_convolutions(0.9)), fast)
+    with pytest.raises(OnnxShiftError, match=r"sparse\.onnx and .*fast\.onnx are not equal"):
+        verify_files(sparse, fast, ["onnxruntime"], 0, as_json=False)
