@@ -561,7 +561,7 @@ def replay(
         typer.Option("--output", "-o", help="Folder for replay.json and replay.png (default: none).", metavar="DIR"),
     ] = None,
     policy: Annotated[
-        str, typer.Option(help="latency, qps, or package.module:function of the objective in milliseconds.")
+        str, typer.Option(help="latency, qps, profile, slack, scaling, or package.module:function of the objective in milliseconds.")
     ] = "latency",
     objective: Annotated[
         float | None,
@@ -601,7 +601,7 @@ def serve(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="latency, qps, or package.module:function of the objective in milliseconds "
+            help="latency, qps, profile, slack, scaling, or package.module:function of the objective in milliseconds "
             "(default: latency where --p95 is given, else none)."
         ),
     ] = None,
