@@ -561,7 +561,10 @@ def replay(
         typer.Option("--output", "-o", help="Folder for replay.json and replay.png (default: none).", metavar="DIR"),
     ] = None,
     policy: Annotated[
-        str, typer.Option(help="latency, qps, profile, slack, scaling, or package.module:function of the objective in milliseconds.")
+        str,
+        typer.Option(
+            help="latency, qps, profile, slack, scaling, or package.module:function of the objective in milliseconds."
+        ),
     ] = "latency",
     objective: Annotated[
         float | None,
