@@ -27,6 +27,8 @@ def gather() -> None:
         (PAGES / page).write_text(_inside((ROOT / name).read_text()))
     for path in PAGES.glob("*.md"):
         path.write_text(path.read_text().replace("](../", "]("))
+    examples = PAGES / "examples" / "README.md"  # what lay in docs/ lies beside its folder
+    examples.write_text(examples.read_text().replace("](../docs/", "](../"))
     (PAGES / "api.md").write_text(api_page())
     shutil.copytree(ROOT / "onnx_shift", PACKAGES / "onnx_shift")
     for part in ("exporter", "models", "onnx_pruner", "portfolio", "runtime", "serving"):
