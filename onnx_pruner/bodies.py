@@ -13,6 +13,7 @@ import onnx.inliner
 import onnx.numpy_helper
 
 from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.names import free_name
 from onnx_shift.onnx_pruner.graph.network import LoadedModel, Network, PruneError, inner_names, open_network, subgraphs
 from onnx_shift.onnx_pruner.report import LayerChange, PruneReport
 
@@ -127,20 +128,11 @@ def _put_back(body: onnx.GraphProto, pruned: onnx.GraphProto, outside: _Outside)
         added = body.initializer.add()
         added.CopyFrom(tensor)
         if tensor.name in captured:
-            added.name = renamed[tensor.name] = _free(tensor.name, outside.names)
+            added.name = renamed[tensor.name] = free_name(tensor.name, outside.names)
         elif tensor.name not in own:
             outside.names.add(tensor.name)
     outside.names.update(name for node in pruned.node for name in node.output)
     _rename(body, renamed)
-
-
-def _free(stem: str, names: set[str]) -> str:
-    name, count = stem, 0
-    while name in names:
-        count += 1
-        name = f"{stem}_{count}"
-    names.add(name)
-    return name
 
 
 def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:

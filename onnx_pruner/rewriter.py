@@ -8,6 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_shift.onnx_pruner.graph.external import SMALLEST_MAPPED_BYTES
+from onnx_shift.onnx_pruner.graph.names import free_name
 from onnx_shift.onnx_pruner.graph.network import Array
 from onnx_shift.onnx_pruner.op import Index, Mask, Op
 
@@ -29,12 +30,7 @@ class Weights:
 
     def name(self, stem: str) -> str:
         """A name that nothing in the graph has yet."""
-        name, count = stem, 0
-        while name in self.taken:
-            count += 1
-            name = f"{stem}_{count}"
-        self.taken.add(name)
-        return name
+        return free_name(stem, self.taken)
 
     def add(self, stem: str, array: Array) -> gs.Variable:
         """Write an initializer under a name of its own."""

@@ -93,9 +93,10 @@ def _with_kernels(path: Path) -> "Source":
     """Return the model to verify; one that `compile` wrote is run with the kernels that it needs."""
     from onnx_shift.onnx_pruner.verification.engines import read
     from onnx_shift.runtime import kernels
+    from onnx_shift.runtime.kernels.rewrite import DOMAIN
 
     source = read(path, str(path))
-    compiled = any(node.domain == "onnx_shift" for node in source.graph.node)
+    compiled = any(node.domain == DOMAIN for node in source.graph.node)
     return replace(source, register=kernels.register) if compiled else source
 
 

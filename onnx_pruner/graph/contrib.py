@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnx_shift.onnx_pruner.graph.names import free_name
+
 CONTRIB, BLOCKED = "com.microsoft", "com.microsoft.nchwc"
 LAYERS = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
 #: Activations: the names of their parameters in the order of FusedConv's list, and the operator set they came with.
@@ -85,7 +87,7 @@ def _parts(node: onnx.NodeProto, opset: int, names: set[str], kind: int) -> Iter
     added = node.input[3] if len(node.input) > 3 else ""
     activation = _attributes(node).get("activation", b"").decode()
     result = node.output[0]
-    outputs = [_free(f"{result}_{stem}", names) for stem in ("layer", "sum")[: bool(added) + bool(activation)]]
+    outputs = [free_name(f"{result}_{stem}", names) for stem in ("layer", "sum")[: bool(added) + bool(activation)]]
     outputs.append(result)
     layer.output.append(outputs[0])
     yield layer
@@ -108,20 +110,11 @@ def _activation(
     if activation == "Clip" and opset >= CLIP_BY_INPUT:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
         for name, value in values.items():
-            inputs.append(_free(f"{node.output[0]}_{name}", names))
+            inputs.append(free_name(f"{node.output[0]}_{name}", names))
             limit = onnx.numpy_helper.from_array(np.asarray(value, dtype), inputs[-1])
             yield onnx.helper.make_node("Constant", [], [inputs[-1]], value=limit)
         values = {}
     yield onnx.helper.make_node(activation, inputs, node.output, **values)
-
-
-def _free(stem: str, names: set[str]) -> str:
-    name, count = stem, 0
-    while name in names:
-        count += 1
-        name = f"{stem}_{count}"
-    names.add(name)
-    return name
 
 
 def put_together(nodes: Sequence[onnx.NodeProto], apart: Sequence[Apart]) -> list[onnx.NodeProto]:
