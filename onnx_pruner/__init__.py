@@ -1,4 +1,4 @@
-"""prune -> verify -> profile -> pack: works on ONNX alone."""
+"""analyse -> plan -> apply -> verify: exact removal, on ONNX alone."""
 
 from onnx_shift.onnx_pruner.graph.network import PruneError
 from onnx_shift.onnx_pruner.prune import PruneResult, fold_batch_norm, prune
