@@ -58,7 +58,7 @@ def test_weights_in_branches_are_optimised_ahead_and_lie_outside_like_all_others
     x = np.random.default_rng(0).standard_normal((2, 8, 6, 6)).astype(np.float32)
     for _ in ("optimised here", "taken from the cache"):
         model = make_switcher(tmp_path / "branch.zip")
-        content, optimised = model._active.builder._content(model.active, 1)
+        content, optimised = model._leases.choice.builder._content(model.active, 1)
         assert optimised and sum(tensor.size_bytes for tensor in content.tensors) >= 4 * 3 * 16 * (8 * 9 + 300) + 2400
         assert content.model.size_bytes < 10_000
         for b, d in ((True, True), (False, True), (False, False)):

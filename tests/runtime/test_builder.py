@@ -15,7 +15,7 @@ def test_only_one_copy_stays_in_memory(make_switcher: Make, portfolio: Portfolio
     model = make_switcher(portfolio)
     answers_of(model, images)
     assert portfolio.stored_bytes < 1.1 * before
-    contents = [model._active.builder._content(variant, 1)[0] for variant in portfolio]
+    contents = [model._leases.choice.builder._content(variant, 1)[0] for variant in portfolio]
     assert portfolio.stored_bytes == sum(content.deflated_bytes for content in contents)
 
 

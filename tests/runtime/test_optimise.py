@@ -50,7 +50,7 @@ def test_what_is_not_packed_stays_so_in_the_cache(
     plain = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for _ in ("optimised here", "taken from the cache"):
         model = make_switcher(tmp_path / "one.zip")
-        content, optimised = model._active.builder._content(model.active, 1)
+        content, optimised = model._leases.choice.builder._content(model.active, 1)
         assert optimised and not content.prepack
         wanted = plain.run(None, {"input": images})[0]
         np.testing.assert_allclose(model.run(None, {"input": images})[0], wanted, rtol=1e-5, atol=1e-5)

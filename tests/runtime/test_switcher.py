@@ -233,7 +233,7 @@ def test_a_request_inside_finishes_on_the_session_it_began_with(
             assert go_on.wait(30)
             return real.run(*arguments)
 
-    model._serving.session = Slow()
+    model._leases.serving.session = Slow()
     with ThreadPoolExecutor(2) as pool:
         inside = pool.submit(answer, model, images)
         assert began.wait(30)
@@ -326,7 +326,7 @@ def test_a_signal_handler_may_close_or_switch_beside(make_switcher: Make, images
 def test_switching_in_place_from_within_a_request_is_refused(make_switcher: Make, images: np.ndarray) -> None:
     model = make_switcher(overlap=False)
     with (
-        model._lease(),
+        model._leases.lease(),
         pytest.raises(SwitchError, match="from within a request would wait for that request"),
     ):
         model.switch("larger")

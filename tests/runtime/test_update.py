@@ -101,7 +101,7 @@ def test_stats_are_plain_numbers(make_switcher: Make, images: np.ndarray) -> Non
     assert stats["switch_ms"] == pytest.approx(sum(record.total_ms for record in model.records))
     assert stats["inflated_bytes"] == sum(record.bytes for record in model.records)
     assert stats["request_ms"] > 0
-    with model._lease():
+    with model._leases.lease():
         model.switch("large")
         assert model.stats()["running"] == 1  # on the session before
     assert model.stats()["running"] == 0
@@ -112,7 +112,7 @@ def test_after_prepare_no_switch_optimises_a_graph(make_switcher: Make) -> None:
     model.prepare()
     before = model.active.name
     assert before == "medium" and model.records == ()
-    model._active.builder._find_content = None  # what would look for a variant's content, or make it
+    model._leases.choice.builder._find_content = None  # what would look for a variant's content, or make it
     assert [model.switch(name).bytes > 0 for name in ("large", "small")] == [True, True]
     model.close()
     with pytest.raises(ClosedError):

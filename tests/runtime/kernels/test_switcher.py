@@ -52,7 +52,7 @@ def test_answers_equal_the_dense_ones(
     with open_switcher() as model:
         sparse = _answers(model, x)
         held_bytes = model.portfolio.stored_bytes
-        ours = [model.portfolio.prepared(name, key).kernels for name, key in model._active.builder._keys.items()]
+        ours = [model.portfolio.prepared(name, key).kernels for name, key in model._leases.choice.builder._keys.items()]
     assert ours == [True, True]
     monkeypatch.setenv("ONNX_SHIFT_KERNELS", "none")
     with open_switcher() as model:
@@ -67,17 +67,20 @@ def test_what_was_chosen_is_kept(open_switcher: Callable[[], ModelSwitcher], mon
         _answers(model, np.zeros((1, 3, 24, 24), np.float32))
     monkeypatch.setattr(choose, "choose", None)  # choosing again would fail
     with open_switcher() as model:
-        assert [model.portfolio.prepared(*item).kernels for item in model._active.builder._keys.items()] == [True, True]
+        assert [model.portfolio.prepared(*item).kernels for item in model._leases.choice.builder._keys.items()] == [
+            True,
+            True,
+        ]
 
 
 def test_another_build_of_the_kernels_is_measured_anew(
     open_switcher: Callable[[], ModelSwitcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_switcher() as model:
-        before = model._active.builder._keys
+        before = model._leases.choice.builder._keys
     monkeypatch.setattr("onnx_shift.runtime.cache.kernels.identity", lambda: "another")
     with open_switcher() as model:
-        assert not set(before.values()) & set(model._active.builder._keys.values())
+        assert not set(before.values()) & set(model._leases.choice.builder._keys.values())
 
 
 def test_without_the_library_sparse_layers_run_dense(
@@ -87,4 +90,4 @@ def test_without_the_library_sparse_layers_run_dense(
     assert kernels.library() is None
     with open_switcher() as model:
         assert model.run(None, {"x": np.zeros((1, 3, 24, 24), np.float32)})[0].shape == (1, 128, 24, 24)
-        assert not model._active.builder._contents[model.active.name].kernels
+        assert not model._leases.choice.builder._contents[model.active.name].kernels
