@@ -22,8 +22,9 @@ from onnx_shift.runtime.errors import PortfolioError
 from onnx_shift.runtime.inflate import Buffer, Bytes
 from onnx_shift.runtime.signing import SIGNATURE, Key, check_signature, sign
 
-FORMAT = 2  # what is written; 1, which tells no non-zero bytes, is still read
+FORMAT = 3  # what is written; 1, which tells no non-zero bytes, and 2, which is no model package, are still read
 MANIFEST = "manifest.json"
+_OURS = "onnx_shift"  # our key among the metadata of a model package, whose manifest ours is inside
 MODEL = "model.onnx"
 TENSOR_TYPES = frozenset(
     ["bool", "float16", "float32", "float64", "complex64", "complex128"]
@@ -335,19 +336,30 @@ def write_portfolio(
         for variant in ordered
         for member in (contents[variant.name].model, *contents[variant.name].weights.values())
     ]
-    write_with_manifest(file, body, members, key=key)
+    write_with_manifest(file, body, members, components=[variant.name for variant in ordered], key=key)
 
 
 def write_with_manifest(
-    file: IO[bytes], body: Mapping[str, Any], members: Sequence[Member], *, key: Key | None = None
+    file: IO[bytes],
+    body: Mapping[str, Any],
+    members: Sequence[Member],
+    *,
+    components: Sequence[str] = (),
+    key: Key | None = None,
 ) -> None:
     """Write an archive whose first member is a manifest: format version, `body`, SHA-256 of every other
     member. With `key` a signature of all is its last.
+
+    The manifest is that of one of onnxruntime's model packages, of which `components` are folders with a model.
     """
     import json  # late, like all that only reading or writing needs: the import is held to a budget
 
     hashes = {member.name: {"sha256": member.sha256(), "bytes": member.size_bytes} for member in members}
-    content = {"format": FORMAT, **body, "members": hashes}
+    content = {
+        "schema_version": "1.0",
+        "components": {name: {"variants": {name: _package_variant(name)}} for name in components},
+        "additional_metadata": {_OURS: {"format": FORMAT, **body, "members": hashes}},
+    }
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode()
     except ValueError as error:  # NaN in what was measured, a name that is no text
@@ -358,8 +370,14 @@ def write_with_manifest(
     write_archive(file, whole if key is None else [*whole, sign(whole, key)])
 
 
+def _package_variant(folder: str) -> dict[str, Any]:
+    """Return how onnxruntime finds a folder's model: it must name one execution provider, and the CPU's runs all."""
+    model = {"model_file": MODEL}
+    return {"ep": "CPUExecutionProvider", "variant_directory": folder, "executor_info": {"ort": model}}
+
+
 def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
-    """Return the manifest among `members`, its format and every other member's size and SHA-256 checked."""
+    """Return our part of the manifest among `members`, its format and every other member's size and SHA-256 checked."""
     import json
 
     if MANIFEST not in members:
@@ -370,6 +388,8 @@ def read_manifest(members: Mapping[str, Member]) -> dict[str, Any]:
         manifest = json.loads(members[MANIFEST].content().tobytes())
     except (ValueError, RecursionError) as error:
         raise PortfolioError(f"{MANIFEST}: no JSON ({error})") from error
+    if isinstance(manifest, dict) and isinstance(manifest.get("additional_metadata"), dict):  # since format 3
+        manifest = manifest["additional_metadata"].get(_OURS)
     if not isinstance(manifest, dict) or manifest.get("format") not in range(1, FORMAT + 1):
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise PortfolioError(f"{MANIFEST}: format {found!r} is unknown; this version reads those up to {FORMAT}")

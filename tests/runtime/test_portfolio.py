@@ -15,11 +15,15 @@ from onnx_shift.runtime.archive import Member, new_member, read_archive, write_a
 from onnx_shift.runtime.portfolio import MANIFEST
 
 
-def rewritten(path: Path, change: Any) -> bytes:
-    """Return the portfolio with `change(manifest, members)` applied, its container whole again."""
+def rewritten(path: Path, change: Any, *, package: bool = True) -> bytes:
+    """Return the portfolio with `change(manifest, members)` applied, its container whole again; before format 3 the
+    manifest was not inside that of a `package`.
+    """
     members = read_archive(path)
     manifest = json.loads(members.pop(MANIFEST).content().tobytes())
-    change(manifest, members)
+    ours = manifest["additional_metadata"]["onnx_shift"]
+    change(ours, members)
+    manifest = manifest if package else ours
     file = io.BytesIO()
     write_archive(file, [new_member(MANIFEST, json.dumps(manifest).encode()), *members.values()])
     return file.getvalue()
@@ -41,11 +45,29 @@ def test_a_file_of_format_1_opens_in_the_order_of_all_its_weights(portfolio_path
         for entry in manifest["variants"]:
             del entry["nonzero_bytes"]
 
-    portfolio = Portfolio.open(rewritten(portfolio_path, to_format_1))
+    portfolio = Portfolio.open(rewritten(portfolio_path, to_format_1, package=False))
     assert [variant.name for variant in portfolio] == ["small", "medium", "large"]
     assert all(variant.nonzero_bytes == variant.weight_bytes for variant in portfolio)
     with pytest.raises(PortfolioError, match="by the bytes of their non-zero weights"):
         Portfolio.open(rewritten(portfolio_path, lambda m, _: (to_format_1(m, _), m["variants"].reverse())))
+
+
+def test_a_file_of_format_2_opens_as_one_of_today(portfolio_path: Path) -> None:
+    older = Portfolio.open(rewritten(portfolio_path, lambda m, _: m.update(format=2), package=False))
+    assert [vars(variant) for variant in older] == [vars(variant) for variant in Portfolio.open(portfolio_path)]
+
+
+@pytest.mark.skipif(not hasattr(ort, "ModelPackageContext"), reason="this onnxruntime knows no model packages")
+def test_unzipped_it_is_a_model_package_of_onnxruntime(
+    portfolio_path: Path, tmp_path: Path, answers: dict[str, np.ndarray], images: np.ndarray
+) -> None:
+    zipfile.ZipFile(portfolio_path).extractall(tmp_path)
+    package = ort.ModelPackageContext(str(tmp_path))
+    assert package.get_component_names() == ["small", "medium", "large"] and package.get_schema_version() == 1
+    options = ort.ModelPackageOptions(ort.SessionOptions())
+    for name, answer in answers.items():
+        session = package.select_component(name, options).create_session()
+        np.testing.assert_allclose(session.run(None, {"input": images})[0], answer, rtol=1e-5, atol=1e-6)
 
 
 def test_opens_from_bytes_and_from_a_map_without_a_copy(portfolio_path: Path) -> None:
@@ -122,7 +144,7 @@ def test_content_let_go_is_read_again(portfolio_path: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda m, _: m.update(format=3), "format 3 is unknown; this version reads those up to 2"),
+        (lambda m, _: m.update(format=4), "format 4 is unknown; this version reads those up to 3"),
         (lambda m, _: m.pop("format"), "format None is unknown"),
         (lambda m, _: m.pop("variants"), "manifest.json: malformed .KeyError 'variants'"),
         (lambda m, _: m.update(variants=3), "manifest.json: malformed"),
@@ -180,7 +202,7 @@ def test_a_manifest_that_lies_is_refused(portfolio_path: Path, change: Any, mess
         Portfolio.open(rewritten(portfolio_path, change))
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b'"text"'])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b'"text"', b'{"additional_metadata": {}}'])
 def test_a_manifest_that_is_none_is_refused(text: bytes) -> None:
     file = io.BytesIO()
     write_archive(file, [new_member(MANIFEST, text)])
