@@ -131,6 +131,13 @@ def train(
     cost_power: Annotated[
         float | None, typer.Option(help="With --rank cost: score / positions^POWER.", metavar="POWER")
     ] = None,
+    block: Annotated[
+        int | None,
+        typer.Option(
+            help="Weights of 2 or 4 consecutive output channels at the same place stay or go together: sparse kernels "
+            "load their input once for all."
+        ),
+    ] = None,
     refill_widen: Annotated[float | None, typer.Option(help="With refill: multiplier of channels kept.")] = None,
     refill_from: Annotated[int | None, typer.Option(help="With refill: the first level that refills.")] = None,
     exclude: Annotated[
