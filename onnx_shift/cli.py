@@ -410,6 +410,10 @@ def profile(
         bool,
         typer.Option("--kernels/--no-kernels", help="Run scattered zeros on sparse kernels where that is faster."),
     ] = True,
+    cascade: Annotated[
+        bool,
+        typer.Option("--cascade", help="Choose on the images of --data when a variant is to ask a more accurate one."),
+    ] = False,
     seconds: Annotated[float, typer.Option(help="Seconds to time each model at each batch size.", min=0.01)] = 2.0,
     shape: Annotated[
         list[str] | None,
@@ -431,7 +435,7 @@ def profile(
 
     columns = {"image_column": image_column, "label_column": label_column}
     reading = {"mean": mean, "std": std, "image_size": image_size, **columns}
-    devices = {"providers": provider or [CPU], "threads": threads, "kernels": kernels}
+    devices = {"providers": provider or [CPU], "threads": threads, "kernels": kernels, "cascade": cascade}
     settings: dict[str, Any] = {"batches": batch or [1], "seconds": seconds, **devices}
     scores: dict[str, Any] = {"data": data, "evaluate": evaluate, "accuracy": accuracy or []}
     timed: dict[str, Any] = {"dense": dense, "shapes": shape or []}
