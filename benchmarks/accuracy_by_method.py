@@ -40,6 +40,13 @@ LABELS = {
 Found = dict[tuple[str, str], dict[int, list[float]]]  # network, method -> ratio -> percent, one per replicate
 
 
+def missing() -> str | None:
+    """Return which training's log is not there that the comparison needs, if so."""
+    needed = [name for name, training in trainings.TRAININGS.items() if not training.extra]
+    lacking = [name for name in needed if trainings.recorded_run(name) is None]
+    return f"no log of the trainings {', '.join(lacking)}" if lacking else None
+
+
 def measure(work: Path) -> dict[str, Any]:
     del work
     found: Found = defaultdict(lambda: defaultdict(list))
@@ -47,7 +54,7 @@ def measure(work: Path) -> dict[str, Any]:
         network = _network(training.changes)
         if network is None:
             continue
-        run = trainings.recorded_run(name) or (None if training.extra else trainings.run_of(name))
+        run = trainings.recorded_run(name)
         if run is not None:
             _add(found[network, PRESET if name in ("imp-preset", "full-imp") else run.recipe.method], run)
     ratios = sorted({ratio for by_ratio in found.values() for ratio in by_ratio})

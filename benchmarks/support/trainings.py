@@ -1,10 +1,10 @@
-"""The trainings on CIFAR-10 that benchmarks share: `python -m benchmarks.support.trainings [NAME ...]` makes what is
-missing.
+"""The trainings on CIFAR-10 that benchmarks share: `python -m benchmarks train [NAME ...]` makes what is missing, and
+nothing else trains.
 
-Each is kept below .bench/trainings/NAME and recognised by its recipe, but for the path of the data and the precision,
-which follows the processor: a run made elsewhere with `onnx-shift train` counts once its folder is put there, and no
-change of our code makes it out of date.
-What it logged is kept in docs/results/training/NAME, which is enough for figures that need no model.
+Each lies below .bench/trainings/NAME and is recognised by its recipe, but for the number of levels, the path of the
+data and the precision, which follows the processor: a run made elsewhere with `onnx-shift train` counts once its folder
+is put there, and no change of our code makes it out of date. Without it what benchmarks/data keeps serves (see `kept`).
+What it logged is kept there or in docs/results/training/NAME, which is enough for figures that need no model.
 The data set is named by ONNX_SHIFT_CIFAR10 (a parquet folder or a hub name; default: uoft-cs/cifar10).
 """
 
@@ -12,11 +12,12 @@ import csv
 import os
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.support import kept
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter.recipe import Recipe, load_recipe, override, preset
 from onnx_shift.exporter.rounds import Level, Run, train
@@ -26,7 +27,7 @@ from onnx_shift.exporter.training import choose_device, emulates
 _ROOT = Path(__file__).resolve().parents[2]
 FOLDER = _ROOT / ".bench" / "trainings"
 LOGS = _ROOT / "docs" / "results" / "training"
-DATA = os.environ.get("ONNX_SHIFT_CIFAR10", "uoft-cs/cifar10")
+DATA = os.environ.get("ONNX_SHIFT_CIFAR10", kept.DATA)
 
 
 @dataclass(frozen=True)
@@ -144,44 +145,60 @@ def recipe_of(name: str) -> Recipe:
 
 
 def run_of(name: str) -> Run:
-    """Return the finished run of a training, trained now where it is missing or was interrupted.
+    """Return a training's run, with those of its levels whose models are there.
 
-    Raises TrainingError, in one line, where that fails, for want of data as a rule.
+    Raises TrainingError, in one line, where none are.
     """
-    finished = finished_run(name)
-    if finished is not None:
-        return finished
+    run = finished_run(name)
+    if run is None:
+        raise TrainingError(missing(name))
+    return run
+
+
+def missing(*names: str) -> str | None:
+    """Return which of these trainings is not there and how to make it, if one is not."""
+    name = next((name for name in names if finished_run(name) is None), None)
+    if name is None:
+        return None
     training = TRAININGS[name]
-    sys.stderr.write(f"training {name} below .bench/trainings: about {training.minutes} minutes of {training.needs}\n")
+    return (
+        f"no training {name} below .bench/trainings or benchmarks/data; `python -m benchmarks train {name}` makes it "
+        f"in about {training.minutes} minutes of {training.needs}"
+    )
+
+
+def train_missing(name: str) -> Run:
+    """Return the run of a training, trained now where it is missing or was interrupted. Raises TrainingError."""
+    run = _recorded(name, FOLDER / name)
+    if run is not None and all(level.onnx.exists() for level in run.levels):
+        return run
     try:
         return train(recipe_of(name), FOLDER / name)
     except OnnxShiftError as error:
         raise TrainingError(
-            f"the training {name} is not below .bench/trainings and cannot be made ({error}); "
-            "ONNX_SHIFT_CIFAR10 names the data"
+            f"the training {name} cannot be made ({error}); ONNX_SHIFT_CIFAR10 names the data"
         ) from error
 
 
 def finished_run(name: str) -> Run | None:
-    """Return a training's run where all its levels are there, else None."""
-    run = _recorded(name, FOLDER)
-    return run if run is not None and all(level.onnx.exists() for level in run.levels) else None
-
-
-def finished_levels(name: str, numbers: Sequence[int]) -> list[Level] | None:
-    """Return these levels of a training where their models are there, else None."""
-    run = _recorded(name, FOLDER)
-    levels = [run.levels[number] for number in numbers] if run is not None else []
-    return levels if levels and all(level.onnx.exists() for level in levels) else None
+    """Return a training's run: that below .bench with all its levels, else what is kept of it, else None."""
+    run = _recorded(name, FOLDER / name)
+    if run is not None and all(level.onnx.exists() for level in run.levels):
+        return run
+    folder = kept.unpacked(name)
+    run = None if folder is None else _recorded(name, folder)
+    return None if run is None else replace(run, levels=tuple(level for level in run.levels if level.onnx.exists()))
 
 
 def recorded_run(name: str) -> Run | None:
-    """Return a training's run as its log states it, made here or kept in docs/results; its models may not be there."""
-    return _recorded(name, FOLDER) or _recorded(name, LOGS)
+    """Return a training's run as its log states it, made here or kept; its models may not be there."""
+    found = (_recorded(name, where / name) for where in (FOLDER, kept.FOLDER, LOGS))
+    return next((run for run in found if run is not None), None)
 
 
-def _recorded(name: str, where: Path) -> Run | None:
-    folder, recipe = RunFolder(where / name), recipe_of(name)
+def _recorded(name: str, path: Path) -> Run | None:
+    """Return the run in a folder, with all levels that its recipe asks for, where it is one of that training."""
+    folder, recipe = RunFolder(path), recipe_of(name)
     table = folder.path / "levels.csv"
     if not folder.recipe.exists() or not table.exists():
         return None
@@ -190,7 +207,7 @@ def _recorded(name: str, where: Path) -> Run | None:
         return None
     with table.open(newline="") as file:
         levels = {int(row["level"]): _level(row, folder) for row in csv.DictReader(file)}
-    wanted = [level for level in range(recipe.levels + 1) if not 0 < level < recipe.first_level]
+    wanted = [level for level in range(stored.levels + 1) if not 0 < level < recipe.first_level]
     if any(level not in levels for level in wanted):
         return None
     return Run(folder.path, stored, tuple(levels[level] for level in wanted))
@@ -200,6 +217,12 @@ def _level(row: Mapping[str, str], folder: RunFolder) -> Level:
     number, kept, total = int(row["level"]), int(row["kept"]), int(row["total"])
     accuracy, ratio = float(row["accuracy"]), float(row["ratio"])
     return Level(number, int(row["round"]), ratio, kept, total, accuracy, folder.level(number))
+
+
+def dense_accuracy(run: Run) -> float:
+    """Return the accuracy (0..1) of a run's dense network as its log states it: the model may not be kept."""
+    with (run.folder / "levels.csv").open(newline="") as file:
+        return next(float(row["accuracy"]) for row in csv.DictReader(file) if row["level"] == "0")
 
 
 def training_hours(run: Run) -> float:
@@ -213,21 +236,20 @@ def training_hours(run: Run) -> float:
 
 
 def main(names: list[str]) -> int:
-    """Train what is missing of `names`, by default of all that benchmarks need, and say what there is."""
+    """`python -m benchmarks train`: train what is missing of `names`, by default of all that are not `extra`."""
     unknown = [name for name in names if name not in TRAININGS]
     if unknown:
         sys.stderr.write(f"error: no training {unknown[0]}; there are {', '.join(TRAININGS)}\n")
         return 1
     for name in names or [name for name, training in TRAININGS.items() if not training.extra]:
+        sys.stderr.write(
+            f"{name}: about {TRAININGS[name].minutes} minutes of {TRAININGS[name].needs} where it is missing\n"
+        )
         try:
-            run = run_of(name)
+            run = train_missing(name)
         except OnnxShiftError as error:
             sys.stderr.write(f"error: {error}\n")
             return 1
         accuracies = ", ".join(f"{level.ratio:.0f}x {level.accuracy:.2%}" for level in run.levels)
         sys.stdout.write(f"{name}: {accuracies}\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.support import trainings
+from benchmarks.support import kept, trainings
 from onnx_shift.exporter.recipe import override
 from onnx_shift.portfolio.data import DataError
 
@@ -16,6 +16,7 @@ from onnx_shift.portfolio.data import DataError
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(trainings, "FOLDER", tmp_path)
+    monkeypatch.setattr(kept, "FOLDER", tmp_path / "kept")
     return tmp_path
 
 
@@ -60,8 +61,8 @@ def test_a_training_without_data_is_one_clear_line(
     monkeypatch.setattr(trainings, "train", train)
     assert trainings.main(["synflow"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: the training synflow is not below .bench/trainings and cannot be made "
-        "(uoft-cs/cifar10: cannot be opened as a data set); ONNX_SHIFT_CIFAR10 names the data"
+        "error: the training synflow cannot be made (uoft-cs/cifar10: cannot be opened as a data set); "
+        "ONNX_SHIFT_CIFAR10 names the data"
     )
 
 
