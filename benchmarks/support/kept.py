@@ -30,13 +30,13 @@ MOST_BYTES = 12_000_000
 DATA = "uoft-cs/cifar10"
 
 
-def keep(run: Path, name: str, numbers: Sequence[int] = ()) -> Path:
+def keep(run: Path, name: str, numbers: Sequence[int] = (), into: Path | None = None) -> Path:
     """Keep the levels `numbers` (default: all) of `run`, finished or not, as training `name`; return their folder.
 
     Logs are those of all levels that are done. Raises OnnxShiftError where a level is missing or all that is kept would
-    exceed `MOST_BYTES`.
+    exceed `MOST_BYTES`; elsewhere (`into`) any size will do, and nothing is hashed.
     """
-    folder, source = FOLDER / name, RunFolder(run)
+    folder, source = (into or FOLDER) / name, RunFolder(run)
     levels = _rows(run / "levels.csv")
     chosen = [source.level(number) for number in numbers or [int(row["level"]) for row in levels]]
     for path in chosen:
@@ -50,6 +50,8 @@ def keep(run: Path, name: str, numbers: Sequence[int] = ()) -> Path:
     write_csv(folder / "levels.csv", levels)
     epochs = _rows(run / "metrics.csv")
     write_csv(folder / "metrics.csv", [row for row in epochs if int(row["round"]) <= int(last["round"])])
+    if into is not None:
+        return folder
     write_text(FOLDER / SUMS, "".join(f"{_digest(path)}  {path.relative_to(FOLDER)}\n" for path in _files()))
     total = sum(path.stat().st_size for path in _files())
     if total > MOST_BYTES:
@@ -72,9 +74,7 @@ def unpacked(name: str) -> Path | None:
         for variant in variants:
             model = onnx.load(variant.path)
             for tensor in model.graph.initializer:
-                tensor.ClearField(
-                    "data_location"
-                )  # stated on loading, not by the trainer: the file becomes that of the run
+                tensor.ClearField("data_location")  # loading states it, the trainer does not: now the files are equal
             onnx.save(model, making / f"{variant.name}.onnx")
     for path in source.glob("*.*"):
         if path.name != LEVELS:
@@ -115,9 +115,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run, finished or not")
     parser.add_argument("name", metavar="NAME", help="the training that it is, such as imp-preset")
     parser.add_argument("--level", type=int, action="append", default=[], help="keep this one (default: all)")
+    parser.add_argument("--into", type=Path, metavar="FOLDER", help="elsewhere than benchmarks/data")
     given = parser.parse_args(arguments)
     try:
-        folder = keep(given.run, given.name, given.level)
+        folder = keep(given.run, given.name, given.level, given.into)
     except OnnxShiftError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -8,11 +8,16 @@ What it logged is kept there or in docs/results/training/NAME, which is enough f
 The data set is named by ONNX_SHIFT_CIFAR10 (a parquet folder or a hub name; default: uoft-cs/cifar10).
 """
 
+import argparse
 import csv
+import math
 import os
 import statistics
+import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +25,7 @@ from typing import Any
 from benchmarks.support import kept
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter.recipe import Recipe, load_recipe, override, preset
-from onnx_shift.exporter.rounds import Level, Run, train
+from onnx_shift.exporter.rounds import Level, Progress, Run, train
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.exporter.training import choose_device, emulates
 
@@ -99,6 +104,9 @@ _FULL = {
     "evaluate_every": 0,
 }
 _FULL_FAST = {**_FULL, **_REFILL, "levels": 3}
+#: The same of a residual network: channels that an Add joins are emptied together, in blocks that fit its 16 to 64.
+_RESNET = {**_FULL, "model": "resnet20-cifar", "exclude": (), "levels": 6}
+_RESNET_FAST = {**_RESNET, **_REFILL, "refill_multiple": 4, "levels": 3}
 _GPU = "a graphics card"
 _FURTHER = ("snip", "grasp", "ntk-sap")
 
@@ -131,7 +139,12 @@ TRAININGS: dict[str, Training] = {
     },
     "full-imp": Training(6, _FULL, extra=True, needs=_GPU),
     "full-fast": Training(3, _FULL_FAST, extra=True, needs=_GPU),
+    **{f"full-imp-seed-{seed}": Training(6, {**_FULL, "seed": seed}, extra=True, needs=_GPU) for seed in (1, 2)},
+    "resnet20-imp": Training(3, _RESNET, extra=True, needs=_GPU),
+    "resnet20-fast": Training(2, _RESNET_FAST, extra=True, needs=_GPU),
 }
+#: What to train where a graphics card is there for ten minutes: five at once take hardly longer than one.
+CARD = ("full-imp", "full-imp-seed-1", "full-imp-seed-2", "resnet20-imp", "resnet20-fast")
 
 
 class TrainingError(OnnxShiftError):
@@ -140,7 +153,8 @@ class TrainingError(OnnxShiftError):
 
 def recipe_of(name: str) -> Recipe:
     """Return the whole recipe of a training."""
-    precision = "float32" if emulates("bfloat16", choose_device("cpu")) else "bfloat16"
+    quick = TRAININGS[name].needs == _GPU or not emulates("bfloat16", choose_device("cpu"))
+    precision = "bfloat16" if quick else "float32"
     return override(preset(_PRESET), data=DATA, precision=precision, **TRAININGS[name].changes)
 
 
@@ -167,13 +181,21 @@ def missing(*names: str) -> str | None:
     )
 
 
-def train_missing(name: str) -> Run:
-    """Return the run of a training, trained now where it is missing or was interrupted. Raises TrainingError."""
-    run = _recorded(name, FOLDER / name)
-    if run is not None and all(level.onnx.exists() for level in run.levels):
-        return run
+def train_missing(
+    name: str,
+    into: Path = FOLDER,
+    images: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Return the run of a training below `into`, trained now where it is missing or was interrupted; with `images` a
+    rehearsal on so many. Raises TrainingError.
+    """
+    recipe = recipe_of(name)
+    if images is not None:
+        small = {"train_images": images, "epochs": 1, "levels": 1, "first_level": 1, "precision": "float32"}
+        recipe = override(recipe, **small)
     try:
-        return train(recipe_of(name), FOLDER / name)
+        return train(recipe, into / name, progress=progress)
     except OnnxShiftError as error:
         raise TrainingError(
             f"the training {name} cannot be made ({error}); ONNX_SHIFT_CIFAR10 names the data"
@@ -235,21 +257,51 @@ def training_hours(run: Run) -> float:
     return statistics.median(seconds) * len(seconds) / 3600
 
 
-def main(names: list[str]) -> int:
-    """`python -m benchmarks train`: train what is missing of `names`, by default of all that are not `extra`."""
+class _TimeIsUpError(Exception):
+    """A training has to stop where it is."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m benchmarks train`: train what is missing of the named trainings, and say what there is."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks train", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="card: those for a graphics card; default: all others")
+    parser.add_argument("--into", type=Path, default=FOLDER, metavar="FOLDER", help="default: .bench/trainings")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="so many, each in a process of its own")
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="M", help="then stop; all can be resumed")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="a rehearsal: N images, one epoch, the first two levels"
+    )
+    given = parser.parse_args(arguments)
+    names = [part for name in given.names for part in (CARD if name == "card" else [name])]
+    names = names or [name for name, training in TRAININGS.items() if not training.extra]
     unknown = [name for name in names if name not in TRAININGS]
     if unknown:
         sys.stderr.write(f"error: no training {unknown[0]}; there are {', '.join(TRAININGS)}\n")
         return 1
-    for name in names or [name for name, training in TRAININGS.items() if not training.extra]:
-        sys.stderr.write(
-            f"{name}: about {TRAININGS[name].minutes} minutes of {TRAININGS[name].needs} where it is missing\n"
-        )
+    if given.at_once > 1:
+        options = [option for option in arguments if option not in given.names]
+        with ThreadPoolExecutor(given.at_once) as pool:
+            command = [sys.executable, "-m", "benchmarks", "train"]
+            return max(
+                pool.map(lambda name: subprocess.run([*command, name, *options, "--at-once", "1"]).returncode, names)
+            )
+    ends_s = time.monotonic() + 60 * given.minutes
+
+    def look(_: Progress) -> None:
+        if time.monotonic() > ends_s:
+            raise _TimeIsUpError
+
+    for name in names:
+        training = TRAININGS[name]
+        sys.stderr.write(f"{name}: about {training.minutes} minutes of {training.needs} where it is missing\n")
         try:
-            run = train_missing(name)
+            run = train_missing(name, given.into, given.images, look)
         except OnnxShiftError as error:
             sys.stderr.write(f"error: {error}\n")
             return 1
+        except _TimeIsUpError:
+            sys.stderr.write(f"{name}: stopped after {given.minutes:g} minutes; the same command resumes it\n")
+            continue
         accuracies = ", ".join(f"{level.ratio:.0f}x {level.accuracy:.2%}" for level in run.levels)
         sys.stdout.write(f"{name}: {accuracies}\n")
     return 0
