@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-all check lint types docs site wheel wheels test-arm bench dev clean help
+.PHONY: demo test test-all check lint types docs site wheel wheels test-arm bench train dev clean help
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -61,6 +61,9 @@ check: lint types test  ## lint, types and tests: what .ci/run calls
 bench: dev  ## every figure of docs/results, measured on this machine; resumes an interrupted run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+train: dev  ## the trainings on CIFAR-10 that benchmarks are made of, hours; what benchmarks/data keeps needs none
+	$(BIN)/python -m benchmarks train
 
 wheels: dev  ## wheels for 64-bit Linux on x86 and on Arm into dist/, their kernels cross-compiled for glibc 2.17
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[wheels]'

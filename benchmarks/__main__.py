@@ -1,5 +1,6 @@
-"""Run the benchmarks: `python -m benchmarks [NAME ...] [--again] [--list]`.
+"""Run the benchmarks: `python -m benchmarks [NAME ...] [--again] [--list]`, cheapest first.
 
+None of them trains on CIFAR-10: `python -m benchmarks train` does, and `keep` puts a run below benchmarks/data.
 Results go to docs/results/. What was measured on this machine with this very code is not measured again unless
 `--again`; an interrupted run resumes with the first that is missing. Exit status 1 when a figure misses its
 target in targets.toml or a benchmark fails.
@@ -32,6 +33,14 @@ _VERSIONS = ("onnx", "numpy", "torch")
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["train"]:
+        from benchmarks.support.trainings import main as train
+
+        return train(sys.argv[2:])
+    if sys.argv[1:2] == ["keep"]:
+        from benchmarks.support.kept import main as keep
+
+        return keep(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all)")
     parser.add_argument("--again", action="store_true", help="measure even what is up to date")
@@ -48,8 +57,14 @@ def main() -> int:
         return 1
     chosen = {name: modules[name] for name in arguments.names} if arguments.names else modules
     write_bytecode()
-    failures = [failure for name, module in chosen.items() for failure in run(name, module, arguments.again)]
+    failures, minutes = [], {}
+    for name, module in chosen.items():
+        started = time.monotonic()
+        failures += run(name, module, arguments.again)
+        minutes[name] = (time.monotonic() - started) / 60
     results.write_all()
+    for name, taken in {**minutes, "all": sum(minutes.values())}.items():
+        sys.stdout.write(f"{name:20} {taken:5.1f} min\n")
     for failure in failures:
         sys.stderr.write(f"error: {failure}\n")
     return 1 if failures else 0

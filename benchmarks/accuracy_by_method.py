@@ -20,6 +20,7 @@ PRESET = "imp, as preset"
 HIGH = (64, 128, 256)
 LEVEL_BY_LEVEL = ("imp", PRESET, "refill")  # others have no levels in between
 CHAIN, FULL, RESIDUAL = "VGG-16, quarter width", "VGG-16, full width", "ResNet-20, small training"
+FULL_RESIDUAL = "ResNet-20, all images"
 COLOURS = {
     "imp": "#0b62c4",
     PRESET: "#60a5fa",
@@ -40,6 +41,13 @@ LABELS = {
 Found = dict[tuple[str, str], dict[int, list[float]]]  # network, method -> ratio -> percent, one per replicate
 
 
+def missing() -> str | None:
+    """Return which training's log is not there that the comparison needs, if so."""
+    needed = [name for name, training in trainings.TRAININGS.items() if not training.extra]
+    lacking = [name for name in needed if trainings.recorded_run(name) is None]
+    return f"no log of the trainings {', '.join(lacking)}" if lacking else None
+
+
 def measure(work: Path) -> dict[str, Any]:
     del work
     found: Found = defaultdict(lambda: defaultdict(list))
@@ -47,16 +55,16 @@ def measure(work: Path) -> dict[str, Any]:
         network = _network(training.changes)
         if network is None:
             continue
-        run = trainings.recorded_run(name) or (None if training.extra else trainings.run_of(name))
+        run = trainings.recorded_run(name)
         if run is not None:
-            _add(found[network, PRESET if name in ("imp-preset", "full-imp") else run.recipe.method], run)
+            _add(found[network, PRESET if name.startswith(("imp-preset", "full-imp")) else run.recipe.method], run)
     ratios = sorted({ratio for by_ratio in found.values() for ratio in by_ratio})
     rows = [_row(network, method, by_ratio, ratios) for (network, method), by_ratio in found.items()]
     chain, residual = (_means(found, network) for network in (CHAIN, RESIDUAL))
     imp, as_preset, full = chain["imp"], chain[PRESET], _means(found, FULL)[PRESET]
     figures = {
         "dense": as_preset[1],
-        **{f"change_{ratio}": as_preset[ratio] - as_preset[1] for ratio in HIGH},
+        **{f"change_{ratio}": as_preset[ratio] - as_preset[1] for ratio in HIGH if ratio in as_preset},
         **{f"rewound_change_{ratio}": imp[ratio] - imp[1] for ratio in HIGH},
         "imp_ahead_64": _ahead(chain, 64),
         "synflow_64": chain["synflow"][64],
@@ -86,7 +94,8 @@ def measure(work: Path) -> dict[str, Any]:
         f"weights rewound as published it loses {-figures['rewound_change_128']:.2f} at 128 and "
         f"{-figures['rewound_change_256']:.2f} at 256, as hardly a weight is left in the last layers. The preset "
         "lets no layer starve, keeps trained weights and moves images less, in fewer epochs: "
-        f"{-figures['change_128']:.2f} at 128 and {-figures['change_256']:.2f} at 256.",
+        + ", ".join(f"{as_preset[ratio] - as_preset[1]:+.2f} points at {ratio}" for ratio in HIGH if ratio in as_preset)
+        + ".",
     ]
     return {
         "rows": rows,
@@ -102,7 +111,8 @@ def measure(work: Path) -> dict[str, Any]:
 def _network(changes: Mapping[str, Any]) -> str | None:
     """Return the network that a training of such changes is shown under; None for the structured peers."""
     if "model" in changes:
-        return RESIDUAL if changes["model"] == "resnet20-cifar" else None
+        residual = RESIDUAL if "train_images" in changes else FULL_RESIDUAL
+        return residual if changes["model"] == "resnet20-cifar" else None
     return FULL if changes.get("width") == 1.0 else CHAIN
 
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.support import trainings
 from benchmarks.support.results import shown_range
-from benchmarks.support.variants import SHIPPED, pruned_variants, test_images
+from benchmarks.support.variants import missing as missing
+from benchmarks.support.variants import pruned_variants, shipped_runs, test_images
 from onnx_shift.exporter.rounds import Run
 from onnx_shift.portfolio.profile import Profile, Variant
 from onnx_shift.portfolio.profiling import Settings, profile
@@ -33,7 +34,7 @@ _PUBLISHED = [
 
 
 def measure(work: Path) -> dict[str, Any]:
-    runs = {name: trainings.run_of(training) for name, training in SHIPPED.items()}
+    runs = shipped_runs()
     models = [variant.path for variant in pruned_variants(work / "pruned", collapsed=True)]
     found = profile(
         models,
@@ -67,7 +68,8 @@ def results_of(found: Profile, runs: Mapping[str, Run]) -> dict[str, Any]:
         ),
         *_full_width(trainings.recorded_run("full-imp")),
     ]
-    lost = {name: _accuracy(variants[_dense(name)]) - _accuracy(entry) for name, entry in variants.items()}
+    of_dense = {name: trainings.dense_accuracy(run) for name, run in runs.items()}
+    lost = {name: of_dense[name.split("-")[0]] - _accuracy(entry) for name, entry in variants.items()}
     table = [_row(name, entry, lost[name], kept.dropped.get(name)) for name, entry in variants.items()]
     fast, equal = _fastest(variants, lost, 0.01), _fastest(variants, lost, 0.0)
     smallest = min((variants[name] for name in kept.kept), key=lambda entry: entry.file_bytes)
@@ -88,16 +90,16 @@ def results_of(found: Profile, runs: Mapping[str, Run]) -> dict[str, Any]:
         **{key: speedup.median for key, speedup in ours.items()},
         "slowest_speedup": min(speedups),
     }
-    recipe = runs["imp"].recipe
+    epochs = ", ".join(f"{run.recipe.epochs} epochs per level {_LABELS[name]}" for name, run in runs.items())
     return {
         "rows": rows,
         "tables": {"The variants, after `onnx-shift prune`": table},
         "figures": figures,
         "spread": {key: (speedup.low, speedup.high) for key, speedup in ours.items()},
         "notes": [
-            f"Ours: quarter-width VGG-16, {recipe.epochs} epochs per level, {runs['fast'].recipe.epochs} for "
-            "channel-sparse variants, on all 50,000 images, one replicate, days of two cores of a CPU; the last row "
-            "full width on one NVIDIA H200, which two trainings shared. Published: the full network on older cards. "
+            f"Ours: quarter-width VGG-16, {epochs}, on all 50,000 images, one replicate, days of two cores "
+            "of a CPU; the last row full width on one NVIDIA H200, which two trainings shared. Published: the full "
+            "network on older cards. "
             "Optimal in accuracy and deflated size, in the last row weights left, which is what the published "
             "counts of non-zero parameters come to, among the variants of that search; one no better than "
             "guessing, or that another replaces within the tolerances, is not counted. "
@@ -139,11 +141,6 @@ def _full_width(run: Run | None) -> list[dict[str, Any]]:
 def _efficiency(found: Profile, names: list[str], metrics: Sequence[str]) -> float:
     """Return the share of Pareto-optimal variants."""
     return select(found, names, keep_all=True, metrics=metrics).efficiency
-
-
-def _dense(name: str) -> str:
-    """Return the dense variant of the same training."""
-    return f"{name.split('-')[0]}-00"
 
 
 def _fastest(variants: Mapping[str, Variant], lost: Mapping[str, float], most: float) -> str:
@@ -212,7 +209,7 @@ def draw(result: Mapping[str, Any], figure: Figure) -> None:
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     size.set(xlim=(0, None), ylabel="test accuracy, % (points: ratio; dots: dense less 1)")
-    missing = [f"{entry.ratio:.0f}" for name, entry in variants.items() if name not in shown]
-    if missing:
-        size.set_title(f"not shown: ratio {', '.join(missing)}, far below", fontsize=8, loc="left")
+    hidden = [f"{entry.ratio:.0f}" for name, entry in variants.items() if name not in shown]
+    if hidden:
+        size.set_title(f"not shown: ratio {', '.join(hidden)}, far below", fontsize=8, loc="left")
     size.legend(frameon=False, fontsize="small", loc="lower right")

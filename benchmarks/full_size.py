@@ -1,6 +1,6 @@
 """VGG-16 of full width on CIFAR-10, trained on a graphics card: size, latency on the CPU (the paper's Fig. 6).
 
-Its trainings take a graphics card (`python -m benchmarks.support.trainings full-imp full-fast`); the rest any machine.
+Its trainings take a graphics card (`python -m benchmarks train full-imp full-fast`); the rest any machine.
 """
 
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any
 from benchmarks import latency_and_size
 from benchmarks.latency_and_size import PUBLISHED_LOSS, compare_forms, correctness, row
 from benchmarks.support import trainings
-from benchmarks.support.trainings import finished_levels
 from onnx_shift.exporter.rounds import Level
 
 TITLE = "VGG-16 of full width: size, latency and correctness (the paper's Fig. 6 and Table 4)"
@@ -23,8 +22,7 @@ _IMAGE_BATCHES = 4  # of 256: one thread takes minutes for all
 
 def missing() -> str | None:
     """Return why this cannot be measured here, if so."""
-    lacking = [RUNS[name] for name, numbers in LEVELS.items() if not finished_levels(RUNS[name], numbers)]
-    return f"no {' and no '.join(lacking)} below .bench/trainings, which a graphics card trains" if lacking else None
+    return trainings.missing(*RUNS.values())
 
 
 def levels_measured() -> dict[str, Level]:
@@ -32,7 +30,8 @@ def levels_measured() -> dict[str, Level]:
     return {
         f"{name}-{level.level:02d}": level
         for name, numbers in LEVELS.items()
-        for level in finished_levels(RUNS[name], numbers) or ()
+        for level in trainings.run_of(RUNS[name]).levels
+        if level.level in numbers
     }
 
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks import peers
-from benchmarks.support import trainings
 from benchmarks.support.results import shown_range
-from benchmarks.support.variants import CPU, SHIPPED, answers, test_images
+from benchmarks.support.variants import CPU, answers, shipped_runs, test_images
+from benchmarks.support.variants import missing as missing
 from onnx_shift.exporter.rounds import Level
 from onnx_shift.onnx_pruner import fold_batch_norm, prune
 from onnx_shift.portfolio.latency import compare_latency
@@ -25,7 +25,7 @@ TITLE = "Size, latency, memory and correctness: sparse, the paper's rule, ours (
 MINUTES = 6
 PICTURE_INCHES = (11, 4.6)
 
-#: Levels of the trainings, the dense network first.
+#: Levels of the trainings, the dense network first, of those that are there.
 LEVELS = {"imp": (0, 4, 5, 6, 7, 8), "fast": (2,)}
 PUBLISHED_LOSS = 1.57  # points, at ratio 256 of the full network, there 5.14x smaller and up to 1.67x faster
 SECONDS, ATTEMPTS = 0.8, 3
@@ -53,9 +53,10 @@ _COLOURS = dict(zip(FORMS, ("#6b7280", "#b45309", "#0b62c4", "#15803d"), strict=
 
 def measure(work: Path) -> dict[str, Any]:
     levels = {
-        f"{name}-{number:02d}": trainings.run_of(SHIPPED[name]).levels[number]
-        for name, numbers in LEVELS.items()
-        for number in numbers
+        f"{name}-{level.level:02d}": level
+        for name, run in shipped_runs().items()
+        for level in run.levels
+        if level.level in LEVELS[name]
     }
     details = compare_forms(levels, work, memory=True)
     ours = [entry for entry in details if entry["form"].startswith("ours")]

@@ -21,6 +21,7 @@ from onnx import helper, numpy_helper
 
 from benchmarks.support.results import in_words, range_of
 from benchmarks.support.variants import Pruned, portfolio_worth_shipping, pruned_variants
+from benchmarks.support.variants import missing as missing
 from benchmarks.support.ways import WAYS, feed_of
 from onnx_shift.onnx_pruner import fold_batch_norm
 from onnx_shift.portfolio.pack import pack

@@ -2,7 +2,7 @@
 
 Peers start from our dense network's trained weights: the same share of every layer's filters is removed in steps until
 a part of the parameters is left; then the network is trained for as many epochs, on the same images and with the same
-schedule, as the dense one was. These trainings are cached like all others; factories here make, always the same, the
+schedule, as the dense one was. These trainings are made like all others; factories here make, always the same, the
 networks that they start from.
 """
 
@@ -39,13 +39,17 @@ _COLOURS = dict(zip((*OURS.values(), *CRITERIA.values()), ("#0b62c4", "#7c3aed",
 _STEPS = 400
 
 
+def missing() -> str | None:
+    """Return why this cannot be measured here, if so: a peer at least is needed."""
+    return trainings.missing(SHIPPED["imp"], *(f"peer-{criterion}-7" for criterion in CRITERIA))
+
+
 def measure(work: Path) -> dict[str, Any]:
     models = [(OURS[variant.path.stem.split("-")[0]], variant.path) for variant in pruned_variants(work / "ours")]
     for part in PARTS:
         for criterion, label in CRITERIA.items():
             name = f"peer-{criterion}-{part}"
-            extra = trainings.TRAININGS[name].extra
-            run = trainings.finished_run(name) if extra else trainings.run_of(name)
+            run = trainings.finished_run(name)
             if run is not None:
                 models.append((label, pruned_levels(run, work / name, align=1)[0]))
     images = test_images(models[0][1])
@@ -124,7 +128,7 @@ def _slimmed(criterion: str, part: int) -> nn.Module:
 
     folder = RunFolder(trainings.FOLDER / SHIPPED["imp"])
     if not folder.round(0).exists():
-        trainings.run_of(SHIPPED["imp"])
+        trainings.train_missing(SHIPPED["imp"])
     checkpoint = load_checkpoint(folder.round(0))
     channels, height, width = checkpoint["shape"]
     recipe = trainings.recipe_of(SHIPPED["imp"])

@@ -61,6 +61,45 @@ def keep_after_round(remaining: int, prune_share: float) -> int:
     return remaining - math.ceil(remaining * prune_share)
 
 
+def block_rows(model: nn.Module, names: Sequence[str], block: int) -> dict[str, Tensor]:
+    """Per weight of `names`, which block each of its rows (output channels) belongs to: `block` consecutive ones of
+    one convolution group, fewer at its end. Rows of a transposed convolution are inputs, each a block of its own.
+    """
+    modules, found = dict(model.named_modules()), {}
+    for name in names:
+        module = modules[name.removesuffix(".weight")]
+        rows = torch.arange(len(model.get_parameter(name)))
+        if not isinstance(module, nn.ConvTranspose2d):
+            of_group = len(rows) // int(getattr(module, "groups", 1))
+            rows = rows // of_group * math.ceil(of_group / block) + rows % of_group // block
+        found[name] = rows
+    return found
+
+
+def select_blocks(
+    scores: Mapping[str, Tensor],
+    mask: Mapping[str, Tensor],
+    keep: int,
+    rows: Mapping[str, Tensor],
+    least_density: float = 0.0,
+) -> Mask:
+    """As `select`, but the weights that a block's rows (see `block_rows`) have at one place stay or go together, by
+    their mean score. A block that a count cuts goes, so that up to a block fewer than `keep` stay, with a
+    `least_density` one per layer, more where scores tie.
+    """
+    means = {name: _block_means(score, rows[name]) for name, score in scores.items() if name in mask}
+    chosen = select(means, mask, keep, least_density)
+    return {name: _block_means(kept.float(), rows[name]) == 1 for name, kept in chosen.items()}
+
+
+def _block_means(values: Tensor, rows: Tensor) -> Tensor:
+    """The mean of each block at each place, in the place of each of its values."""
+    rows = rows.to(values.device)
+    sizes = torch.bincount(rows)
+    sums = values.new_zeros(len(sizes), *values.shape[1:]).index_add_(0, rows, values)
+    return (sums / sizes.view(-1, *[1] * (values.dim() - 1)))[rows]
+
+
 def select(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor], keep: int, least_density: float = 0.0) -> Mask:
     """The mask of the `keep` highest scores over all layers among the weights that `mask` keeps.
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from onnx_shift.exporter.masks import Mask, Scores, apply_mask, count_kept, select
+from onnx_shift.exporter.masks import Mask, Scores, apply_mask, block_rows, count_kept, select, select_blocks
 from onnx_shift.exporter.recipe import Recipe, RecipeError, rounds_of_levels
 from onnx_shift.exporter.refill import refill
 from onnx_shift.exporter.saliency import grasp, ntk_sap, snip, synflow
@@ -56,13 +56,15 @@ def find_method(name: str) -> Method:
 
 
 def next_mask(method: Method, scoring: Scoring, keep: int) -> Mask:
-    """The mask of the `keep` weights that `method` scores highest among those of the scoring's mask.
+    """The mask of the `keep` weights that `method` scores highest among those of the scoring's mask; with a recipe's
+    `block`, of the blocks.
 
     Removal is spread over the method's passes in equal factors; a method may then reshape the selection.
     """
     recipe, start = scoring.recipe, scoring.mask
     remaining = count_kept(start)
     costs = positions(scoring.model, scoring.image_shape) if recipe.rank == "cost" else {}
+    rows = block_rows(scoring.model, tuple(start), recipe.block) if recipe.block > 1 else None
     for number in range(1, method.passes + 1):
         last = number == method.passes
         target = keep if last else round(remaining * (keep / remaining) ** (number / method.passes))
@@ -71,7 +73,11 @@ def next_mask(method: Method, scoring: Scoring, keep: int) -> Mask:
         for name, cost in costs.items():
             if name in scores:
                 scores[name] = scores[name] / cost**recipe.cost_power
-        scoring = replace(scoring, mask=select(scores, scoring.mask, target, recipe.least_density))
+        if rows is None:
+            mask = select(scores, scoring.mask, target, recipe.least_density)
+        else:
+            mask = select_blocks(scores, scoring.mask, target, rows, recipe.least_density)
+        scoring = replace(scoring, mask=mask)
     if method.reshape is None or scoring.round < _first_reshaped(recipe):
         return scoring.mask
     if scoring.round == _first_reshaped(recipe):  # the one place where a mask may grow: channels become whole

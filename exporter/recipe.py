@@ -14,10 +14,11 @@ from typing import Any
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import read_bytes
 
-CHOICES = {
+CHOICES: dict[str, tuple[str | int, ...]] = {
     "initialisation": ("published", "kaiming", "own"),
     "augmentation": ("none", "shift", "flip-crop", "resized-crop"),
     "rank": ("magnitude", "cost"),
+    "block": (1, 2, 4),
     "rewind": ("weights", "learning-rate"),
     "schedule": ("milestones", "one-cycle"),
     "precision": ("float32", "bfloat16", "float16"),
@@ -26,7 +27,7 @@ CHOICES = {
 
 
 # Later than the first version: left out of a hash where they change nothing, so that older runs are resumed.
-_LATER = ("init_from", "optimizer", "loss")
+_LATER = ("init_from", "optimizer", "loss", "block")
 
 
 class RecipeError(OnnxShiftError):
@@ -63,6 +64,7 @@ class Recipe:
     prune_share: float = 0.5  # of the remaining weights, per round of pruning
     rank: str = "magnitude"
     cost_power: float = 0.25  # with rank "cost": score / positions^cost_power; 0.5 starves the first layers
+    block: int = 1  # 2, 4: weights of so many consecutive output channels at one place stay or go together
     least_density: float = 0.0  # of a layer, over that of all layers; 0: the last ones may starve
     refill_widen: float = 1.0  # with method "refill": multiplier of channels kept
     refill_from: int = 1  # with method "refill": levels before this one are plain magnitude pruning
@@ -293,7 +295,7 @@ def check(recipe: Recipe) -> Recipe:
     for field, choices in CHOICES.items():
         value = getattr(recipe, field)
         if value not in choices:
-            raise RecipeError(f"--{_option(field)} {value}: choose one of {', '.join(choices)}")
+            raise RecipeError(f"--{_option(field)} {value}: choose one of {', '.join(map(str, choices))}")
     for field, value in vars(recipe).items():
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):

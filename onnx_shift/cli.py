@@ -131,6 +131,13 @@ def train(
     cost_power: Annotated[
         float | None, typer.Option(help="With --rank cost: score / positions^POWER.", metavar="POWER")
     ] = None,
+    block: Annotated[
+        int | None,
+        typer.Option(
+            help="Weights of 2 or 4 consecutive output channels at the same place stay or go together: sparse kernels "
+            "load their input once for all."
+        ),
+    ] = None,
     refill_widen: Annotated[float | None, typer.Option(help="With refill: multiplier of channels kept.")] = None,
     refill_from: Annotated[int | None, typer.Option(help="With refill: the first level that refills.")] = None,
     exclude: Annotated[
@@ -403,6 +410,10 @@ def profile(
         bool,
         typer.Option("--kernels/--no-kernels", help="Run scattered zeros on sparse kernels where that is faster."),
     ] = True,
+    cascade: Annotated[
+        bool,
+        typer.Option("--cascade", help="Choose on the images of --data when a variant is to ask a more accurate one."),
+    ] = False,
     seconds: Annotated[float, typer.Option(help="Seconds to time each model at each batch size.", min=0.01)] = 2.0,
     shape: Annotated[
         list[str] | None,
@@ -424,7 +435,7 @@ def profile(
 
     columns = {"image_column": image_column, "label_column": label_column}
     reading = {"mean": mean, "std": std, "image_size": image_size, **columns}
-    devices = {"providers": provider or [CPU], "threads": threads, "kernels": kernels}
+    devices = {"providers": provider or [CPU], "threads": threads, "kernels": kernels, "cascade": cascade}
     settings: dict[str, Any] = {"batches": batch or [1], "seconds": seconds, **devices}
     scores: dict[str, Any] = {"data": data, "evaluate": evaluate, "accuracy": accuracy or []}
     timed: dict[str, Any] = {"dense": dense, "shapes": shape or []}

@@ -88,11 +88,26 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Cascade:
+    """A more accurate variant, asked for the images whose two largest scores lie closer together than `margin`: the
+    share of images that it is asked for, and the accuracy of the two (0..1), on the images that chose the margin.
+    """
+
+    margin: float
+    share: float
+    accuracy: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
 class Variant:
     """What one model is and costs; None is what was not measured. Shares are 0..1, multiply–accumulates per sample.
 
     `scores` are what an evaluation of the user's own returned by name; `accuracy` is the one to rank by. `timing` is
-    that on the first provider, `providers` those on the others. `structure` hashes all that decides what a run costs:
+    that on the first provider, `providers` those on the others. `cascade` says when to ask which other variant.
+    `structure` hashes all that decides what a run costs:
     the nodes and the shapes of weights. `other` keeps fields of a file that this version does not know.
     """
 
@@ -111,12 +126,14 @@ class Variant:
     switch_ms: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     providers: Mapping[str, Timing] = field(default_factory=dict)
+    cascade: Mapping[str, Cascade] = field(default_factory=dict)
     other: Mapping[str, Any] = field(default_factory=dict)
     accuracy_claimed: bool = False  # taken over from the model's metadata, not measured
 
     def to_dict(self) -> dict[str, Any]:
         """The entry of the file; what any model could have, but this one has not, is null there."""
         providers = {name: timing.to_dict() for name, timing in self.providers.items()}
+        cascade = {name: one.to_dict() for name, one in self.cascade.items()}
         return {
             **_present(model_sha256=self.model_sha256, structure=self.structure, parameters=self.parameters),
             "macs": self.macs,
@@ -128,6 +145,7 @@ class Variant:
             **_present(providers=providers or None, deflated_bytes=self.deflated_bytes),
             "switch_ms": self.switch_ms,
             **_present(scores=dict(self.scores) or None, top5=self.top5, images=self.images, classes=self.classes),
+            **_present(cascade=cascade or None),
             **self.other,
         }
 
@@ -297,8 +315,13 @@ def _variant(fields: _Fields) -> Variant:
             for key in ("deflated_bytes", "parameters", "macs", "ratio", "images", "classes", "switch_ms")
         },
         "providers": fields.each("providers", _text, _timing),
+        "cascade": fields.each("cascade", _text, _cascade),
     }
     return Variant(**known, other=fields.rest)
+
+
+def _cascade(fields: _Fields) -> Cascade:
+    return Cascade(fields.need("margin", _positive), fields.need("share", _share), fields.need("accuracy", _share))
 
 
 def _timing(fields: _Fields) -> Timing:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
 from onnx_shift.onnx_pruner.graph.network import LoadedModel, read_model
 from onnx_shift.onnx_pruner.prune import fold_batch_norm
 from onnx_shift.ort import CPU, ORT_ERRORS
+from onnx_shift.portfolio.cascade import Judged, cascades_of
 from onnx_shift.portfolio.inputs import Model, Source, open_sources, variant_name
 from onnx_shift.portfolio.latency import Comparison, compare_latency
 from onnx_shift.portfolio.memory import measure_sessions
@@ -32,6 +33,7 @@ from onnx_shift.portfolio.select import METRICS
 from onnx_shift.portfolio.sessions import fixed_batch, open_compiled, open_session, random_inputs
 from onnx_shift.portfolio.switch_cost import measure_switches
 from onnx_shift.runtime import ProviderError
+from onnx_shift.runtime.cascade import margins
 from onnx_shift.runtime.session import choose_providers
 
 DENSE_FUSED = "dense, BatchNorm fused"  # the baseline's name where the dense file itself still has BatchNorm
@@ -50,12 +52,14 @@ class Accuracy:
     top5: float
     images: int
     classes: int
+    judged: Judged = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to measure: batch sizes, providers, threads, seconds of timing per model and batch size; whether layers with
-    scattered zeros run on our kernels where that is faster, as a switcher lets them.
+    scattered zeros run on our kernels where that is faster, as a switcher lets them; whether `data` choose the margins
+    of cascades.
     """
 
     batches: Sequence[int] = (1,)
@@ -67,6 +71,7 @@ class Settings:
     input_shapes: Mapping[str, Sequence[int]] | None = None
     memory: bool = True
     kernels: bool = True
+    cascade: bool = False
 
 
 def profile(
@@ -96,6 +101,8 @@ def profile(
     stated = accuracy or {}
     if stated and (evaluate is not None or data is not None):
         raise ProfileError("{accuracy}: is measured by {data} or {evaluate}", accuracy=None, data=None, evaluate=None)
+    if settings.cascade and data is None:
+        raise ProfileError("{cascade}: margins are chosen on the images of {data}", cascade=None, data=None)
     check_providers(settings.providers)
     with open_sources(models) as sources:
         return _profile(sources, evaluate, data, stated, dense, settings, date, progress)
@@ -138,6 +145,7 @@ def _profile(
         for provider in settings.providers
     }
     progress("switching")
+    judged: dict[str, Judged] = {}
     costs = measure_switches(paths, providers=_with_cpu(settings.providers[0]), threads=settings.threads)
     for path in paths:
         batches = data.get(path) if isinstance(data, Mapping) else data
@@ -148,7 +156,10 @@ def _profile(
             counts[variant_name(path)] |= {"accuracy": stated[path], "accuracy_claimed": False}
         if batches is not None:
             progress(f"accuracy of {variant_name(path)}")
-            counts[variant_name(path)] |= _evaluated(measure_accuracy(path, batches(), settings))
+            accuracy = measure_accuracy(path, batches(), settings)
+            counts[variant_name(path)] |= _evaluated(accuracy)
+            judged[variant_name(path)] = accuracy.judged
+    cascades = cascades_of(judged) if settings.cascade else {}
     first, *others = settings.providers
 
     def variant(name: str) -> Variant:
@@ -159,6 +170,7 @@ def _profile(
             deflated_bytes=cost.deflated_bytes,
             switch_ms=None if cost.switch_ms is None else round(cost.switch_ms, 3),
             providers={provider: timings[provider][name] for provider in others},
+            cascade=cascades.get(name, {}),
         )
 
     baseline = Baseline(dense_name)
@@ -195,7 +207,8 @@ def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings |
     """Classify all images of `batches` and return the shares that come out right. Raises ProfileError."""
     settings = settings or Settings()
     session = open_session(model, settings.providers[:1], settings.threads)
-    first = five = images = classes = 0
+    five = classes = 0
+    parts: list[Judged] = []
     for pixels, labels in batches:
         logits = class_scores(model, session, pixels)
         if np.max(labels) >= logits.shape[1]:
@@ -204,12 +217,14 @@ def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings |
             )
         ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
         right = ranked == np.asarray(labels).reshape(-1, 1)
-        first += int(right[:, 0].sum())
+        parts.append(Judged(margins(logits), right[:, 0]))
         five += int(right.any(axis=1).sum())
-        images, classes = images + len(right), logits.shape[1]
+        classes = logits.shape[1]
+    judged = Judged(*(np.concatenate([getattr(part, name) for part in parts] or [[]]) for name in ("margins", "right")))
+    images = len(judged.right)
     if images == 0:
         raise ProfileError("the data set holds no image")
-    return Accuracy(first / images, five / images, images, classes)
+    return Accuracy(int(judged.right.sum()) / images, five / images, images, classes, judged)
 
 
 def class_scores(model: Path, session: Any, pixels: NDArray[Any]) -> NDArray[Any]:

@@ -46,12 +46,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A trace as the policy served it, beside the smallest and the largest variant always, and the
+    """A trace as the policy served it, beside other policies, the smallest and the largest variant always, and the
     clairvoyant.
 
-    `runs` are named policy, smallest, largest and clairvoyant; the last is worked out from `service_ms`, the
-    time of a request by variant, the mean of before and after the others. `accuracies` are None where the
-    portfolio does not state them all.
+    `runs` are named policy, smallest, largest and clairvoyant, other policies as they were given. That of the
+    clairvoyant is worked out from `service_ms`, the time of a request by variant, the mean of before and after the
+    others. `accuracies` are None where the portfolio does not state them all.
     """
 
     trace: Trace
@@ -143,6 +143,7 @@ def replay(
     trace: Trace,
     *,
     make_policy: Callable[[float], Policy] | None = None,
+    others: Mapping[str, Callable[[float], Policy]] | None = None,
     objective_ms: float | None = None,
     sess_options: Options = None,
     providers: Sequence[Provider] | None = None,
@@ -156,7 +157,8 @@ def replay(
 
     Before and after, each variant is timed; loads are relative to what the largest serves. `make_policy` is given
     the objective in milliseconds (by default 100, or ten requests of the largest variant if that is more) and
-    returns the policy, by default LatencyObjective. `feed` is what each request asks, by default zeros of the
+    returns the policy, by default LatencyObjective; `others` make policies that serve it as well, each under its name.
+    `feed` is what each request asks, by default zeros of the
     smallest shape. Raises TraceError for a load or an objective that cannot be, SwitchError where the policy fails.
     """
     if objective_ms is not None and not 0 < objective_ms < math.inf:
@@ -168,20 +170,24 @@ def replay(
         objective_ms = max(DEFAULT_OBJECTIVE_MS, 10 * service_ms[-1])
     capacity = 1e3 / service_ms[-1]
     arrived_s = trace.arrivals(capacity, np.random.default_rng(seed))
-    chosen = make_policy(objective_ms) if make_policy else LatencyObjective(p95_ms=objective_ms)
-    check_policy(chosen)
-    policy = _Watched(chosen)
+    chosen = {"policy": make_policy(objective_ms) if make_policy else LatencyObjective(p95_ms=objective_ms)}
+    chosen |= {name: make(objective_ms) for name, make in (others or {}).items()}
+    for policy in chosen.values():
+        check_policy(policy)
+    policies = {name: _Watched(policy) for name, policy in chosen.items()}
     names = [variant.name for variant in portfolio]
     runs = {
         run: _serve(portfolio, arrived_s, trace.duration_s, asked, {**options, **given}, run, progress)
         for run, given in (
-            ("policy", {"policy": policy}),
+            *((name, {"policy": policy}) for name, policy in policies.items()),
             ("smallest", {"start": names[0]}),
             ("largest", {"start": names[-1]}),
         )
     }
-    if policy.failure is not None:
-        raise SwitchError(f"the policy failed: {policy.failure!r}") from policy.failure
+    for name, watched in policies.items():
+        if watched.failure is not None:
+            what = "the policy" if name == "policy" else f"the policy {name}"
+            raise SwitchError(f"{what} failed: {watched.failure!r}") from watched.failure
     after_ms = _time_variants(portfolio, asked, options)  # a device that others use may have changed its pace
     service_ms = tuple((before + after) / 2 for before, after in zip(service_ms, after_ms, strict=True))
     accuracies = stated_accuracies(portfolio)

@@ -1,32 +1,38 @@
-"""The trainings on CIFAR-10 that benchmarks share: `python -m benchmarks.support.trainings [NAME ...]` makes what is
-missing.
+"""The trainings on CIFAR-10 that benchmarks share: `python -m benchmarks train [NAME ...]` makes what is missing, and
+nothing else trains.
 
-Each is kept below .bench/trainings/NAME and recognised by its recipe, but for the path of the data and the precision,
-which follows the processor: a run made elsewhere with `onnx-shift train` counts once its folder is put there, and no
-change of our code makes it out of date.
-What it logged is kept in docs/results/training/NAME, which is enough for figures that need no model.
+Each lies below .bench/trainings/NAME and is recognised by its recipe, but for the number of levels, the path of the
+data and the precision, which follows the processor: a run made elsewhere with `onnx-shift train` counts once its folder
+is put there, and no change of our code makes it out of date. Without it what benchmarks/data keeps serves (see `kept`).
+What it logged is kept there or in docs/results/training/NAME, which is enough for figures that need no model.
 The data set is named by ONNX_SHIFT_CIFAR10 (a parquet folder or a hub name; default: uoft-cs/cifar10).
 """
 
+import argparse
 import csv
+import math
 import os
 import statistics
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.support import kept
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter.recipe import Recipe, load_recipe, override, preset
-from onnx_shift.exporter.rounds import Level, Run, train
+from onnx_shift.exporter.rounds import Level, Progress, Run, train
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.exporter.training import choose_device, emulates
 
 _ROOT = Path(__file__).resolve().parents[2]
 FOLDER = _ROOT / ".bench" / "trainings"
 LOGS = _ROOT / "docs" / "results" / "training"
-DATA = os.environ.get("ONNX_SHIFT_CIFAR10", "uoft-cs/cifar10")
+DATA = os.environ.get("ONNX_SHIFT_CIFAR10", kept.DATA)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,9 @@ _FULL = {
     "evaluate_every": 0,
 }
 _FULL_FAST = {**_FULL, **_REFILL, "levels": 3}
+#: The same of a residual network: channels that an Add joins are emptied together, in blocks that fit its 16 to 64.
+_RESNET = {**_FULL, "model": "resnet20-cifar", "exclude": (), "levels": 6}
+_RESNET_FAST = {**_RESNET, **_REFILL, "refill_multiple": 4, "levels": 3}
 _GPU = "a graphics card"
 _FURTHER = ("snip", "grasp", "ntk-sap")
 
@@ -130,7 +139,12 @@ TRAININGS: dict[str, Training] = {
     },
     "full-imp": Training(6, _FULL, extra=True, needs=_GPU),
     "full-fast": Training(3, _FULL_FAST, extra=True, needs=_GPU),
+    **{f"full-imp-seed-{seed}": Training(6, {**_FULL, "seed": seed}, extra=True, needs=_GPU) for seed in (1, 2)},
+    "resnet20-imp": Training(3, _RESNET, extra=True, needs=_GPU),
+    "resnet20-fast": Training(2, _RESNET_FAST, extra=True, needs=_GPU),
 }
+#: What to train where a graphics card is there for ten minutes: five at once take hardly longer than one.
+CARD = ("full-imp", "full-imp-seed-1", "full-imp-seed-2", "resnet20-imp", "resnet20-fast")
 
 
 class TrainingError(OnnxShiftError):
@@ -139,49 +153,74 @@ class TrainingError(OnnxShiftError):
 
 def recipe_of(name: str) -> Recipe:
     """Return the whole recipe of a training."""
-    precision = "float32" if emulates("bfloat16", choose_device("cpu")) else "bfloat16"
+    quick = TRAININGS[name].needs == _GPU or not emulates("bfloat16", choose_device("cpu"))
+    precision = "bfloat16" if quick else "float32"
     return override(preset(_PRESET), data=DATA, precision=precision, **TRAININGS[name].changes)
 
 
 def run_of(name: str) -> Run:
-    """Return the finished run of a training, trained now where it is missing or was interrupted.
+    """Return a training's run, with those of its levels whose models are there.
 
-    Raises TrainingError, in one line, where that fails, for want of data as a rule.
+    Raises TrainingError, in one line, where none are.
     """
-    finished = finished_run(name)
-    if finished is not None:
-        return finished
+    run = finished_run(name)
+    if run is None:
+        raise TrainingError(missing(name))
+    return run
+
+
+def missing(*names: str) -> str | None:
+    """Return which of these trainings is not there and how to make it, if one is not."""
+    name = next((name for name in names if finished_run(name) is None), None)
+    if name is None:
+        return None
     training = TRAININGS[name]
-    sys.stderr.write(f"training {name} below .bench/trainings: about {training.minutes} minutes of {training.needs}\n")
+    return (
+        f"no training {name} below .bench/trainings or benchmarks/data; `python -m benchmarks train {name}` makes it "
+        f"in about {training.minutes} minutes of {training.needs}"
+    )
+
+
+def train_missing(
+    name: str,
+    into: Path = FOLDER,
+    images: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Return the run of a training below `into`, trained now where it is missing or was interrupted; with `images` a
+    rehearsal on so many. Raises TrainingError.
+    """
+    recipe = recipe_of(name)
+    if images is not None:
+        small = {"train_images": images, "epochs": 1, "levels": 1, "first_level": 1, "precision": "float32"}
+        recipe = override(recipe, **small)
     try:
-        return train(recipe_of(name), FOLDER / name)
+        return train(recipe, into / name, progress=progress)
     except OnnxShiftError as error:
         raise TrainingError(
-            f"the training {name} is not below .bench/trainings and cannot be made ({error}); "
-            "ONNX_SHIFT_CIFAR10 names the data"
+            f"the training {name} cannot be made ({error}); ONNX_SHIFT_CIFAR10 names the data"
         ) from error
 
 
 def finished_run(name: str) -> Run | None:
-    """Return a training's run where all its levels are there, else None."""
-    run = _recorded(name, FOLDER)
-    return run if run is not None and all(level.onnx.exists() for level in run.levels) else None
-
-
-def finished_levels(name: str, numbers: Sequence[int]) -> list[Level] | None:
-    """Return these levels of a training where their models are there, else None."""
-    run = _recorded(name, FOLDER)
-    levels = [run.levels[number] for number in numbers] if run is not None else []
-    return levels if levels and all(level.onnx.exists() for level in levels) else None
+    """Return a training's run: that below .bench with all its levels, else what is kept of it, else None."""
+    run = _recorded(name, FOLDER / name)
+    if run is not None and all(level.onnx.exists() for level in run.levels):
+        return run
+    folder = kept.unpacked(name)
+    run = None if folder is None else _recorded(name, folder)
+    return None if run is None else replace(run, levels=tuple(level for level in run.levels if level.onnx.exists()))
 
 
 def recorded_run(name: str) -> Run | None:
-    """Return a training's run as its log states it, made here or kept in docs/results; its models may not be there."""
-    return _recorded(name, FOLDER) or _recorded(name, LOGS)
+    """Return a training's run as its log states it, made here or kept; its models may not be there."""
+    found = (_recorded(name, where / name) for where in (FOLDER, kept.FOLDER, LOGS))
+    return next((run for run in found if run is not None), None)
 
 
-def _recorded(name: str, where: Path) -> Run | None:
-    folder, recipe = RunFolder(where / name), recipe_of(name)
+def _recorded(name: str, path: Path) -> Run | None:
+    """Return the run in a folder, with all levels that its recipe asks for, where it is one of that training."""
+    folder, recipe = RunFolder(path), recipe_of(name)
     table = folder.path / "levels.csv"
     if not folder.recipe.exists() or not table.exists():
         return None
@@ -190,7 +229,7 @@ def _recorded(name: str, where: Path) -> Run | None:
         return None
     with table.open(newline="") as file:
         levels = {int(row["level"]): _level(row, folder) for row in csv.DictReader(file)}
-    wanted = [level for level in range(recipe.levels + 1) if not 0 < level < recipe.first_level]
+    wanted = [level for level in range(stored.levels + 1) if not 0 < level < recipe.first_level]
     if any(level not in levels for level in wanted):
         return None
     return Run(folder.path, stored, tuple(levels[level] for level in wanted))
@@ -200,6 +239,12 @@ def _level(row: Mapping[str, str], folder: RunFolder) -> Level:
     number, kept, total = int(row["level"]), int(row["kept"]), int(row["total"])
     accuracy, ratio = float(row["accuracy"]), float(row["ratio"])
     return Level(number, int(row["round"]), ratio, kept, total, accuracy, folder.level(number))
+
+
+def dense_accuracy(run: Run) -> float:
+    """Return the accuracy (0..1) of a run's dense network as its log states it: the model may not be kept."""
+    with (run.folder / "levels.csv").open(newline="") as file:
+        return next(float(row["accuracy"]) for row in csv.DictReader(file) if row["level"] == "0")
 
 
 def training_hours(run: Run) -> float:
@@ -212,22 +257,51 @@ def training_hours(run: Run) -> float:
     return statistics.median(seconds) * len(seconds) / 3600
 
 
-def main(names: list[str]) -> int:
-    """Train what is missing of `names`, by default of all that benchmarks need, and say what there is."""
+class _TimeIsUpError(Exception):
+    """A training has to stop where it is."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m benchmarks train`: train what is missing of the named trainings, and say what there is."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks train", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="card: those for a graphics card; default: all others")
+    parser.add_argument("--into", type=Path, default=FOLDER, metavar="FOLDER", help="default: .bench/trainings")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="so many, each in a process of its own")
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="M", help="then stop; all can be resumed")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="a rehearsal: N images, one epoch, the first two levels"
+    )
+    given = parser.parse_args(arguments)
+    names = [part for name in given.names for part in (CARD if name == "card" else [name])]
+    names = names or [name for name, training in TRAININGS.items() if not training.extra]
     unknown = [name for name in names if name not in TRAININGS]
     if unknown:
         sys.stderr.write(f"error: no training {unknown[0]}; there are {', '.join(TRAININGS)}\n")
         return 1
-    for name in names or [name for name, training in TRAININGS.items() if not training.extra]:
+    if given.at_once > 1:
+        options = [option for option in arguments if option not in given.names]
+        with ThreadPoolExecutor(given.at_once) as pool:
+            command = [sys.executable, "-m", "benchmarks", "train"]
+            return max(
+                pool.map(lambda name: subprocess.run([*command, name, *options, "--at-once", "1"]).returncode, names)
+            )
+    ends_s = time.monotonic() + 60 * given.minutes
+
+    def look(_: Progress) -> None:
+        if time.monotonic() > ends_s:
+            raise _TimeIsUpError
+
+    for name in names:
+        training = TRAININGS[name]
+        sys.stderr.write(f"{name}: about {training.minutes} minutes of {training.needs} where it is missing\n")
         try:
-            run = run_of(name)
+            run = train_missing(name, given.into, given.images, look)
         except OnnxShiftError as error:
             sys.stderr.write(f"error: {error}\n")
             return 1
+        except _TimeIsUpError:
+            sys.stderr.write(f"{name}: stopped after {given.minutes:g} minutes; the same command resumes it\n")
+            continue
         accuracies = ", ".join(f"{level.ratio:.0f}x {level.accuracy:.2%}" for level in run.levels)
         sys.stdout.write(f"{name}: {accuracies}\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -30,14 +30,24 @@ class Pruned:
     sparse: Path
 
 
+def missing() -> str | None:
+    """Return why nothing can be made of the levels here, if so."""
+    return trainings.missing(SHIPPED["imp"])
+
+
+def shipped_runs() -> dict[str, Run]:
+    """Return the runs of `SHIPPED` that are there: that of plain magnitude always, with its dense network."""
+    found = {name: trainings.finished_run(training) for name, training in SHIPPED.items()}
+    return {"imp": trainings.run_of(SHIPPED["imp"])} | {name: run for name, run in found.items() if run is not None}
+
+
 def pruned_variants(folder: Path, *, collapsed: bool = False) -> list[Pruned]:
     """Prune all levels of plain magnitude, its dense network first, and the channel-sparse variants.
 
     Levels that hardly do better than guessing are left out unless `collapsed`: small and useless proves nothing.
     """
     found = []
-    for name, training in SHIPPED.items():
-        run = trainings.run_of(training)
+    for name, run in shipped_runs().items():
         for path, level in zip(pruned_levels(run, folder / name), run.levels, strict=True):
             if level.accuracy < COLLAPSED and not collapsed:
                 continue

@@ -10,7 +10,7 @@ T = TypeVar("T")
 Column = tuple[str, Callable[[T], Any], Callable[[Any], str]]  # its heading, how a row is read and a value shown
 
 if TYPE_CHECKING:
-    from onnx_shift.portfolio.profile import Latency, Profile, Speedup, Timing, Variant
+    from onnx_shift.portfolio.profile import Cascade, Latency, Profile, Speedup, Timing, Variant
 
 
 def show_bytes(size: float) -> str:
@@ -68,6 +68,7 @@ def profile_tables(profile: "Profile") -> list[Table]:
         timings = profile.on_provider(provider)
         switches_ms = {name: one.switch_ms for name, one in profile.variants.items() if provider == providers[0]}
         tables += [speed_table(timings, title), serving_table(timings, switches_ms, title)]
+    tables.append(cascade_table(profile))
     return [table for table in tables if len(table.columns) > 1]
 
 
@@ -107,6 +108,19 @@ def serving_table(timings: "Mapping[str, Timing]", switches_ms: Mapping[str, flo
         ("switch", lambda row: switches_ms.get(row[0]), "{:.2g} ms".format),
     ]
     return _table([(name, (name, timing)) for name, timing in timings.items()], columns, title)
+
+
+def cascade_table(profile: "Profile") -> Table:
+    """One row per variant and more accurate one that it can ask: below which margin, of how many images, and what
+    accuracy both reach."""
+    rows = [(name, (asked, one)) for name, entry in profile.variants.items() for asked, one in entry.cascade.items()]
+    columns: list[Column[tuple[str, Cascade]]] = [
+        ("asks", lambda row: row[0], str),
+        ("below margin", lambda row: row[1].margin, "{:.3g}".format),
+        ("of images", lambda row: row[1].share, show_share),
+        ("both accurate", lambda row: row[1].accuracy, show_share),
+    ]
+    return _table(rows, columns)
 
 
 def demo_table(profile: "Profile", dropped: Mapping[str, str]) -> Table:

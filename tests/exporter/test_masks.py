@@ -9,12 +9,14 @@ from torch import nn
 from onnx_shift.exporter.masks import (
     MaskError,
     apply_mask,
+    block_rows,
     count_all,
     count_kept,
     full_mask,
     keep_after_round,
     prunable_weights,
     select,
+    select_blocks,
 )
 
 
@@ -95,3 +97,45 @@ def test_removed_weights_become_positive_zero() -> None:
     apply_mask(model, mask)
     assert not torch.signbit(model.weight[0]).any()
     assert (model.weight[1:] == -1).all()
+
+
+def test_blocks_are_consecutive_channels_that_read_the_same_inputs() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(2, 7, 3), nn.Conv2d(4, 6, 1, groups=2), nn.Conv2d(4, 4, 3, groups=4), nn.ConvTranspose2d(3, 8, 2)
+    )
+    rows = {name: rows.tolist() for name, rows in block_rows(model, prunable_weights(model), 2).items()}
+    assert rows == {
+        "0.weight": [0, 0, 1, 1, 2, 2, 3],
+        "1.weight": [0, 0, 1, 2, 2, 3],
+        "2.weight": [0, 1, 2, 3],
+        "3.weight": [0, 1, 2],
+    }
+
+
+def test_the_weights_of_a_block_stay_or_go_together_by_their_mean() -> None:
+    scores = {"a": torch.tensor([[9.0, 1.0], [1.0, 2.0], [3.0, 6.0], [4.0, 4.0], [4.5, 0.0]])}
+    rows = {"a": torch.tensor([0, 0, 1, 1, 2])}  # means 5 and 1.5, 3.5 and 5, 4.5 and 0
+    mask = {"a": torch.ones(5, 2, dtype=torch.bool)}
+    smaller = select_blocks(scores, mask, 6, rows)  # the sixth would be half of a block
+    assert smaller["a"].tolist() == [[True, False], [True, False], [False, True], [False, True], [True, False]]
+    assert select_blocks(scores, smaller, 3, rows)["a"].nonzero().tolist() == [[0, 0], [1, 0]]
+    assert count_kept(select_blocks(scores, mask, 10, rows)) == 10
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), block=st.sampled_from([2, 4]), least_density=st.sampled_from([0.0, 0.2]))
+def test_masks_of_blocks_only_shrink_and_hardly_miss_their_count(seed: int, block: int, least_density: float) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 10, 3), nn.Linear(5, 8))
+    generator = torch.Generator().manual_seed(seed)
+    mask = full_mask(model, names := prunable_weights(model))
+    rows = block_rows(model, names, block)
+    scores = {name: torch.rand(kept.shape, generator=generator, dtype=torch.double) for name, kept in mask.items()}
+    keep = count_all(mask)
+    for _ in range(4):
+        keep = keep_after_round(keep, 0.5)
+        smaller = select_blocks(scores, mask, keep, rows, least_density)
+        assert keep - (3 if least_density else 1) * block < count_kept(smaller) <= keep
+        for name, kept in smaller.items():
+            assert not (kept & ~mask[name]).any()
+            assert all((kept[rows[name] == row] == kept[rows[name] == row][0]).all() for row in rows[name].unique())
+        mask = smaller

@@ -68,6 +68,15 @@ def test_cost_ranking_spares_weights_that_are_applied_rarely() -> None:
     assert kept == {"magnitude": {"0.weight": 16, "3.weight": 0}, "cost": {"0.weight": 0, "3.weight": 16}}
 
 
+def test_a_recipe_of_blocks_chooses_blocks(network: nn.Module) -> None:
+    scoring = scoring_of(network, (1, 8, 8), Recipe(batch_size=8, levels=3, block=4))
+    total = count_all(scoring.mask)
+    mask = next_mask(METHODS["imp"], scoring, total // 4)
+    assert total // 4 - 4 < count_kept(mask) <= total // 4
+    kept = mask["blocks.0.conv1.weight"]  # of 8 channels: two blocks
+    assert 0 < kept.sum() < kept.numel() and (kept.view(2, 4, -1) == kept.view(2, 4, -1)[:, :1]).all()
+
+
 def test_a_foreign_method_is_one_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_text(
         "import torch\n"

@@ -61,7 +61,8 @@ def test_other_epochs_move_milestones_warmup_and_rewinding() -> None:
 
 def test_the_hash_changes_with_every_field_but_levels() -> None:
     recipe = PRESETS["digits"]
-    assert replace(recipe, levels=3).hash == recipe.hash
+    assert replace(recipe, levels=3).hash == recipe.hash != replace(recipe, block=2).hash
+    assert preset("vgg16-cifar10").hash == "0eb5ab517040eaff"  # runs of versions before go on
     assert len({recipe.hash, replace(recipe, seed=1).hash, replace(recipe, method="snip").hash}) == 3
 
 
@@ -122,6 +123,7 @@ def test_a_foreign_model_keeps_its_own_weights() -> None:
         ({"refill_from": 0}, "--refill-from 0: must be at least 1"),
         ({"crop_padding": -1}, "--crop-padding -1: must be at least 0"),
         ({"label_smoothing": 3.0}, "--set label_smoothing=3.0: must lie between 0 and 1"),
+        ({"block": 3}, "--block 3: choose one of 1, 2, 4"),
         ({"crop_scale": (0.5,)}, "--set crop_scale: needs two numbers"),
     ],
 )

@@ -6,14 +6,29 @@ from typing import Any
 
 import pytest
 
-from onnx_shift.portfolio.profile import Baseline, Latency, Machine, Profile, ProfileError, Speedup, Timing, Variant
+from onnx_shift.portfolio.profile import (
+    Baseline,
+    Cascade,
+    Latency,
+    Machine,
+    Profile,
+    ProfileError,
+    Speedup,
+    Timing,
+    Variant,
+)
 
 ROOT = Path(__file__).parents[2]
 TIMING = Timing({1: Latency(0.5, 0.75, 1.0, 0.1, 30, 2, True), 16: Latency(4.0, 5.0, 6.0)}, {1: Speedup(2.0, 1.5, 2.5)})
 FULL = Profile(
     {
         "dense": Variant(TIMING, 1000, 500, "a" * 64, "b" * 64, 250, 2500, 1.0, 0.5, 0.75, 100, 10, 2.5),
-        "small": Variant(TIMING, 10, providers={"Other": Timing({1: Latency(0.25)}, {}, 4000.0, 1.5, 2.5)}),
+        "small": Variant(
+            TIMING,
+            10,
+            providers={"Other": Timing({1: Latency(0.25)}, {}, 4000.0, 1.5, 2.5)},
+            cascade={"dense": Cascade(0.5, 0.25, 0.5)},
+        ),
     },
     "dense",
     Machine("P", 2, "1.23", ("CPUExecutionProvider", "Other"), 1, "Linux", "3.12", "1.19", "2024-05-06"),

@@ -25,6 +25,8 @@ def test_a_replay_without_its_policy_is_refused(
 
     with pytest.raises(SwitchError, match=r"the policy failed: ZeroDivisionError\('of a policy'\)"):
         serve(make_policy=lambda _: Fails())
+    with pytest.raises(SwitchError, match="the policy second failed: ZeroDivisionError"):
+        serve(others={"second": lambda _: Fails()})
     lost = type("Lost", (), {"interval_s": 0.01, "decide": lambda self, load: "nonesuch"})
     with pytest.raises(
         SwitchError, match=r"the policy failed: .*no variant 'nonesuch'; there are: small, medium, large"
@@ -58,22 +60,23 @@ def timeline(portfolio_path: Path, options: ort.SessionOptions, tmp_path_factory
         Trace("short", 0.25, (80.0, 160.0, 80.0), relative=False),
         objective_ms=1000.0,
         make_policy=lambda objective_ms: Alternate(),
+        others={"other": lambda objective_ms: Alternate()},
         sess_options=options,
         providers=["CPUExecutionProvider"],
         cache=tmp_path_factory.mktemp("cache"),
         progress=moments.append,
     )
-    assert {moment.run for moment in moments} == {"policy", "smallest", "largest"}
+    assert {moment.run for moment in moments} == {"policy", "other", "smallest", "largest"}
     return found
 
 
-def test_a_replay_serves_every_request_three_times(timeline: Timeline) -> None:
-    assert set(timeline.runs) == {"policy", "smallest", "largest", "clairvoyant"}
+def test_a_replay_serves_every_request_once_in_each_way(timeline: Timeline) -> None:
+    assert set(timeline.runs) == {"policy", "other", "smallest", "largest", "clairvoyant"}
     counts = {timeline.summary(name)["requests"] for name in timeline.runs}
     assert len(counts) == 1 and 40 < counts.pop() < 140
     assert {timeline.summary(name)["failed"] for name in timeline.runs} == {0}
     assert set(timeline.runs["smallest"].variant) == {0} and set(timeline.runs["largest"].variant) == {2}
-    assert timeline.runs["policy"].switches and timeline.accuracies is None
+    assert timeline.runs["policy"].switches and timeline.runs["other"].switches and timeline.accuracies is None
     assert all(np.all(run.latency_ms > 0) for run in timeline.runs.values())
 
 

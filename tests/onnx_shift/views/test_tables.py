@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from onnx_shift.portfolio.profile import Profile
-from onnx_shift.views.tables import demo_table, profile_notes, profile_tables, show_bytes, show_count
+from onnx_shift.views.tables import cascade_table, demo_table, profile_notes, profile_tables, show_bytes, show_count
 from tests.onnx_shift.figures import FIGURES
 from tests.onnx_shift.models import shift
 
@@ -79,6 +79,13 @@ def test_tables_show_all_that_was_measured_in_eighty_columns() -> None:
     figures = ["98.76%", "88.8 MB", "66.6 MB", "~0.0123", "0.777", "23%", "1.25–12.75", "1,234", "1.2 ms"]
     assert [figure for figure in figures if figure not in text] == []
     assert "CUDAExecutionProvider" in text
+
+
+def test_a_table_says_whom_a_variant_asks_and_when() -> None:
+    entry = {"file_bytes": 1, "latency_ms": {"1": {"p50": 1.0}}}
+    asks = {"cascade": {"large": {"margin": 1.2345, "share": 0.125, "accuracy": 0.9}}}
+    table = cascade_table(Profile.from_dict({"variants": {"small": entry | asks, "large": entry}}))
+    assert [list(column.cells) for column in table.columns] == [["small"], ["large"], ["1.23"], ["12.50%"], ["90.00%"]]
 
 
 def test_notes_say_what_signs_mean_and_why_no_switch_was_timed() -> None:
