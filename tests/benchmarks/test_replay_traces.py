@@ -26,7 +26,7 @@ def test_azure_like_invocations_are_bursty_and_thinned_to_the_load() -> None:
 
 def runs(**changes: tuple[float, float]) -> dict[str, dict[str, float]]:
     """One load's runs: (in time, accuracy) by name."""
-    usual = {name: (0.9, 0.8) for name in _SERVED_BY} | {"smallest": (1.0, 0.6), "clairvoyant": (1.0, 0.9)}
+    usual = dict.fromkeys(_SERVED_BY, (0.9, 0.8)) | {"smallest": (1.0, 0.6), "clairvoyant": (1.0, 0.9)}
     found = usual | changes
     return {name: {"within_objective": at, "mean_accuracy_served": accuracy} for name, (at, accuracy) in found.items()}
 
