@@ -21,7 +21,7 @@ from onnx_shift.portfolio.sessions import session_options
 from onnx_shift.runtime import ModelSwitcher
 
 TITLE = "Cascade: a small variant answers, a larger one where it is unsure"
-MINUTES = 2
+MINUTES = 1.5
 
 BATCHES = (16, 1)
 ROUNDS, IMAGES = 9, 1024  # of each, in turn
