@@ -5,7 +5,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.replay_traces import _SERVED_BY, LOAD, azure_like, figures_of, loads
+from benchmarks.replay_traces import _SERVED_BY, LOAD, azure_like, figures_of, known_beforehand, loads
+from onnx_shift.runtime.queueing import always, clairvoyant
+from onnx_shift.runtime.replay import Timeline
+from onnx_shift.runtime.trace import Trace
 
 
 def test_every_load_brings_requests_and_is_the_same_again() -> None:
@@ -41,3 +44,15 @@ def test_a_baseline_counts_that_answers_no_less_in_time() -> None:
 def test_loads_that_nothing_could_serve_set_no_goal() -> None:
     found = figures_of({"a": runs(policy=(0.98, 0.8)), "b": runs(policy=(0.5, 0.8), smallest=(0.6, 0.6))})
     assert (found["attainment_least"], found["loads_possible"]) == (0.98, 1)
+
+
+def test_a_clairvoyant_chooses_as_often_as_serves_it_best() -> None:
+    arrived_s = np.concatenate([np.arange(0.0, 0.5, 0.002), np.arange(0.5, 1.0, 0.02)])  # busy, then quiet
+    smallest = always(arrived_s, 0.001, 0)
+    timeline = Timeline(
+        Trace("half", 0.5, (1.0, 1.0)), ("a", "b"), (0.5, 0.9), (1.0, 4.0), 250.0, 20.0, {"smallest": smallest}
+    )
+    found = known_beforehand(timeline)
+    assert found.within(20.0) >= 0.99 * arrived_s.size
+    each_second = clairvoyant(arrived_s, 1.0, (0.001, 0.004), (0.5, 0.9), 20.0)
+    assert found.accuracy((0.5, 0.9)) > each_second.accuracy((0.5, 0.9)) == 0.5
