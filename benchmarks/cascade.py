@@ -40,7 +40,7 @@ def measure_on(models: list[Path], work: Path, batches: list[Batch]) -> dict[str
     paths = {path.stem: path for path in models}
     pairs = {pair: estimated_gain(found, *pair) for pair in _pairs(found)}
     if not pairs:
-        raise OnnxShiftError("cascade: no variant is less accurate than another, so none has whom to ask")
+        raise OnnxShiftError("cascade: no larger variant is more accurate than a smaller one, so none has whom to ask")
     ranked = sorted(pairs, key=lambda pair: -pairs[pair])
     small, large = ranked[0]
     accuracy = {name: _accuracy(_alone(name, paths, found, work), batches[1::2]) for name in paths}

@@ -34,7 +34,12 @@ def test_there_is_no_margin_where_asking_does_not_help() -> None:
     small = judged([0.1, 0.2], [1, 0])
     assert choose_margin(small, judged([1.0] * 2, [0, 1])) is None  # as accurate by itself
     assert choose_margin(judged([0.1, 0.1], [0, 0]), judged([1.0] * 2, [1, 0])) is None  # no margin tells them apart
-    assert list(cascades_of({"a": small, "b": judged([1.0] * 2, [1, 1])})["b"]) == []
+
+
+def test_only_larger_models_are_asked() -> None:
+    poor, good = judged([0.1, 0.2], [0, 1]), judged([0.1, 0.2], [1, 1])
+    assert cascades_of({"small": poor, "large": good}) == {"small": {"large": Cascade(0.2, 0.5, 1.0)}, "large": {}}
+    assert cascades_of({"small": good, "large": poor}) == {"small": {}, "large": {}}
 
 
 def test_profile_chooses_margins_and_keeps_them_in_its_file(tmp_path: Path) -> None:
@@ -42,6 +47,7 @@ def test_profile_chooses_margins_and_keeps_them_in_its_file(tmp_path: Path) -> N
     weights[np.arange(7), np.arange(7)] = 1
     halved = weights.copy()
     halved[3, 3] = 0.5
+    weights[71, 0] = 1e-6  # one weight more
     body = "f = Flatten(input)\n logits = MatMul(f, w)"
     models = [save(tmp_path / "large.onnx", body, {"w": weights})]
     models.append(save(tmp_path / "small.onnx", body, {"w": halved}))
