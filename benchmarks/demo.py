@@ -14,7 +14,7 @@ from onnx_shift.portfolio.profile import Profile, Variant
 from onnx_shift.views.picture import draw_demo
 
 TITLE = "The demo: handwritten digits, from training to switching"
-MINUTES = 4
+MINUTES = 2.5
 PICTURE_INCHES = (10, 8)
 
 

@@ -15,7 +15,7 @@ from zoo.export import export
 from zoo.judge import feeds
 
 TITLE = "Never slower: latency of pruned networks beside the sparse ones, 111 architectures"
-MINUTES = 6
+MINUTES = 3
 
 ROUNDS = 30
 #: Where its weights lie in memory makes one session of a network a few per cent faster than the next.

@@ -17,7 +17,7 @@ from zoo import zeros
 from zoo.export import export
 
 TITLE = "Seconds to prune, beside onnx.load and onnx.save of the same file"
-MINUTES = 2
+MINUTES = 1.2
 
 ROUNDS = 15
 #: Model of the registry, classes and image size: a file of 102 MB and one of 59 MB.

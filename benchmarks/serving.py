@@ -28,7 +28,7 @@ from benchmarks.support.results import in_words, range_of
 from onnx_shift.runtime.load import Load
 
 TITLE = "Serving over HTTP: beside an echo, under switches, updates and load traces"
-MINUTES = 9
+MINUTES = 6
 
 _NAME = "served"
 _INFER = f"/v2/models/{_NAME}/infer"
@@ -36,7 +36,7 @@ _ROUNDS, _REQUESTS = 9, 400  # of each server and number of callers, in turn
 _CHECKED, _UPDATE_S = 20_000, 2.0
 _SOAK = 100_000
 _CALLERS = 8
-_TRACE_S, _TRACE_CALLERS = 10.0, 48
+_TRACE_S, _TRACE_CALLERS = 6.0, 48
 _SMALL, _LARGE = {"small": 6, "medium": 8, "large": 12}, {"small": 16, "medium": 32, "large": 64}
 
 

@@ -16,7 +16,7 @@ from onnx_shift.ort import CPU
 from onnx_shift.runtime import kernels
 
 TITLE = "Scattered zeros: sparse kernels beside plain onnxruntime"
-MINUTES = 12
+MINUTES = 3.5
 
 ROUNDS = 15
 ENOUGH_S = 10.0

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 TITLE = "Training: what masks, augmentation, logging and checkpoints cost"
-MINUTES = 4
+MINUTES = 2.5
 BATCHES = 32
-EPOCHS = 7
+EPOCHS = 5
 
 
 def measure(work: Path) -> dict[str, Any]:

@@ -574,7 +574,8 @@ def replay(
     policy: Annotated[
         str,
         typer.Option(
-            help="latency, qps, profile, slack, scaling, or package.module:function of the objective in milliseconds."
+            help="latency, deadline, qps, profile, slack, scaling, or package.module:function of the objective in "
+            "milliseconds."
         ),
     ] = "latency",
     objective: Annotated[
@@ -615,8 +616,8 @@ def serve(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="latency, qps, profile, slack, scaling, or package.module:function of the objective in milliseconds "
-            "(default: latency where --p95 is given, else none)."
+            help="latency, deadline, qps, profile, slack, scaling, or package.module:function of the objective in "
+            "milliseconds (default: latency where --p95 is given, else none)."
         ),
     ] = None,
     start: Annotated[str | None, typer.Option(help="Variant to begin with (default: that of median size).")] = None,

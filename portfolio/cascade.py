@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,13 @@ def choose_margin(small: Judged, large: Judged) -> Cascade | None:
 
 
 def cascades_of(judged: Mapping[str, Judged]) -> dict[str, dict[str, Cascade]]:
-    """Return by model, and by each that is more accurate, the cascade of the two, where one helps."""
-    return {
-        small: {large: found for large in judged if (found := choose_margin(judged[small], judged[large])) is not None}
-        for small in judged
-    }
+    """Return by model, of `judged` the smallest first, and by each that is larger, the cascade of the two where it
+    helps.
+    """
+    names = list(judged)
+    found: dict[str, dict[str, Cascade]] = {name: {} for name in names}
+    for small, large in combinations(names, 2):
+        cascade = choose_margin(judged[small], judged[large])
+        if cascade is not None:
+            found[small][large] = cascade
+    return found

@@ -159,7 +159,8 @@ def _profile(
             accuracy = measure_accuracy(path, batches(), settings)
             counts[variant_name(path)] |= _evaluated(accuracy)
             judged[variant_name(path)] = accuracy.judged
-    cascades = cascades_of(judged) if settings.cascade else {}
+    # In the order of a portfolio, as the costs are: the larger are asked.
+    cascades = cascades_of({name: judged[name] for name in costs if name in judged}) if settings.cascade else {}
     first, *others = settings.providers
 
     def variant(name: str) -> Variant:

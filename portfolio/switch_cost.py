@@ -27,7 +27,7 @@ class SwitchCost:
 
 
 def measure_switches(models: Sequence[Path], *, providers: Sequence[str], threads: int) -> Mapping[str, SwitchCost]:
-    """Return by name what switching to each of `models` costs.
+    """Return by name, in the order of a portfolio, what switching to each of `models` costs.
 
     A single model, and models whose inputs or outputs differ, are not switched between: `switch_ms` is None.
     """

@@ -6,13 +6,16 @@ al., CODES+ISSS 2015, call it a big/little network.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 
 from onnx_shift.runtime.errors import SwitchError
 from onnx_shift.runtime.portfolio import Portfolio, Variant
+from onnx_shift.runtime.record import Counts
 
 Run = Callable[[Sequence[str], Mapping[str, Any]], list[Any]]  # outputs by name, of a feed
 
@@ -22,6 +25,45 @@ class Next(NamedTuple):
 
     variant: Variant
     margin: float
+
+
+class Both:
+    """A variant's session that asks another one where it is unsure; all but `run` is the former's alone.
+
+    `scores` is the name of the output of class scores. `counts`, which `lock` guards, hears how many images each of the
+    two answered.
+    """
+
+    def __init__(
+        self,
+        small: ort.InferenceSession,
+        large: ort.InferenceSession,
+        margin: float,
+        scores: str,
+        counts: Counts,
+        lock: AbstractContextManager[Any],
+    ) -> None:
+        self.small, self.large = small, large
+        self._margin, self._scores, self._counts, self._lock = margin, scores, counts, lock
+        self._names = [value.name for value in small.get_outputs()]
+
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
+    ) -> list[Any]:
+        """Answer as `InferenceSession.run` does, every image by the variant that is sure of it."""
+
+        def by(session: ort.InferenceSession) -> Run:
+            return lambda names, feed: list(session.run(names, feed, run_options))
+
+        names = self._names if output_names is None else output_names
+        found = answer(by(self.small), by(self.large), self._margin, names, self._scores, input_feed)
+        with self._lock:
+            self._counts.sure_images += found.sure
+            self._counts.unsure_images += found.unsure
+        return found.outputs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.small, name)
 
 
 class Answer(NamedTuple):
@@ -34,12 +76,13 @@ class Answer(NamedTuple):
 
 def next_of(variant: Variant, portfolio: Portfolio) -> Next | None:
     """Return the smallest of the larger variants that `variant` has a margin for, None where there is none."""
-    stated = variant.metadata.get("cascade")
-    for larger in portfolio.variants[portfolio.variants.index(variant) + 1 :] if isinstance(stated, dict) else ():
-        entry = stated.get(larger.name)
-        margin = entry.get("margin") if isinstance(entry, dict) else None
-        if isinstance(margin, int | float) and margin > 0:
-            return Next(larger, float(margin))
+    for larger in portfolio.variants[portfolio.variants.index(variant) + 1 :]:
+        try:
+            margin = float(variant.metadata["cascade"][larger.name]["margin"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if margin > 0:
+            return Next(larger, margin)
     return None
 
 

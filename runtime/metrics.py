@@ -32,6 +32,8 @@ _MEASURES = (
     _Measure("switch_ms", "switch", "seconds", "Time spent making variants ready", scale=1e-3),
     _Measure("stall_ms", "stall", "seconds", "Time that callers were held up by switches", scale=1e-3),
     _Measure("inflated_bytes", "inflated", "bytes", "Bytes inflated for switches"),
+    _Measure("sure_images", "sure_images", "", "Images of a cascade that the active variant answered"),
+    _Measure("unsure_images", "unsure_images", "", "Images of a cascade that the larger variant was asked for"),
     _Measure("running", "running_requests", "", "Requests inside now", grows=False),
     _Measure("variants", "variants", "", "Variants of the portfolio", grows=False),
     _Measure("place", "active_place", "", "Place of the active variant, the smallest 0", grows=False),

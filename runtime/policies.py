@@ -5,6 +5,7 @@ from collections.abc import Callable
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import import_named
 from onnx_shift.runtime.baselines import AccuracyScaling, ProfileDriven, SlackBased
+from onnx_shift.runtime.deadline import Deadline
 from onnx_shift.runtime.load import Policy
 from onnx_shift.runtime.policy import LatencyObjective, QueriesPerSecond
 
@@ -15,6 +16,7 @@ def policy_maker(text: str) -> Callable[[float], Policy]:
     """
     named: dict[str, Callable[[float], Policy]] = {
         "latency": lambda objective_ms: LatencyObjective(p95_ms=objective_ms),
+        "deadline": lambda objective_ms: Deadline(p95_ms=objective_ms),
         "qps": lambda objective_ms: QueriesPerSecond(),
         "profile": lambda objective_ms: ProfileDriven(p95_ms=objective_ms),
         "slack": lambda objective_ms: SlackBased(p95_ms=objective_ms),

@@ -45,7 +45,7 @@ class QueriesPerSecond:
     _no_rise_before_s: float = field(default=float("-inf"), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_numbers(self, "interval_s", "window_s", "window_requests", "high", "patience")
+        check_numbers(self, "interval_s", "window_s", "window_requests", "high", "patience")
 
     def decide(self, load: Load) -> str | None:
         """Return where to go, or None; see the class."""
@@ -127,17 +127,21 @@ class LatencyObjective(QueriesPerSecond):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_numbers(self, "p95_ms")
+        check_numbers(self, "p95_ms")
 
     def decide(self, load: Load) -> str | None:
         """Return where to go, or None; see the class."""
+        self._listen(load)
+        return super().decide(load)
+
+    def _listen(self, load: Load) -> None:
+        """Note how long the active variant takes by itself, and that it is ranked by a claim."""
         if load.active.name != self._judged or len(self._latencies_ms) > 1000:
             self._latencies_ms, self._judged = [], load.active.name
         self._tell_claims(load.variants)
         before = self._looks[-1].waiting if self._looks else 0
         if max(before, load.waiting) <= 1:  # what took long for waiting says nothing of the variant
             self._latencies_ms.extend(load.latencies_ms)
-        return super().decide(load)
 
     def _tell_claims(self, variants: Sequence[Variant]) -> None:
         """Log once where it ranks by an accuracy that nobody measured."""
@@ -165,25 +169,28 @@ class LatencyObjective(QueriesPerSecond):
 
     def _fall(self, load: Load, rate: float) -> str:
         capacity = self._capacities.of(load.active, load.active)
-        ranked = _worst_first(load.variants)
+        ranked = worst_first(load.variants)
         return self._best(load, rate, [v for v in ranked if self._capacities.of(v, load.active) > capacity]).name
 
     def _rise(self, load: Load, rate: float) -> str | None:
-        ranked = _worst_first(load.variants)
+        ranked = worst_first(load.variants)
         best = self._best(load, rate, ranked)
         return best.name if ranked.index(best) > ranked.index(load.active) else None
 
     def _best(self, load: Load, rate: float, ranked: Sequence[Variant]) -> Variant:
         """Return the last of `ranked` that keeps up, the fastest of all where none does."""
         for variant in reversed(ranked):
-            avoided = self._avoided.get(variant.name, float("-inf")) > load.time_s
-            slow = 1e3 / self._capacities.of(variant, load.active) > self.p95_ms
-            if not avoided and not slow and self._keeps_up(variant, load, rate):
+            if self._may_serve(variant, load) and self._keeps_up(variant, load, rate):
                 return variant
         return self._last_resort(load)
 
+    def _may_serve(self, variant: Variant, load: Load) -> bool:
+        """Return whether one request is in time by `variant`, and that it was not found too slow lately."""
+        avoided = self._avoided.get(variant.name, float("-inf")) > load.time_s
+        return not avoided and 1e3 / self._capacities.of(variant, load.active) <= self.p95_ms
 
-def _worst_first(variants: Sequence[Variant]) -> Sequence[Variant]:
+
+def worst_first(variants: Sequence[Variant]) -> Sequence[Variant]:
     """Sort by accuracy, of equals the smaller one last; by size where not all state their accuracy."""
     accuracies = stated_accuracies(variants)
     if accuracies is None:
@@ -204,8 +211,8 @@ class MemoryBudget:
     free_bytes: Callable[[], int] = free_memory_bytes
 
     def __post_init__(self) -> None:
-        _check_numbers(self, "interval_s")
-        _check_numbers(self, "keep_free_bytes", zero=True)
+        check_numbers(self, "interval_s")
+        check_numbers(self, "keep_free_bytes", zero=True)
 
     def decide(self, load: Load) -> str | None:
         """Return "smaller", "larger" or None; see the class."""
@@ -254,7 +261,7 @@ def place_of(answer: str | Variant | None, load: Load) -> int:
     return names.index(name)
 
 
-def _check_numbers(policy: object, *names: str, zero: bool = False) -> None:
+def check_numbers(policy: object, *names: str, zero: bool = False) -> None:
     """Raise ValueError where one of these fields is no number above 0 (`zero`: no less than 0)."""
     for name in names:
         value = getattr(policy, name)

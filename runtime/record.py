@@ -70,6 +70,8 @@ class Counts:
     switch_ms: float = 0.0
     stall_ms: float = 0.0
     inflated_bytes: int = 0
+    sure_images: int = 0  # of a cascade: answered by the active variant
+    unsure_images: int = 0  # and by the larger one that it asked
 
     def add_switch(self, record: SwitchRecord) -> None:
         """Count a switch, or an update, and what it cost."""

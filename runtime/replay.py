@@ -176,13 +176,11 @@ def replay(
         check_policy(policy)
     policies = {name: _Watched(policy) for name, policy in chosen.items()}
     names = [variant.name for variant in portfolio]
+    ways: dict[str, dict[str, Any]] = {name: {"policy": policy} for name, policy in policies.items()}
+    ways |= {"smallest": {"start": names[0]}, "largest": {"start": names[-1]}}
     runs = {
         run: _serve(portfolio, arrived_s, trace.duration_s, asked, {**options, **given}, run, progress)
-        for run, given in (
-            *((name, {"policy": policy}) for name, policy in policies.items()),
-            ("smallest", {"start": names[0]}),
-            ("largest", {"start": names[-1]}),
-        )
+        for run, given in ways.items()
     }
     for name, watched in policies.items():
         if watched.failure is not None:

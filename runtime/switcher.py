@@ -13,7 +13,8 @@ import numpy as np
 import onnxruntime as ort
 
 from onnx_shift.runtime.binding import Binding
-from onnx_shift.runtime.builder import ArraySpec, Builder, choose_cache_folder, one_line
+from onnx_shift.runtime.builder import ArraySpec, Builder, Built, choose_cache_folder, one_line
+from onnx_shift.runtime.cascade import Both, check_cascade, next_of
 from onnx_shift.runtime.choice import Choice, Current, check_same_signature, chosen_variant, nearest, variant_named
 from onnx_shift.runtime.errors import SwitchError
 from onnx_shift.runtime.inflate import Buffer
@@ -40,7 +41,9 @@ class ModelSwitcher:
     `overlap=False` releases the old session before the new one is built: the least memory, but callers wait.
     A `policy` decides by itself when to switch; `waiting` tells it how many requests wait in a queue of the
     application's own. `on_switch` is called with the record of each switch and update, after it, by the thread that
-    switched; what it raises is logged. `cache` is the folder for graphs optimised on this device: True for the default
+    switched; what it raises is logged. With `cascade` the next larger variant that the active one states a margin for
+    (`onnx-shift profile --cascade`) is kept ready, too, and `run` asks it for the images of which the active one is
+    unsure. `cache` is the folder for graphs optimised on this device: True for the default
     ($ONNX_SHIFT_CACHE, else the user's cache folder), False for none. Raises ProviderError, PortfolioError or
     SwitchError. A signal handler may call `close`, or `switch` unless in place.
     """
@@ -54,6 +57,7 @@ class ModelSwitcher:
         *,
         policy: "Policy | None" = None,
         overlap: bool = True,
+        cascade: bool = False,
         start: str | None = None,
         cache: str | os.PathLike[str] | bool = True,
         waiting: Callable[[], int] | None = None,
@@ -67,7 +71,7 @@ class ModelSwitcher:
         self._options = OptionsSource(sess_options)
         self._providers = choose_providers(providers, provider_options)
         self._cache_folder = choose_cache_folder(cache)
-        self._overlap = overlap
+        self._overlap, self._cascade = overlap, cascade
         self._last_shapes: dict[str, ArraySpec] | None = None  # of the inputs of the last request
         self._records: deque[SwitchRecord] = deque(maxlen=_KEPT_RECORDS)
         self._switching = threading.RLock()  # one switch at a time
@@ -83,6 +87,8 @@ class ModelSwitcher:
 
     def _builder_of(self, portfolio: Portfolio | str | os.PathLike[str] | Buffer) -> Builder:
         opened = portfolio if isinstance(portfolio, Portfolio) else Portfolio.open(portfolio)
+        if self._cascade:
+            check_cascade(opened)
         return Builder(opened, self._options, self._providers, self._cache_folder, self._clock)
 
     def _watch(self, policy: "Policy", waiting: Callable[[], int] | None) -> None:
@@ -114,7 +120,7 @@ class ModelSwitcher:
     def run_named(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
     ) -> tuple[Variant, list[Any]]:
-        """Answer as `run` does, and say which variant it was that answered."""
+        """Answer as `run` does, and say which variant it was that answered, of a cascade the smaller."""
         with self._leases.lease() as serving:
             outputs: list[Any] = serving.session.run(output_names, input_feed, run_options)
         if self._providers.slow_at_first and all(isinstance(value, np.ndarray) for value in input_feed.values()):
@@ -199,7 +205,7 @@ class ModelSwitcher:
         memory.
         """
         with self._leases.lease(request=False) as serving:
-            session: ort.InferenceSession = serving.session
+            session: ort.InferenceSession = getattr(serving.session, "small", serving.session)
             return session
 
     @property
@@ -237,7 +243,7 @@ class ModelSwitcher:
         for variant in builder.portfolio:
             with self._switching:  # only while one is made ready: a policy may switch in between
                 self._leases.check_open()
-                self._try(Choice(variant, builder))
+                self._build(Choice(variant, builder))
 
     def update(self, portfolio: Portfolio | str | os.PathLike[str] | Buffer, *, why: str = "") -> SwitchRecord:
         """Exchange the whole portfolio while requests run, none of which is lost; return what the exchange cost.
@@ -253,7 +259,7 @@ class ModelSwitcher:
             check_same_signature(builder.portfolio, self.portfolio)
             for variant in builder.portfolio:
                 self._leases.check_open()
-                self._try(Choice(variant, builder))
+                self._build(Choice(variant, builder))
             with self._switching:
                 self._leases.check_open()
                 record = self._exchange(Choice(nearest(self.active, builder.portfolio), builder), "update", why)
@@ -266,7 +272,8 @@ class ModelSwitcher:
 
     def stats(self) -> dict[str, int | float]:
         """Return plain numbers for monitoring. Sums since the start: requests, failed_requests, request_ms, switches,
-        failed_switches, updates, refused_updates, switch_ms, stall_ms, inflated_bytes. As it is now: running requests,
+        failed_switches, updates, refused_updates, switch_ms, stall_ms, inflated_bytes; of a cascade sure_images, which
+        the active variant answered, and unsure_images, which the larger one did. As it is now: running requests,
         variants, the active one's place among them (the smallest 0) and weight_bytes, and the portfolio_bytes held in
         memory, deflated.
         """
@@ -302,8 +309,8 @@ class ModelSwitcher:
 
             logging.getLogger(__name__).exception("on_switch failed; the switch is done all the same")
 
-    def _try(self, choice: Choice) -> None:
-        choice.builder.build(choice.variant, threads=self._idle_processors(), shapes=self._last_shapes)
+    def _build(self, choice: Choice) -> Built:
+        return choice.builder.build(choice.variant, threads=self._idle_processors(), shapes=self._last_shapes)
 
     def _switch_beside(self, choice: Choice) -> SwitchRecord:
         serving, record = self._ready(choice)
@@ -338,17 +345,23 @@ class ModelSwitcher:
 
     def _ready(self, choice: Choice) -> tuple[Serving, SwitchRecord]:
         """Return the chosen session, ready to serve, and the record of a switch to it but its stall."""
-        built = choice.builder.build(choice.variant, threads=self._idle_processors(), shapes=self._last_shapes)
+        asked = next_of(choice.variant, choice.builder.portfolio) if self._cascade else None
+        variants = [choice.variant] if asked is None else [choice.variant, asked.variant]
+        built = [self._build(Choice(variant, choice.builder)) for variant in variants]
         record = SwitchRecord(
             previous=self.active.name,
             active=choice.variant.name,
-            inflate_ms=built.inflate_ms,
-            build_ms=built.build_ms,
-            warmup_ms=built.warmup_ms,
-            bytes=built.inflated_bytes,
-            prepare_ms=built.prepare_ms,
+            inflate_ms=sum(one.inflate_ms for one in built),
+            build_ms=sum(one.build_ms for one in built),
+            warmup_ms=sum(one.warmup_ms for one in built),
+            bytes=sum(one.inflated_bytes for one in built),
+            prepare_ms=sum(one.prepare_ms for one in built),
         )
-        return Serving(choice, built.session), record
+        session = built[0].session
+        if asked is not None:
+            scores = choice.builder.portfolio.outputs[0].name
+            session = Both(session, built[1].session, asked.margin, scores, self._leases.counts, self._leases.lock)
+        return Serving(choice, session), record
 
     def _idle_processors(self) -> int:
         """How many threads may inflate: every thread that asked the serving session keeps a processor.

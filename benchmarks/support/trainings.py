@@ -190,7 +190,9 @@ def train_missing(
     """Return the run of a training below `into`, trained now where it is missing or was interrupted; with `images` a
     rehearsal on so many. Raises TrainingError.
     """
-    recipe = recipe_of(name)
+    recipe, done = recipe_of(name), _complete(name, into / name)
+    if done is not None:  # perhaps made elsewhere, without the checkpoints that training would go on from
+        return done
     if images is not None:
         small = {"train_images": images, "epochs": 1, "levels": 1, "first_level": 1, "precision": "float32"}
         recipe = override(recipe, **small)
@@ -204,12 +206,17 @@ def train_missing(
 
 def finished_run(name: str) -> Run | None:
     """Return a training's run: that below .bench with all its levels, else what is kept of it, else None."""
-    run = _recorded(name, FOLDER / name)
-    if run is not None and all(level.onnx.exists() for level in run.levels):
+    run = _complete(name, FOLDER / name)
+    if run is not None:
         return run
     folder = kept.unpacked(name)
     run = None if folder is None else _recorded(name, folder)
     return None if run is None else replace(run, levels=tuple(level for level in run.levels if level.onnx.exists()))
+
+
+def _complete(name: str, path: Path) -> Run | None:
+    run = _recorded(name, path)
+    return run if run is not None and all(level.onnx.exists() for level in run.levels) else None
 
 
 def recorded_run(name: str) -> Run | None:

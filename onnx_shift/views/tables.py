@@ -111,14 +111,26 @@ def serving_table(timings: "Mapping[str, Timing]", switches_ms: Mapping[str, flo
 
 
 def cascade_table(profile: "Profile") -> Table:
-    """One row per variant and more accurate one that it can ask: below which margin, of how many images, and what
-    accuracy both reach."""
-    rows = [(name, (asked, one)) for name, entry in profile.variants.items() for asked, one in entry.cascade.items()]
-    columns: list[Column[tuple[str, Cascade]]] = [
+    """One row per variant and larger one that it can ask: below which margin, of how many images, what accuracy both
+    reach, and how many times as fast as the larger alone they are by the latencies of both.
+    """
+
+    def speedup(name: str, asked: str, share: float) -> float:
+        small_ms, large_ms = (profile.variants[one].timing.median_ms for one in (name, asked))
+        return large_ms / (small_ms + share * large_ms)
+
+    rows = [
+        (name, (asked, one, speedup(name, asked, one.share)))
+        for name, entry in profile.variants.items()
+        for asked, one in entry.cascade.items()
+        if asked in profile.variants
+    ]
+    columns: list[Column[tuple[str, Cascade, float]]] = [
         ("asks", lambda row: row[0], str),
         ("below margin", lambda row: row[1].margin, "{:.3g}".format),
         ("of images", lambda row: row[1].share, show_share),
         ("both accurate", lambda row: row[1].accuracy, show_share),
+        ("speed-up", lambda row: row[2], "{:.2f}".format),
     ]
     return _table(rows, columns)
 

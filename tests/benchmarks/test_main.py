@@ -28,3 +28,23 @@ def test_a_benchmark_for_other_hardware_keeps_its_result(
     assert benchmarks.run("demo", module, again=True) == ["demo: speed 1.5, at least 2: MISSED"]
     assert "demo: as measured on 2024-05-06; not measured here (no card)\n" in capsys.readouterr().out
     assert json.loads((tmp_path / "demo.json").read_text()) == kept
+
+
+def test_all_benchmarks_that_a_fresh_clone_can_run_fit_into_45_minutes() -> None:
+    pytest.importorskip("torch")
+    elsewhere = {"cuda", "full_size", "structured_peers"}  # a graphics card, or trainings that are not kept
+    minutes = {name: module.MINUTES for name, module in benchmarks.find_benchmarks().items() if name not in elsewhere}
+    assert sum(minutes.values()) <= 45, minutes
+    assert {"cifar10", "replay_traces", "cascade"} <= minutes.keys()
+
+
+def test_the_minutes_of_each_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"demo": ModuleType("demo"), "cuda": ModuleType("cuda")}
+    monkeypatch.setattr(benchmarks, "find_benchmarks", lambda: found)
+    monkeypatch.setattr(benchmarks, "run", lambda name, module, again: [])
+    monkeypatch.setattr(results, "write_all", lambda: None)
+    monkeypatch.setattr("sys.argv", ["benchmarks"])
+    assert benchmarks.main() == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        [name, "0.0", "min"] for name in ("demo", "cuda", "all")
+    ]

@@ -1,14 +1,23 @@
 """Splitting a batch between two variants."""
 
+import gc
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
+from onnx_shift.portfolio.pack import pack
+from onnx_shift.portfolio.profile import Cascade, Latency, Profile, Timing
+from onnx_shift.portfolio.profile import Variant as ProfileVariant
 from onnx_shift.runtime.cascade import Run, answer, check_cascade, margins, next_of
 from onnx_shift.runtime.errors import SwitchError
 from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant
+from tests.runtime.conftest import Make
+from tests.runtime.conftest import answer as answer_of
 
 FLOAT = Signature("x", "tensor(float)", ["N", 4])
 SCORES = Signature("scores", "tensor(float)", ["N", 3])
@@ -90,3 +99,74 @@ def test_every_output_follows_its_image_though_no_scores_were_asked_for(ask: Cal
     assert ask(np.array([0, 1, 2]), ["place"])[0] == [[0.0, 1.5, 2.0]]
     places, scores = ask(np.array([1, 2]), ["place", "scores"])[0]
     assert (places, scores) == ([1.5, 2.0], [[10.0, 10.2], [2.0, 0.0]])
+
+
+BATCH = np.random.default_rng(3).standard_normal((40, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.fixture
+def plain(model_paths: dict[str, Path]) -> dict[str, np.ndarray]:
+    """What plain sessions answer to the batch."""
+    return {name: ort.InferenceSession(path).run(None, {"input": BATCH})[0] for name, path in model_paths.items()}
+
+
+@pytest.fixture
+def stated(model_paths: dict[str, Path], plain: dict[str, np.ndarray], tmp_path: Path) -> Path:
+    """The three models, the small one with a margin below which it asks the large one for half of the batch."""
+    half = Cascade(float(np.median(margins(plain["small"]))), 0.5, 0.9)
+    profile = Profile(
+        {
+            name: ProfileVariant(
+                Timing({1: Latency(1.0)}),
+                1,
+                cascade={"large": half} if name == "small" else {},
+            )
+            for name in model_paths
+        }
+    )
+    pack(list(model_paths.values()), tmp_path / "stated.zip", profile=profile, keep_all=True)
+    return tmp_path / "stated.zip"
+
+
+def test_a_switcher_asks_the_larger_variant_for_unsure_images_and_counts(
+    stated: Path, make_switcher: Make, plain: dict[str, np.ndarray]
+) -> None:
+    unsure = margins(plain["small"]) < np.median(margins(plain["small"]))
+    model = make_switcher(stated, start="small", cascade=True)
+    found = answer_of(model, BATCH)
+    np.testing.assert_allclose(found, np.where(unsure[:, None], plain["large"], plain["small"]), rtol=1e-4, atol=1e-5)
+    stats = model.stats()
+    assert (stats["sure_images"], stats["unsure_images"]) == (20, 20)
+    model.switch("large")  # states no margin: it answers alone
+    np.testing.assert_allclose(answer_of(model, BATCH), plain["large"], rtol=1e-4, atol=1e-5)
+    assert model.stats()["unsure_images"] == 20
+    record = model.switch("small")
+    assert record.bytes > make_switcher(stated, start="large").switch("small").bytes  # both of the pair were inflated
+
+
+def test_both_of_a_pair_go_when_the_model_is_switched(stated: Path, make_switcher: Make, images: np.ndarray) -> None:
+    for overlap in (True, False):
+        model = make_switcher(stated, start="small", cascade=True, overlap=overlap)
+        assert isinstance(model.session, ort.InferenceSession)
+        binding = model.io_binding()
+        binding.bind_cpu_input("input", images)
+        binding.bind_output("logits")
+        model.run_with_iobinding(binding)  # by the small one alone
+        del binding
+        with model._leases.lease(request=False) as serving:
+            held = [weakref.ref(session) for session in (serving.session.small, serving.session.large)]
+        del serving
+        model.switch("medium")
+        gc.collect()
+        assert [session() for session in held] == [None, None]
+
+
+def test_a_portfolio_without_margins_is_refused_for_a_cascade(
+    stated: Path, portfolio_path: Path, make_switcher: Make, images: np.ndarray
+) -> None:
+    with pytest.raises(SwitchError, match="no variant states a margin"):
+        make_switcher(cascade=True)
+    model = make_switcher(stated, start="small", cascade=True)
+    with pytest.raises(SwitchError, match="no variant states a margin"):
+        model.update(portfolio_path)
+    assert len(answer_of(model, images)) == 2 and model.stats()["refused_updates"] == 1

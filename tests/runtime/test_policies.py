@@ -14,7 +14,7 @@ def test_policies_are_made_by_name_or_by_a_function_of_ones_own() -> None:
 
 def test_what_makes_no_policy_is_refused_by_name() -> None:
     for text, message in (
-        ("fastest", "--policy fastest: not one of latency, qps, .*, and no package.module:function"),
+        ("fastest", "--policy fastest: not one of latency, deadline, qps, .*, and no package.module:function"),
         ("nowhere:policy", "--policy nowhere:policy: cannot be imported"),
         ("builtins:int", None),
         ("builtins:open_nothing", "cannot be imported"),

@@ -43,6 +43,7 @@ def test_a_run_made_elsewhere_counts(folder: Path) -> None:
     ]
     assert run.levels[1].onnx == folder / "random" / "level-06.onnx"
     assert trainings.training_hours(run) == 1.5
+    assert trainings.train_missing("random", folder) == run  # nothing is trained again, though no checkpoint came along
 
 
 @pytest.mark.parametrize(("levels", "changes"), [([0], {}), ([0, 6], {"seed": 3})])

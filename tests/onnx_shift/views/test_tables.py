@@ -81,11 +81,15 @@ def test_tables_show_all_that_was_measured_in_eighty_columns() -> None:
     assert "CUDAExecutionProvider" in text
 
 
-def test_a_table_says_whom_a_variant_asks_and_when() -> None:
-    entry = {"file_bytes": 1, "latency_ms": {"1": {"p50": 1.0}}}
+def test_a_table_says_whom_a_variant_asks_and_what_that_gains() -> None:
     asks = {"cascade": {"large": {"margin": 1.2345, "share": 0.125, "accuracy": 0.9}}}
-    table = cascade_table(Profile.from_dict({"variants": {"small": entry | asks, "large": entry}}))
-    assert [list(column.cells) for column in table.columns] == [["small"], ["large"], ["1.23"], ["12.50%"], ["90.00%"]]
+    variants = {
+        "small": {"file_bytes": 1, "latency_ms": {"1": {"p50": 1.0}}} | asks,
+        "large": {"file_bytes": 1, "latency_ms": {"1": {"p50": 4.0}}},
+    }
+    table = cascade_table(Profile.from_dict({"variants": variants}))
+    cells = [list(column.cells) for column in table.columns]
+    assert cells == [["small"], ["large"], ["1.23"], ["12.50%"], ["90.00%"], ["2.67"]]
 
 
 def test_notes_say_what_signs_mean_and_why_no_switch_was_timed() -> None:
