@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LARGEST = 1 << 24, MOST_IMAGES = 16, FEWEST_IMAGES = 8, WORTH_SHARING = 50000 };
+enum { LARGEST = 1 << 24, FEWEST_IMAGES = 8, WORTH_SPREADING = 128, WORTH_SHARING = 50000 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -66,8 +66,8 @@ const char *pool_check(Layer *layer) {
 }
 
 /* How many images make a group: innermost, they fill vectors; too many would lie too far apart. */
-static int64_t images_together(int64_t images) {
-    int64_t together = smaller(images, MOST_IMAGES);
+static int64_t images_together(int64_t images, int64_t most) {
+    int64_t together = smaller(images, most);
     while (together > 1 && images % together) together--;
     return together < FEWEST_IMAGES ? images : together;
 }
@@ -77,16 +77,26 @@ typedef struct {
     int64_t channels, rows, columns;
 } Extent;
 
-/* Channels that follow the last one, so that what reads past it finds zeros; -1 where an image is too large. */
-static int64_t spare_channels(const Extent *extent, const int64_t *border) {
-    const int64_t sizes[] = {extent->rows + border[0] + 1, extent->columns + border[1], extent->images};
-    if (product(sizes, 3) < 0) return -1;
-    int64_t plane = (sizes[0] - 1) * sizes[1] * sizes[2];
-    return divide_up((border[0] * sizes[1] + border[1]) * sizes[2] + WIDEST, larger(plane, 1));
+/* Floats from one channel of a packed activation to the next: channels begin with a line of the cache, an odd number of
+ * lines apart, else many would lie in the same part of it. */
+static int64_t packed_channel(const Extent *extent, const int64_t *border) {
+    int64_t plane = (extent->rows + border[0]) * (extent->columns + border[1]) * extent->images;
+    return plane < WORTH_SPREADING ? plane : divide_up(plane, 16) / 2 * 32 + 16;
 }
 
-static const char *read_extent(const Tensor *tensor, int dimensions, int64_t channels, const int64_t *border, Extent *extent) {
+/* Channels in the shape that follow the last one: there is room for what lies between channels, and what reads past the
+ * last one finds zeros; -1 where an image is too large. */
+static int64_t spare_channels(const Extent *extent, const int64_t *border) {
+    const int64_t sizes[] = {extent->rows + border[0] + 2, extent->columns + border[1] + 2, extent->images, extent->channels + 1};
+    if (product(sizes, 4) < 0) return -1;
+    int64_t plane = (sizes[0] - 2) * (sizes[1] - 2) * extent->images;
+    int64_t behind = (border[0] * (sizes[1] - 2) + border[1]) * extent->images + WIDEST;
+    return divide_up(extent->channels * (packed_channel(extent, border) - plane) + behind, larger(plane, 1));
+}
+
+static const char *read_extent(const Layer *layer, const Tensor *tensor, int64_t channels, const int64_t *border, Extent *extent) {
     const int64_t *sizes = tensor->sizes;
+    int dimensions = layer->dimensions;
     if (product(sizes, (int)tensor->rank) < 0) return "an activation is too large";
     for (size_t i = 0; i < tensor->rank; i++)
         if (sizes[i] > INT32_MAX) return "an activation is too large";
@@ -108,7 +118,7 @@ static const char *read_extent(const Tensor *tensor, int dimensions, int64_t cha
         columns = sizes[dimensions + 1];
         if (dimensions == 2) rows = sizes[2];
     }
-    int64_t together = images_together(images);
+    int64_t together = images_together(images, layer->together);
     *extent = (Extent){together ? images / together : 0, together, channels, rows, columns};
     return NULL;
 }
@@ -119,8 +129,8 @@ static View view_of(const Tensor *tensor, const Extent *e, const int64_t *border
         int64_t plane = e->rows * e->columns, image = plane * e->channels;
         return (View){tensor->data, image * e->images, image, plane, e->columns, 1};
     }
-    int64_t row = (e->columns + border[1]) * e->images, plane = (e->rows + border[0]) * row;
-    return (View){tensor->data + border[0] * row + border[1] * e->images, plane * tensor->sizes[1], 1, plane, row, e->images};
+    int64_t row = (e->columns + border[1]) * e->images, group = (e->rows + border[0]) * row * tensor->sizes[1];
+    return (View){tensor->data + border[0] * row + border[1] * e->images, group, 1, packed_channel(e, border), row, e->images};
 }
 
 /* Sizes of the output; with `rounds_up` the last window may begin inside and end behind the padded input. */
@@ -139,7 +149,7 @@ static const char *extent_of_output(const Layer *layer, const Extent *in, Extent
 
 const char *layer_output(const Layer *layer, const Tensor *in, Tensor *out) {
     Extent from, to;
-    const char *wrong = read_extent(in, layer->dimensions, layer->channels_in * layer->groups, layer->borders[0], &from);
+    const char *wrong = read_extent(layer, in, layer->channels_in * layer->groups, layer->borders[0], &from);
     if (!wrong) wrong = extent_of_output(layer, &from, &to);
     if (wrong) return wrong;
     const int64_t *border = layer->borders[1];
@@ -174,7 +184,9 @@ typedef struct {
     int packs, unpacks, borders;
     int64_t slots[2], height, width; /* of the packed input: planes for each phase of a stride, and their size */
     int64_t *offsets;
-    int64_t run, runs, vectors, tiles; /* tiles of so many vectors in each of `runs` runs of positions */
+    void (*sum)(const Rows *, float *sums);
+    int merged;                        /* whether tiles run on over the columns between rows */
+    int64_t run, runs, tall, vectors, tiles; /* tiles of so many rows and vectors in each of `runs` runs of positions */
     int64_t rows_at_once, shares;      /* output channels for which partial sums are kept; parts that channels are dealt in */
     View copy_from, copy_to;           /* for `copy_channel` */
     const Extent *copied;
@@ -206,6 +218,7 @@ static void pack_channel(void *argument, size_t index) {
     int64_t images = plan->in.images, group = (int64_t)index / plan->in.channels, channel = (int64_t)index % plan->in.channels;
     const float *from = plan->source.data + group * plan->source.group + channel * plan->source.channel;
     float *to = plan->x.data + group * plan->x.group + channel * plan->x.channel;
+    memset(to, 0, (size_t)plan->x.channel * sizeof *to); /* at once: most rows are short */
     for (int64_t slot = 0; slot < plan->slots[0] * plan->slots[1]; slot++) {
         int64_t shift_y = slot / plan->slots[1] * layer->dilations[0] % layer->strides[0] - layer->pads[0];
         int64_t shift_x = slot % plan->slots[1] * layer->dilations[1] % layer->strides[1] - layer->pads[1];
@@ -213,15 +226,10 @@ static void pack_channel(void *argument, size_t index) {
         int64_t end = larger(before, smaller(plan->width, divide_up(larger(plan->in.columns - shift_x, 0), layer->strides[1])));
         for (int64_t row = 0; row < plan->height; row++, to += plan->width * images) {
             int64_t y = row * layer->strides[0] + shift_y;
-            if (y < 0 || y >= plan->in.rows) {
-                memset(to, 0, (size_t)(plan->width * images) * sizeof *to);
-                continue;
-            }
-            memset(to, 0, (size_t)(before * images) * sizeof *to);
+            if (y < 0 || y >= plan->in.rows) continue;
             copy_row(plan->simd, to + before * images, images, 1,
                      from + y * plan->source.row + (before * layer->strides[1] + shift_x) * plan->source.column,
                      plan->source.column * layer->strides[1], plan->source.image, end - before, images);
-            memset(to + end * images, 0, (size_t)((plan->width - end) * images) * sizeof *to);
         }
     }
 }
@@ -239,40 +247,46 @@ static void copy_channel(void *argument, size_t index) {
 
 /* Whether outputs lie as their sums do: runs of one row each, or rows as far apart as the input's. */
 static int lies_alike(const Plan *plan) {
-    return plan->runs > 1 || (plan->y.row == plan->x.row && (!plan->residual.data || plan->residual.row == plan->x.row));
+    return !plan->merged || (plan->y.row == plan->x.row && (!plan->residual.data || plan->residual.row == plan->x.row));
 }
+
+static void clear(float *from, int64_t count) { memset(from, 0, (size_t)count * sizeof *from); }
 
 /* The zeros around the images of a packed output. */
 static void write_borders(const Plan *plan, int64_t group, int64_t first, int64_t last) {
     const int64_t *border = plan->layer->borders[1];
     const View *y = &plan->y;
-    int64_t images = plan->out.images, before = border[1] * images;
-    int gaps = plan->runs == 1 && lies_alike(plan); /* whose tiles clear what is between rows */
-    if (last == plan->out.channels) last += spare_channels(&plan->out, border);
+    int64_t before = border[1] * plan->out.images, above = border[0] * y->row, plane = above + plan->out.rows * y->row;
+    int gaps = plan->merged && lies_alike(plan); /* whose tiles clear what is between rows */
+    float *at = y->data + group * y->group - above - before;
     for (int64_t channel = first; channel < last; channel++) {
-        float *at = y->data + group * y->group + channel * y->channel - before;
-        memset(at - border[0] * y->row, 0, (size_t)(border[0] * y->row) * sizeof *at);
-        if (channel >= plan->out.channels)
-            memset(at, 0, (size_t)(plan->out.rows * y->row) * sizeof *at);
-        else
-            for (int64_t row = 0; row < (gaps ? 1 : plan->out.rows); row++) memset(at + row * y->row, 0, (size_t)before * sizeof *at);
+        float *begin = at + channel * y->channel;
+        clear(begin, above);
+        for (int64_t row = 0; row < (gaps ? 1 : plan->out.rows); row++) clear(begin + above + row * y->row, before);
+        clear(begin + plane, y->channel - plane);
     }
+    if (last == plan->out.channels) clear(at + last * y->channel, y->group - last * y->channel);
 }
 
-/* Where the sums of the positions [begin, end) of a run go. */
-static int64_t cut_pieces(const Plan *plan, int64_t run, int64_t start, int64_t begin, int64_t end, Piece *pieces) {
+/* Where the sums of the positions [begin, end) of a run go; the tile begins with the position `start` of the row `top`. */
+static int64_t cut_pieces(const Plan *plan, int64_t run, int64_t top, int64_t start, int64_t begin, int64_t end, Piece *pieces) {
     int64_t filled = plan->out.columns * plan->out.images, count = 0;
+    if (!plan->merged) {
+        for (int64_t y = run * plan->tall; y < top + plan->tall; y++)
+            pieces[count++] = (Piece){(y - top) * plan->vectors * plan->simd->width + begin - start, y * plan->y.row + begin,
+                                      y * plan->residual.row + begin, smaller(end, filled) - begin};
+        return count;
+    }
     int whole = filled == plan->x.row && plan->y.row == filled && (!plan->residual.data || plan->residual.row == filled);
     if (whole) {
-        pieces[0] = (Piece){begin - start, run * filled + begin, run * filled + begin, end - begin};
+        pieces[0] = (Piece){begin - start, begin, begin, end - begin};
         return 1;
     }
     while (begin < end) {
         int64_t row = begin / plan->x.row, column = begin % plan->x.row;
         int64_t here = smaller(end - begin, filled - column);
         if (here > 0) {
-            int64_t y = run + row;
-            pieces[count++] = (Piece){begin - start, y * plan->y.row + column, y * plan->residual.row + column, here};
+            pieces[count++] = (Piece){begin - start, row * plan->y.row + column, row * plan->residual.row + column, here};
         }
         begin += larger(here, 0);
         if (column + larger(here, 0) >= filled) begin = (row + 1) * plan->x.row;
@@ -298,24 +312,27 @@ static void run_tile(void *argument, size_t index) {
     int64_t first = share * layer->channels_out / plan->shares, last = (share + 1) * layer->channels_out / plan->shares;
     int64_t run = tile / plan->tiles, length = plan->vectors * plan->simd->width;
     int64_t begin = tile % plan->tiles * length, end = smaller(begin + length, plan->run);
-    int64_t start = larger(smaller(begin, plan->run - length), 0); /* the last tile begins earlier rather than end behind */
+    /* The last tiles begin earlier rather than end behind. */
+    int64_t start = larger(smaller(begin, plan->run - length), 0), top = smaller(run * plan->tall, plan->out.rows - plan->tall);
+    int whole = begin == start && end - begin == length && top == run * plan->tall;
     Piece pieces[MOST_VECTORS * WIDEST];
     float sums[SUMS] __attribute__((aligned(64)));
-    Rows rows = {layer, plan->offsets, plan->x.data + group * plan->x.group + run * plan->x.row + start, plan->x.channel, 0, 0,
-                 0, plan->y.data + group * plan->y.group, NULL, plan->y.channel, plan->residual.channel};
+    Rows rows = {layer, plan->offsets, plan->x.data + group * plan->x.group + top * plan->x.row + start, plan->x.channel, plan->x.row,
+                 0, 0, 0, plan->y.data + group * plan->y.group, NULL, plan->y.channel, plan->y.row, plan->residual.channel,
+                 plan->residual.row};
     if (plan->residual.data) rows.residual = plan->residual.data + group * plan->residual.group;
     /* The last tile, which may write what another one does, keeps to its part. */
-    rows.straight = layer->activation <= CLIP && begin == start && end - begin == length && lies_alike(plan);
-    int gaps = plan->borders && plan->runs == 1 && lies_alike(plan);
-    int64_t count = rows.straight ? 0 : cut_pieces(plan, run, start, begin, end, pieces);
+    rows.straight = layer->activation <= CLIP && whole && lies_alike(plan);
+    int gaps = plan->borders && plan->merged && lies_alike(plan);
+    int64_t count = rows.straight ? 0 : cut_pieces(plan, run, top, start, begin, end, pieces);
     if (rows.straight) {
-        rows.out += run * plan->y.row + begin;
-        if (rows.residual) rows.residual += run * plan->residual.row + begin;
+        rows.out += top * plan->y.row + begin;
+        if (rows.residual) rows.residual += top * plan->residual.row + begin;
     }
     for (rows.first = first; rows.first < last; rows.first = rows.last) {
         rows.last = smaller(last, rows.first + plan->rows_at_once);
-        plan->simd->sum[plan->vectors - 1](&rows, sums);
-        if (!rows.straight) plan->simd->finish(&rows, sums, length, pieces, count);
+        plan->sum(&rows, sums);
+        if (!rows.straight) plan->simd->finish(&rows, sums, length * plan->tall, pieces, count);
         if (gaps) clear_gaps(plan, &rows, plan->y.data + group * plan->y.group, begin, end);
     }
     if (plan->borders && tile == 0) write_borders(plan, group, first, last);
@@ -334,23 +351,24 @@ static int lies_ready(const Plan *plan) {
            run >= plan->simd->width;
 }
 
-/* Runs of whole images with the columns between rows computed and dropped, or a run for each row; and the vectors of a tile. */
+/* One run over the whole image with the columns between rows computed and dropped, or runs of a few rows; and the tiles. */
 static void choose_tiles(Plan *plan) {
     int64_t filled = plan->out.columns * plan->out.images, width = plan->simd->width;
     int room = plan->packs || plan->layer->borders[0][0] >= 0;
     double best = -1;
-    for (int merged = 1; merged >= 0; merged--) {
-        int64_t runs = merged ? 1 : plan->out.rows;
-        int64_t run = merged ? (plan->out.rows - 1) * plan->x.row + filled : filled;
-        for (int64_t vectors = 1; vectors <= MOST_VECTORS; vectors++) {
+    for (int merged = 1; merged >= 0; merged--)
+        for (int i = 0; i < TILES; i++) {
+            int64_t tall = plan->simd->tiles[i].rows, vectors = plan->simd->tiles[i].vectors;
+            int64_t run = merged ? (plan->out.rows - 1) * plan->x.row + filled : filled;
+            if (tall > 1 && (merged || tall > plan->out.rows || run < vectors * width)) continue;
             if (!room && run < vectors * width && run % width) continue;
-            int64_t tiles = divide_up(run, vectors * width);
-            double cost = (double)(runs * tiles) * ((double)vectors + 1.5);
+            int64_t runs = merged ? 1 : divide_up(plan->out.rows, tall), tiles = divide_up(run, vectors * width);
+            double cost = (double)(runs * tiles) * ((double)(tall * vectors) + 1.5);
             if (best >= 0 && cost >= best) continue;
             best = cost;
-            plan->run = run, plan->runs = runs, plan->vectors = vectors, plan->tiles = tiles;
+            plan->sum = plan->simd->tiles[i].sum, plan->merged = merged;
+            plan->run = run, plan->runs = runs, plan->tall = tall, plan->vectors = vectors, plan->tiles = tiles;
         }
-    }
 }
 
 static void write_offsets(Plan *plan) {
@@ -414,9 +432,9 @@ static void copy_all(Plan *plan, const Extent *e, View from, View to, const Host
 const char *layer_run(const Layer *layer, const Simd *simd, const Tensor *in, const Tensor *residual, Tensor *out, const Host *host) {
     Plan plan = {.layer = layer, .simd = simd};
     Extent added;
-    const char *wrong = read_extent(in, layer->dimensions, layer->channels_in * layer->groups, layer->borders[0], &plan.in);
+    const char *wrong = read_extent(layer, in, layer->channels_in * layer->groups, layer->borders[0], &plan.in);
     if (!wrong) wrong = extent_of_output(layer, &plan.in, &plan.out);
-    if (!wrong && residual) wrong = read_extent(residual, layer->dimensions, layer->channels_out, layer->borders[2], &added);
+    if (!wrong && residual) wrong = read_extent(layer, residual, layer->channels_out, layer->borders[2], &added);
     if (wrong) return wrong;
     if (residual && memcmp(&added, &plan.out, sizeof added)) return "what is added is not of the output's shape";
     if (!plan.out.groups || !plan.out.images) return NULL;
@@ -450,10 +468,10 @@ const char *layer_run(const Layer *layer, const Simd *simd, const Tensor *in, co
     }
     write_offsets(&plan);
     choose_tiles(&plan);
-    int64_t kept = (SUMS - WIDEST) / (plan.vectors * simd->width);
+    int64_t kept = (SUMS - WIDEST) / (plan.tall * plan.vectors * simd->width);
     plan.rows_at_once = layer->blocks == 1 ? smaller(kept, 16) : kept;
     int64_t each = plan.out.groups * plan.runs * plan.tiles;
-    double work = (double)layer->rows[layer->blocks * layer->channels_out] * (double)(each * (plan.vectors + 2)) / 2;
+    double work = (double)layer->rows[layer->blocks * layer->channels_out] * (double)(each * (plan.tall * plan.vectors + 2)) / 2;
     plan.shares = each >= 8 || work < WORTH_SHARING ? 1 : smaller(divide_up(8, each), divide_up(layer->channels_out, 8));
     share(host, run_tile, each * plan.shares, &plan, work > WORTH_SHARING);
     if (plan.unpacks) copy_all(&plan, &plan.out, plan.y, plan.result, host);
@@ -505,7 +523,7 @@ static void pool_channel(void *argument, size_t index) {
 
 const char *pool_run(const Layer *layer, const Simd *simd, const Tensor *in, Tensor *out, const Host *host) {
     Plan plan = {.layer = layer};
-    const char *wrong = read_extent(in, layer->dimensions, layer->channels_out, layer->borders[0], &plan.in);
+    const char *wrong = read_extent(layer, in, layer->channels_out, layer->borders[0], &plan.in);
     if (!wrong) wrong = extent_of_output(layer, &plan.in, &plan.out);
     if (wrong) return wrong;
     plan.y = view_of(out, &plan.out, layer->borders[1]);

@@ -99,6 +99,7 @@ static OrtStatus *read_pool(Ort ort, const OrtInfo *info, Layer *layer) {
 static OrtStatus *create(Ort ort, const OrtInfo *info, OrtStatus *(*read)(Ort, const OrtInfo *, Layer *), void **out) {
     Kernel kernel = {.ort = ort, .simd = choose_simd(getenv(LEVEL))};
     if (!kernel.simd) return refuse(ort, LEVEL " names instructions that this processor has not");
+    kernel.layer.together = kernel.simd->width > 8 ? kernel.simd->width : 8;
     TRY(read(ort, info, &kernel.layer));
     TRY(ort_cpu_memory(ort)(ORT_ARENA_ALLOCATOR, ORT_DEFAULT_MEMORY, &kernel.memory));
     if (!(*out = malloc(sizeof kernel))) {

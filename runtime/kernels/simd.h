@@ -44,75 +44,71 @@ INSIDE V NAME(activate)(V x, const Activation kind, float alpha, float beta) {
     }
 }
 
-/* Sums of a tile of T vectors. Few vectors would wait for each addition to end: with them, U weights at a time add to sums
- * of their own. */
-INSIDE void NAME(sum_rows)(const Rows *a, float *sums, const int T, const int U) {
+/* Sums of a tile of R rows of C vectors. Few vectors would wait for each addition to end: with them, U weights at a time
+ * add to sums of their own. */
+INSIDE void NAME(sum_rows)(const Rows *a, float *sums, const int R, const int C, const int U) {
+    const int T = R * C;
     const Layer *layer = a->layer;
     const float *values = layer->values;
     const uint16_t *places = layer->places;
     const int64_t *offsets = a->offsets;
-    const int64_t group_rows = layer->channels_out / layer->groups;
+    const int64_t group_rows = layer->channels_out / layer->groups, down = a->down * 4;
+#define EACH _Pragma("GCC unroll 16") for (int t = 0; t < T; t++)
+#define AT(p, down) ((const char *)(p) + t / C * (down) + t % C * 4 * VECTOR)
+#define ADD(total, i) { \
+        const char *at = x + offsets[places[i]]; \
+        V weight = values[i] - (V){0}; \
+        EACH { \
+            if (t && t % C == 0) at += down; \
+            if (t % C == 0) __asm__("" : "+r"(at)); /* else compilers keep T addresses */ \
+            total[t] += weight * LOAD(at + t % C * 4 * VECTOR); \
+        } \
+    }
     for (int64_t block = 0; block < layer->blocks; block++) {
         const int32_t *rows = layer->rows + block * layer->channels_out;
         int64_t group = a->first / group_rows, group_end = (group + 1) * group_rows;
+        int ends = a->straight && block == layer->blocks - 1;
         for (int64_t row = a->first; row < a->last; row++) {
             if (row == group_end) group++, group_end += group_rows;
             float *sum = sums + (row - a->first) * T * VECTOR;
             int64_t i = rows[row], end = rows[row + 1];
-            int ends = a->straight && block == layer->blocks - 1;
             if (block && i == end && !ends) continue;
             const char *x = (const char *)(a->x + (group * layer->channels_in + block * layer->block) * a->channel);
             V total[4][MOST_VECTORS];
-#pragma GCC unroll 16
-            for (int t = 0; t < T; t++) total[0][t] = block ? LOAD(sum + t * VECTOR) : layer->bias[row] - (V){0};
+            EACH total[0][t] = block ? LOAD(sum + t * VECTOR) : layer->bias[row] - (V){0};
 #pragma GCC unroll 4
-            for (int u = 1; u < U; u++)
-#pragma GCC unroll 16
-                for (int t = 0; t < T; t++) total[u][t] = (V){0};
+            for (int u = 1; u < U; u++) EACH total[u][t] = (V){0};
             for (; i + U <= end; i += U)
 #pragma GCC unroll 4
-                for (int u = 0; u < U; u++) {
-                    const char *at = x + offsets[places[i + u]];
-                    __asm__("" : "+r"(at)); /* else compilers keep T addresses */
-                    V weight = values[i + u] - (V){0};
-#pragma GCC unroll 16
-                    for (int t = 0; t < T; t++) total[u][t] += weight * LOAD(at + t * 4 * VECTOR);
-                }
+                for (int u = 0; u < U; u++) ADD(total[u], i + u)
             if (U > 1)
-                for (; i < end; i++) {
-                    const char *at = x + offsets[places[i]];
-                    __asm__("" : "+r"(at));
-                    V weight = values[i] - (V){0};
-#pragma GCC unroll 16
-                    for (int t = 0; t < T; t++) total[0][t] += weight * LOAD(at + t * 4 * VECTOR);
-                }
+                for (; i < end; i++) ADD(total[0], i)
 #pragma GCC unroll 4
-            for (int u = 1; u < U; u++)
-#pragma GCC unroll 16
-                for (int t = 0; t < T; t++) total[0][t] += total[u][t];
-            if (ends) {
-                sum = a->out + row * a->out_channel;
-                if (a->residual) {
-                    const float *added = a->residual + row * a->residual_channel;
-#pragma GCC unroll 16
-                    for (int t = 0; t < T; t++) total[0][t] += LOAD(added + t * VECTOR);
-                }
-                if (layer->activation == RELU)
-#pragma GCC unroll 16
-                    for (int t = 0; t < T; t++) total[0][t] = NAME(activate)(total[0][t], RELU, 0, 0);
-                else if (layer->activation == CLIP)
-#pragma GCC unroll 16
-                    for (int t = 0; t < T; t++) total[0][t] = NAME(activate)(total[0][t], CLIP, layer->alpha, layer->beta);
+            for (int u = 1; u < U; u++) EACH total[0][t] += total[u][t];
+            if (!ends) {
+                EACH *(NAME(loose) *)(sum + t * VECTOR) = total[0][t];
+                continue;
             }
-#pragma GCC unroll 16
-            for (int t = 0; t < T; t++) *(NAME(loose) *)(sum + t * VECTOR) = total[0][t];
+            if (a->residual) {
+                const float *added = a->residual + row * a->residual_channel;
+                EACH total[0][t] += LOAD(AT(added, 4 * a->residual_down));
+            }
+            if (layer->activation == RELU)
+                EACH total[0][t] = NAME(activate)(total[0][t], RELU, 0, 0);
+            else if (layer->activation == CLIP)
+                EACH total[0][t] = NAME(activate)(total[0][t], CLIP, layer->alpha, layer->beta);
+            sum = a->out + row * a->out_channel;
+            EACH *(NAME(loose) *)AT(sum, 4 * a->out_down) = total[0][t];
         }
     }
+#undef EACH
+#undef AT
+#undef ADD
 }
 
-#define SUM(T, U) \
-    static TARGET void NAME(sum##T)(const Rows *a, float *sums) { NAME(sum_rows)(a, sums, T, U); }
-SUM(1, 4) SUM(2, 4) SUM(3, 3) SUM(4, 2) SUM(5, 2) SUM(6, 2) SUM(7, 1) SUM(8, 1) SUM(9, 1) SUM(10, 1) SUM(11, 1) SUM(12, 1)
+#define SUM(R, C, U) \
+    static TARGET void NAME(sum##R##x##C)(const Rows *a, float *sums) { NAME(sum_rows)(a, sums, R, C, U); }
+SHAPES(SUM)
 #undef SUM
 
 /* Fewer floats than a vector, from and to memory that ends with them. */
@@ -171,8 +167,11 @@ INSIDE V NAME(evens)(const float *from) {
 
 static TARGET void NAME(pick)(float *out, const float *in, int64_t count, int64_t step) {
     int64_t i = 0;
-    if (step == 2)
-        for (; i + VECTOR <= count; i += VECTOR) *(NAME(loose) *)(out + i) = NAME(evens)(in + 2 * i);
+    if (step == 2 && count >= VECTOR)
+        for (; i < count; i += VECTOR) {
+            if (i > count - VECTOR) i = count - VECTOR; /* the last vector begins earlier rather than end behind */
+            *(NAME(loose) *)(out + i) = NAME(evens)(in + 2 * i);
+        }
     for (; i < count; i++) out[i] = in[i * step];
 }
 
@@ -195,8 +194,9 @@ static TARGET void NAME(largest)(float *out, const float *const *taps, int64_t c
 
 static const Simd NAME(simd) = {
     TITLE, VECTOR,
-    {NAME(sum1), NAME(sum2), NAME(sum3), NAME(sum4), NAME(sum5), NAME(sum6), NAME(sum7), NAME(sum8), NAME(sum9),
-     NAME(sum10), NAME(sum11), NAME(sum12)},
+#define TILE(R, C, U) {R, C, NAME(sum##R##x##C)},
+    {SHAPES(TILE)},
+#undef TILE
     NAME(finish), NAME(pick), NAME(largest),
 };
 

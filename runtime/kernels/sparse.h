@@ -5,7 +5,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Tiles: rows, vectors in each of them, weights at a time (see simd.h). */
+#define SHAPES(X) \
+    X(1, 1, 4) X(1, 2, 4) X(1, 3, 3) X(1, 4, 2) X(1, 5, 2) X(1, 6, 2) X(1, 7, 1) X(1, 8, 1) X(1, 9, 1) X(1, 10, 1) \
+    X(1, 11, 1) X(1, 12, 1) X(2, 1, 4) X(2, 2, 2) X(2, 3, 2) X(2, 4, 1) X(2, 5, 1) X(2, 6, 1) X(3, 1, 3) X(3, 2, 2) \
+    X(3, 3, 1) X(3, 4, 1) X(4, 1, 2) X(4, 2, 1) X(4, 3, 1) X(5, 2, 1) X(6, 1, 2) X(6, 2, 1) X(7, 1, 1) X(8, 1, 1)
+#define ONE_SHAPE(rows, vectors, weights) +1
 enum { MOST_VECTORS = 12, WIDEST = 16, SUMS = 4096 + WIDEST }; /* of a tile; floats of a vector; floats of partial sums */
+enum { TILES = SHAPES(ONE_SHAPE) };
 
 typedef enum { NONE, RELU, CLIP, LEAKY_RELU, HARD_SIGMOID, HARD_SWISH, SIGMOID, SILU, TANH, ACTIVATIONS } Activation;
 
@@ -23,6 +30,7 @@ typedef struct {
     float alpha, beta;
     int rounds_up;                   /* a pool's sizes */
     int dimensions;                  /* of an image: 2 or 1; 0 for a matrix product */
+    int64_t together;                /* the most images that lie innermost */
     int64_t borders[3][2];           /* zero rows above and columns before each image: input, output, residual; -1: plain */
 } Layer;
 
@@ -43,18 +51,21 @@ typedef struct {
     const Layer *layer;
     const int64_t *offsets;
     const float *x;
-    int64_t channel; /* floats from one input channel to the next; likewise below */
+    int64_t channel, down; /* floats from one input channel, and from one row of the tile, to the next; likewise below */
     int64_t first, last;
     int straight;
     float *out;
     const float *residual;
-    int64_t out_channel, residual_channel;
+    int64_t out_channel, out_down, residual_channel, residual_down;
 } Rows;
 
 typedef struct {
     const char *name;
     int width; /* floats in a vector */
-    void (*sum[MOST_VECTORS])(const Rows *, float *sums);
+    struct {
+        int rows, vectors;
+        void (*sum)(const Rows *, float *sums);
+    } tiles[TILES];
     /* Sums to outputs, piece by piece: adds what is added and applies the activation. */
     void (*finish)(const Rows *, const float *sums, int64_t tile, const Piece *, int64_t pieces);
     void (*pick)(float *out, const float *in, int64_t count, int64_t step); /* out = every step-th of in */

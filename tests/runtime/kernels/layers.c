@@ -81,7 +81,7 @@ static void draw_shape(Layer *layer) {
 static Made make_layer(void) {
     Made made = {.weights = 0};
     Layer *layer = &made.layer;
-    layer->dimensions = (int)draw(0, 2);
+    layer->dimensions = (int)draw(0, 2), layer->together = draw(1, 2) * 8;
     draw_shape(layer);
     layer->groups = layer->dimensions ? draw(1, 3) : 1;
     layer->channels_in = draw(1, draw(1, 40)), layer->channels_out = layer->groups * draw(1, draw(1, 30));
@@ -204,9 +204,9 @@ static int compare(const Made *made, const Tensor *in, const Extent *from, const
     return fabs(all - here) <= 1e-9 * (1 + here) ? 0 : fail(layer, from, simd, "not zero around the images");
 }
 
-static Extent draw_extent(int dimensions, int64_t channels) {
+static Extent draw_extent(int dimensions, int64_t channels, int64_t most) {
     static const int64_t batches[] = {1, 1, 2, 3, 4, 8, 16, 16, 33, 64};
-    int64_t images = batches[draw(0, 9)], together = images_together(images);
+    int64_t images = batches[draw(0, 9)], together = images_together(images, most);
     return (Extent){images / together, together, channels, dimensions == 2 ? draw(1, 12) : 1, dimensions ? draw(1, 20) : 1};
 }
 
@@ -317,7 +317,7 @@ int main(int argc, char **argv) {
                 made.layer.rounds_up = (int)draw(0, 1);
                 for (int k = 0; k < 4; k++) made.layer.borders[k / 2][k % 2] = draw(0, 2);
             }
-            Extent from = draw_extent(made.layer.dimensions, pool ? made.layer.channels_out : made.layer.channels_in * made.layer.groups);
+            Extent from = draw_extent(made.layer.dimensions, pool ? made.layer.channels_out : made.layer.channels_in * made.layer.groups, made.layer.together);
             if (try_one(&made, &from, pool, simd)) return 1;
             refused += try_damaged(&made, &from, pool, simd);
             release_layer(&made);
