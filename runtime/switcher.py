@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
+from onnx_shift.errors import first_line
 from onnx_shift.ort import RUN_ERRORS
 from onnx_shift.runtime.binding import Binding
-from onnx_shift.runtime.builder import ArraySpec, Builder, choose_cache_folder, one_line
+from onnx_shift.runtime.builder import ArraySpec, Builder, choose_cache_folder
 from onnx_shift.runtime.choice import Choice, Current, check_same_signature, chosen_variant, nearest, variant_named
 from onnx_shift.runtime.errors import ClosedError, RunError, SwitchError
 from onnx_shift.runtime.inflate import Buffer
@@ -357,7 +358,7 @@ class ModelSwitcher:
             self._publish(self._ready(previous)[0])
         except BaseException as second:
             with self._lock:
-                self._failure = SwitchError(f"{one_line(error)}; and going back failed too: {one_line(second)}")
+                self._failure = SwitchError(f"{first_line(error)}; and going back failed too: {first_line(second)}")
                 self._changed.notify_all()
             raise self._failure from second
 
@@ -437,7 +438,7 @@ class ModelSwitcher:
             yield serving
             failed = False
         except RUN_ERRORS as error:
-            raise RunError(f"{serving.choice.variant.name if serving else ''}: {one_line(error)}") from error
+            raise RunError(f"{serving.choice.variant.name if serving else ''}: {first_line(error)}") from error
         finally:
             if serving is not None:
                 serving.inside.pop(token, None)
