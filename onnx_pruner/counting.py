@@ -155,9 +155,7 @@ def layer_changes(analysis: Analysis, plan: Plan, alive: Collection[str]) -> tup
         linear = effect.linear
         if linear is None:
             continue
-        weight = op.constant(linear.weight)
-        assert weight is not None
-        before = weight.shape
+        before = op.constants.shape(op.name(linear.weight))
         stays = op.output in alive
         after = shape_after(linear, before, *_kept(op, linear, plan)) if stays else ()
         bias = op.constant(linear.bias) if linear.bias is not None else None
@@ -197,8 +195,7 @@ def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str] | 
             continue
         if linear is not None:
             keep_in, keep_out = _kept(op, linear, plan)
-            weight = op.constant(linear.weight)
-            assert weight is not None
+            shape = op.constants.shape(op.name(linear.weight))
             standing = plan.representative.get(op.name(linear.input)) if linear.merges else None
             own = name if linear.scale is not None or standing is not None else ""
             key: tuple[object, ...] = (
@@ -207,7 +204,7 @@ def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str] | 
                 keep_in.tobytes(),
                 keep_out.tobytes(),
             )
-            sizes[key] = prod(shape_after(linear, weight.shape, keep_in, keep_out))
+            sizes[key] = prod(shape_after(linear, shape, keep_in, keep_out))
             if linear.bias is not None and (op.has(linear.bias) or linear.shift is not None):
                 sizes[
                     (

@@ -122,18 +122,23 @@ def scattered_zeros(analysis: Analysis, before: int, after: int) -> str:
     """What to say when most weights are zero, yet hardly a channel is empty; an empty string otherwise."""
     if before == 0 or after <= _LITTLE_GAIN * before:
         return ""
-    zeros = weights = empty = channels = 0
-    for op, effect in zip(analysis.ops, analysis.effects, strict=True):
-        weight = op.constant(effect.linear.weight) if effect.linear is not None else None
-        if effect.linear is None or weight is None:
-            continue
-        weights += weight.size
-        zeros += weight.size - int(np.count_nonzero(weight))
-        outputs = effect.linear.kernel.any(axis=2)
-        empty += int((~outputs).sum())
-        channels += prod(outputs.shape)
-    if not weights or zeros < _MANY_ZEROS * weights or empty > _FEW_EMPTY * channels:
+    layers = [(op, effect.linear) for op, effect in zip(analysis.ops, analysis.effects, strict=True) if effect.linear]
+    weights = sum(prod(op.constants.shape(op.name(linear.weight))) for op, linear in layers)
+    most = (1 - _MANY_ZEROS) * weights  # weights are read only as long as so few may be other than zero
+    if not weights or sum(np.count_nonzero(linear.kernel) for _, linear in layers) > most:
         return ""
+    outputs = [linear.kernel.any(axis=2) for _, linear in layers]
+    channels = sum(found.size for found in outputs)
+    empty = channels - sum(np.count_nonzero(found) for found in outputs)
+    if empty > _FEW_EMPTY * channels:
+        return ""
+    nonzero = 0
+    for op, linear in layers:
+        weight = op.constant(linear.weight)
+        nonzero += 0 if weight is None else int(np.count_nonzero(weight))
+        if nonzero > most:
+            return ""
+    zeros = weights - nonzero
     return (
         f"{zeros / weights:.0%} of the weights are zero, {empty:,} of {channels:,} channels are empty: removal gains "
         "little; served by ModelSwitcher or compiled, these layers run sparse: `onnx-shift profile` measures it"

@@ -91,34 +91,68 @@ def prune(
     align = alignment_of(target) if align is None else align
     if align < 1:
         raise PruneError("{align}: must be 1 or more", align=align)
+    opened = open_source(model, lazily=not sparse_initializers)
+    return finish(opened, prune_opened(opened, align), verify=verify, sparse_initializers=sparse_initializers)
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A model as it was read, and as it is pruned: sparse tensors made dense, of `spread` bytes, and a known opset."""
+
+    read: LoadedModel
+    dense: LoadedModel
+    source: LoadedModel
+    spread: int
+    clock: "_Clock"
+
+
+def open_source(model: str | os.PathLike[str] | onnx.ModelProto, *, lazily: bool = False) -> OpenedSource:
+    """Read a model to prune; `lazily` leaves external weights in their file. Raises PruneError."""
     clock = _Clock()
     with clock("read"):
-        read = read_model(model, lazily=not sparse_initializers)
+        read = read_model(model, lazily=lazily)
         dense = replace(read, model=with_dense_weights(read.model, read.name))
         spread = 0 if dense.model is read.model else dense_bytes(read.model)
-        source = with_known_opset(dense)
-    try:
-        result = _prune_whole(source, align, clock, spread)
-        if sparse_initializers and not (result.report.unchanged and spread):
+        return OpenedSource(read, dense, with_known_opset(dense), spread, clock)
+
+
+def prune_opened(opened: OpenedSource, align: int) -> PruneResult:
+    """Prune with channel counts at multiples of `align`, for `finish` to complete. Raises PruneError."""
+    with _defects_named(opened):
+        return _prune_whole(opened.source, align, opened.clock, opened.spread)
+
+
+def finish(opened: OpenedSource, result: PruneResult, *, verify: bool, sparse_initializers: bool) -> PruneResult:
+    """Complete a result of `prune_opened`: verified, weights sparse if asked, notes and times of all steps."""
+    read, source, clock = opened.read, opened.source, opened.clock
+    with _defects_named(opened):
+        if sparse_initializers and not (result.report.unchanged and opened.spread):
             result = _with_sparse_weights(result)
         if verify:
             with clock("verify"):
                 result = replace(result, report=_verified(source, result))
             if not result.report.unchanged and not is_stale(source.complete()):  # its accuracy holds on
                 renew_claim(result.model)
-    except OnnxShiftError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise PruneError(f"{source.name}: cannot be pruned; this is a defect of onnx-shift ({reason})") from error
     if result.report.unchanged:
         result = replace(result, model=read.complete())
-    elif source is not dense:
+    elif source is not opened.dense:
         was, now = (opset_of(one.model, one.name) for one in (read, source))
         note = f"opset {was} was converted to {now} by onnx's own converter"
         note += ": verified against what that wrote" if verify else ""
         result = replace(result, report=replace(result.report, notes=(*result.report.notes, note)))
     return replace(result, report=replace(result.report, seconds=dict(clock.seconds)))
+
+
+@contextmanager
+def _defects_named(opened: OpenedSource) -> Iterator[None]:
+    """Let an error that we did not foresee be told as such."""
+    try:
+        yield
+    except OnnxShiftError:
+        raise
+    except Exception as error:
+        name, reason = opened.source.name, f"{type(error).__name__}: {error}"
+        raise PruneError(f"{name}: cannot be pruned; this is a defect of onnx-shift ({reason})") from error
 
 
 def fold_batch_norm(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:

@@ -30,9 +30,12 @@ class OnnxShiftError(Exception):
         return self.told(lambda name, value: name if value is None else f"{name}={value}")
 
 
-def first_line(error: BaseException, *, kind: bool = False) -> str:
-    """The first line of what `error` says that is not blank, with `kind` behind its kind; else its kind alone."""
-    name, lines = type(error).__name__, [line.strip() for line in str(error).splitlines() if line.strip()]
+def first_line(error: BaseException, *, kind: bool = False, without: tuple[str, ...] = ()) -> str:
+    """The first line of what `error` says that is not blank nor begins with one of `without`, with `kind` behind its
+    kind; else its kind alone.
+    """
+    name, said = type(error).__name__, [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in said if line and not line.startswith(without)]
     if not lines:
         return name
     return f"{name}: {lines[0]}" if kind else lines[0]

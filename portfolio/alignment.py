@@ -6,7 +6,7 @@ from functools import partial
 
 import onnx
 
-from onnx_shift.onnx_pruner.prune import PruneResult, prune
+from onnx_shift.onnx_pruner.prune import PruneResult, finish, open_source, prune_opened
 from onnx_shift.ort import CPU
 from onnx_shift.portfolio.latency import compare_latency
 from onnx_shift.portfolio.sessions import open_session, random_inputs
@@ -29,7 +29,8 @@ def prune_fastest(
     what was measured. Raises PruneError as `prune` does, SessionError where an input's free axis leaves it open what to
     feed.
     """
-    found = {align: prune(model, align=align, verify=False) for align in ALIGNMENTS}
+    opened = open_source(model)
+    found = {align: prune_opened(opened, align) for align in ALIGNMENTS}
     different = {result.report.parameters_after: align for align, result in reversed(found.items())}
     sessions = {
         str(align): open_session(found[align].model.SerializeToString(), [CPU], threads) for align in different.values()
@@ -39,7 +40,7 @@ def prune_fastest(
     times = {name: latency.p50_ms for name, latency in compared.latency.items()}
     close = [int(name) for name, time_ms in times.items() if time_ms <= _AS_FAST * min(times.values())]
     chosen = min(close, key=lambda align: found[align].report.parameters_after)
-    result = prune(model, align=chosen, verify=verify, sparse_initializers=sparse_initializers)
+    result = finish(opened, found[chosen], verify=verify, sparse_initializers=sparse_initializers)
     shown = ", ".join(
         f"{name}: {time_ms:.3g} ms" for name, time_ms in sorted(times.items(), key=lambda row: int(row[0]))
     )

@@ -9,10 +9,13 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnx_shift.onnx_pruner.graph.network import Array, Network, PruneError, initializer_of
+from onnx_shift.onnx_pruner.graph.network import Array, Network, PruneError, initializer_of, payload_bytes
 from onnx_shift.onnx_pruner.graph.vectors import as_array
 
 LARGEST_ELEMENTS = 1 << 28  # a constant expression may grow this large, not more
+#: Weights above the first are copied out of the model anew once they and those read since exceed the second: a copy
+#: into memory that was used before takes less time than memory that the system has to find.
+LARGE_BYTES, RECENT_BYTES = 1 << 16, 1 << 24
 UNSTABLE = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
                       "Bernoulli", "If", "Loop", "Scan"})  # fmt: skip
 
@@ -39,6 +42,7 @@ class Constants:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._values: dict[str, Array | None] = {}
+        self._recent: dict[str, Array] = {}  # large initializers, the last read last
         self._initializers = network.initializers
         self.producers: dict[str, gs.Node] = {t.name: node for node in network.graph.nodes for t in node.outputs}
         self._fixed = set(self._initializers)
@@ -94,6 +98,8 @@ class Constants:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a constant."""
+        if name in self._initializers:
+            return tuple(self._initializers[name].dims)
         array = self.get(name)
         return () if array is None else array.shape
 
@@ -149,13 +155,27 @@ class Constants:
 
     def get(self, name: str) -> Array | None:
         """The value, or None when the tensor is no constant. The array is shared: never write into it."""
+        if self._is_large(name):
+            return self._copied(name)
         waiting = [name]  # and what it is computed from, by hand: chains may be longer than Python calls deep
         while name not in self._values:
-            unknown = [t for t in self._inputs(waiting[-1]) if t not in self._values]
+            unknown = [t for t in self._inputs(waiting[-1]) if t not in self._values and not self._is_large(t)]
             waiting += unknown
             if not unknown and (top := waiting.pop()) not in self._values:
                 self._values[top] = self._evaluate(top)
         return self._values[name]
+
+    def _is_large(self, name: str) -> bool:
+        tensor = self._initializers.get(name)
+        large = tensor is not None and payload_bytes(tensor) > LARGE_BYTES
+        return large and name not in self._network.mapped.arrays
+
+    def _copied(self, name: str) -> Array:
+        array = self._recent.pop(name, None)
+        self._recent[name] = array = _to_array(self._initializers[name]) if array is None else array
+        while len(self._recent) > 1 and sum(one.nbytes for one in self._recent.values()) > RECENT_BYTES:
+            del self._recent[next(iter(self._recent))]
+        return array
 
     def _inputs(self, name: str) -> list[str]:
         """What a constant is computed from."""

@@ -9,6 +9,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -410,8 +411,18 @@ def _is_set(message: Any, field: str) -> bool:
     return bool(message.HasField(field))
 
 
+@cache
+def _without_bodies() -> frozenset[str]:
+    """Operators of the standard that hold no graph."""
+    graphs = (onnx.defs.OpSchema.AttrType.GRAPH, onnx.defs.OpSchema.AttrType.GRAPHS)
+    every = [schema for schema in onnx.defs.get_all_schemas() if schema.domain == ""]
+    return frozenset(one.name for one in every if not any(kind.type in graphs for kind in one.attributes.values()))
+
+
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The bodies of an If, Loop or Scan."""
+    if node.op_type in _without_bodies() and node.domain in STANDARD:
+        return  # attributes are slow to look at, and graphs are scanned often
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
             yield attribute.g

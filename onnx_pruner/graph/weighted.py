@@ -26,8 +26,6 @@ _ON_THE_WAY = frozenset(
 _TYPES_WITHOUT_WEIGHTS = frozenset({onnx.TensorProto.BOOL, onnx.TensorProto.STRING, onnx.TensorProto.INT64,
                                     onnx.TensorProto.INT32})  # fmt: skip
 
-_HOLDING = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-
 Stored = onnx.TensorProto | onnx.SparseTensorProto
 
 
@@ -66,12 +64,6 @@ class Weighted:
         places = onnx.numpy_helper.to_array(self.weight.indices)
         found[places if places.ndim == 1 else np.ravel_multi_index(tuple(places.T), self.shape)] = values
         return found.reshape(self.shape)
-
-
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The bodies of a node, without a look at the attributes of what holds none."""
-    if node.op_type in _HOLDING or node.domain not in STANDARD:
-        yield from subgraphs(node)
 
 
 def weighted_layers(graph: onnx.GraphProto) -> Iterator[Weighted]:
@@ -130,7 +122,7 @@ def is_weight(tensor: Stored) -> bool:
 def _layers(graph: onnx.GraphProto, outer: _Scope, body: str) -> Iterator[Weighted]:
     scope = outer.inner(graph)
     for node in graph.node:
-        for inner in _bodies(node):
+        for inner in subgraphs(node):
             yield from _layers(inner, scope, body or f"{node.op_type} {node.name or node.output[0]!r}")
         if node.domain in STANDARD and node.op_type not in LAYERS:
             continue
@@ -149,5 +141,5 @@ def stored_tensors(graph: onnx.GraphProto) -> Iterator[Stored]:
         value = constant_value(node)
         if value is not None:
             yield value
-        for inner in _bodies(node):
+        for inner in subgraphs(node):
             yield from stored_tensors(inner)

@@ -28,6 +28,8 @@ def kernels(weight: Array, outputs: Array, inputs: Array, input_first: bool) -> 
     first, second = (inputs, outputs) if input_first else (outputs, inputs)
     if len(second) == weight.shape[1]:
         found = weight.take(first, axis=0)
+    elif len(first) == len(weight):
+        found = weight.take(second, axis=1)
     elif weight[0, 0].size < SMALL_KERNEL:
         found = weight.take(first, axis=0).take(second, axis=1)
     else:  # one pass for both axes

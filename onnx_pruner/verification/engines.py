@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnx_shift.errors import OnnxShiftError
+from onnx_shift.errors import OnnxShiftError, first_line
 from onnx_shift.onnx_pruner.graph.network import PruneError, copy_fields, parse_model
 
 Model = str | os.PathLike[str] | onnx.ModelProto
@@ -24,6 +24,7 @@ Outputs = list[list[Array]]  # per output its tensors: one, but for sequences an
 #: Tensors above this size reach onnxruntime by reference instead of inside the serialised model.
 _BY_REFERENCE_BYTES = 1 << 20
 _VALUES = (TypeError, ValueError)
+_SOURCE_LINES = ("Exception from", "Check '")  # what OpenVINO begins with
 
 
 class VerificationError(OnnxShiftError):
@@ -105,13 +106,6 @@ def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [value for value in graph.input if value.name not in weights]
 
 
-def _reason(error: Exception) -> str:
-    """Return a runtime's message as one line, without the source lines that OpenVINO begins with."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
-    return " ".join(told)[:300] or type(error).__name__
-
-
 def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> Infer:
     import onnxruntime
 
@@ -137,7 +131,7 @@ def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> I
             content = skeleton.SerializeToString()
         session = onnxruntime.InferenceSession(content, options, providers=[CPU])
     except RUN_ERRORS as error:
-        raise CannotRunError(_reason(error)) from error
+        raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
     unknown = [one.name for one in (*session.get_inputs(), *session.get_outputs()) if one.type in _BEYOND_NUMPY]
 
     def run(feeds: Feeds, /) -> Outputs:
@@ -148,7 +142,7 @@ def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> I
             given = {name: _ort_value(value) for name, value in feeds.items() if value is not None}
             return [[_numpy(value)] for value in session.run_with_ort_values(None, given)]
         except RUN_ERRORS as error:
-            raise CannotRunError(_reason(error)) from error
+            raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
 
     return run
 
@@ -219,14 +213,14 @@ def _reference(source: Source, folder: str, /, *, optimise: bool = False) -> Inf
     try:
         evaluator = ReferenceEvaluator(complete(source))
     except refusals as error:
-        raise CannotRunError(_reason(error)) from error
+        raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
 
     def run(feeds: Feeds, /) -> Outputs:
         try:
             with np.errstate(all="ignore"):
                 return [_flat(value) for value in evaluator.run(None, feeds)]
         except refusals as error:
-            raise CannotRunError(_reason(error)) from error
+            raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
 
     return run
 
@@ -245,7 +239,7 @@ def _openvino(source: Source, folder: str, /, *, optimise: bool = False) -> Infe
         core = openvino.Core()
         compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except (RuntimeError, *_VALUES) as error:
-        raise CannotRunError(_reason(error)) from error
+        raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
 
     def run(feeds: Feeds, /) -> Outputs:
         try:
@@ -253,7 +247,7 @@ def _openvino(source: Source, folder: str, /, *, optimise: bool = False) -> Infe
             # copy.
             return [[np.array(value)] for value in compiled(feeds).to_tuple()]
         except (RuntimeError, *_VALUES) as error:
-            raise CannotRunError(_reason(error)) from error
+            raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
 
     return run
 

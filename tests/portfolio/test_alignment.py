@@ -14,6 +14,11 @@ def test_the_fastest_is_kept_and_of_equals_the_smallest(
     monkeypatch: pytest.MonkeyPatch, times_ms: dict[str, float], chosen: int
 ) -> None:
     asked: list[str] = []
+    pruned: list[int] = []
+    prune_opened = alignment.prune_opened
+    monkeypatch.setattr(
+        alignment, "prune_opened", lambda opened, align: (pruned.append(align), prune_opened(opened, align))[1]
+    )
 
     def compare(calls: dict[str, object], baseline: str, **options: object) -> Comparison:
         asked.extend(calls)
@@ -22,6 +27,8 @@ def test_the_fastest_is_kept_and_of_equals_the_smallest(
     monkeypatch.setattr(alignment, "compare_latency", compare)
     model = network(32, zeros=0.0, empty=23)
     result = alignment.prune_fastest(model)
+    assert tuple(pruned) == alignment.ALIGNMENTS  # once each, the chosen one too
+    assert result.report.verified
     assert sorted(asked) == ["1", "4"]  # 8 and 16 leave what 4 leaves
     assert result.report.align == chosen
     assert result.report.parameters_after == prune(model, align=chosen).report.parameters_after

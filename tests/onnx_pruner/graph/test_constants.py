@@ -7,6 +7,9 @@ import onnx.parser
 import pytest
 
 from onnx_shift.onnx_pruner import PruneError, prune
+from onnx_shift.onnx_pruner.graph import constants as constants_module
+from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.network import open_network, read_model
 from tests.onnx_pruner.conftest import Exact, bias, build, ints, weight
 
 
@@ -146,3 +149,14 @@ def test_the_size_of_what_is_cut_stays_the_old_one(exact: Exact, body: str) -> N
     weights = {"w1": weight(8, 3, 1, 1, dead=(1, 2)), "w2": weight(4, 8, 1, 1), "axes": ints(2, 3)}
     pruned = exact(text, weights, opset=21)
     assert pruned.weight("c") == (6, 3, 1, 1)
+
+
+def test_of_large_weights_only_the_last_read_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {name: np.full((4, 64, 65), k, np.float32) for k, name in enumerate(("w1", "w2", "w3"))}
+    text = "g (float[N,4,64,65] x) => (float[N,4,64,65] y) { a = Add(x, w1) b = Add(a, w2) y = Add(b, w3) }"
+    constants = Constants(open_network(read_model(build(text, arrays, 17))))
+    monkeypatch.setattr(constants_module, "RECENT_BYTES", 2 * arrays["w1"].nbytes)
+    first = constants.get("w1")
+    assert first is not None and first is constants.get("w1")
+    assert [float(constants.get(name)[0, 0, 0]) for name in ("w2", "w3", "w1")] == [1, 2, 0]  # type: ignore[index]
+    assert constants.get("w1") is not first

@@ -7,6 +7,7 @@ import onnx.parser
 import pytest
 
 from onnx_shift.onnx_pruner import PruneError, prune
+from onnx_shift.onnx_pruner.graph.network import subgraphs
 from tests.onnx_pruner.conftest import build, weight
 from tests.onnx_pruner.models import model
 
@@ -134,6 +135,20 @@ def test_external_data_that_is_missing_or_leaves_the_folder(tmp_path: Path, loca
     (tmp_path / "sub").mkdir()
     (tmp_path / "weights.bin").write_bytes(bytes(10_000))
     assert "external data" in refusal(external(tmp_path / "sub", location))
+
+
+def test_bodies_are_found_wherever_a_graph_may_be_held() -> None:
+    graph = onnx.GraphProto()
+    for kind, domain in (
+        ("If", ""),
+        ("Loop", ""),
+        ("Scan", "ai.onnx"),
+        ("SequenceMap", ""),
+        ("Relu", "mine"),
+        ("Own", ""),
+    ):
+        assert len(list(subgraphs(onnx.helper.make_node(kind, [], [], domain=domain, body=graph)))) == 1
+    assert not list(subgraphs(onnx.helper.make_node("Relu", [], [])))
 
 
 def test_nodes_may_come_in_any_order() -> None:
