@@ -322,7 +322,8 @@ def _variant(fields: _Fields) -> Variant:
 
 
 def _cascade(fields: _Fields) -> Cascade:
-    return Cascade(fields.need("margin", is_positive), fields.need("share", is_share), fields.need("accuracy", is_share))
+    share, accuracy = (fields.need(key, is_share) for key in ("share", "accuracy"))
+    return Cascade(fields.need("margin", is_positive), share, accuracy)
 
 
 def _timing(fields: _Fields) -> Timing:
