@@ -149,7 +149,7 @@ def describe_machine() -> dict[str, Any]:
     """Return processor, cores and versions: figures of another machine are not up to date here."""
     import onnxruntime
 
-    from onnx_shift.portfolio.profiling import processor
+    from onnx_shift.portfolio.machine import processor
 
     card = _graphics_card()
     return {

@@ -1,20 +1,10 @@
-"""Serving over HTTP beside a bare echo, under switches, updates and load traces.
+"""Serving over HTTP beside a bare echo, under switches, updates and load traces."""
 
-The echo is uvicorn alone, which answers with what it was sent: `python -m benchmarks.serving` runs it.
-"""
-
-import http.client
-import json
 import math
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -25,13 +15,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.support.results import in_words, range_of
+from benchmarks.support.served import NAME, Caller, Server, echoing, header, served, together
 from onnx_shift.runtime.load import Load
 
 TITLE = "Serving over HTTP: beside an echo, under switches, updates and load traces"
 MINUTES = 6
 
-_NAME = "served"
-_INFER = f"/v2/models/{_NAME}/infer"
 _ROUNDS, _REQUESTS = 9, 400  # of each server and number of callers, in turn
 _CHECKED, _UPDATE_S = 20_000, 2.0
 _SOAK = 100_000
@@ -65,7 +54,7 @@ _FIGURES = ("one_caller_ratio", "one_caller_added_ms", "eight_callers_ratio", "p
 _SHAPE = (1, 3, 16, 16)
 
 
-# --- models, servers, callers -------------------------------------------------------------------------------
+# --- models and policy -------------------------------------------------------------------------------
 
 
 def _network(width: int) -> onnx.ModelProto:
@@ -117,98 +106,6 @@ def alternate(objective_ms: float) -> Alternate:
     return Alternate()
 
 
-@dataclass
-class _Server:
-    process: "subprocess.Popen[str]"
-    port: int
-
-    def processor_s(self) -> float:
-        """Return the processor seconds that the server has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def ask(self, method: str, path: str) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request(method, path)
-        reply = connection.getresponse()
-        text = reply.read()
-        connection.close()
-        if reply.status != 200:
-            raise RuntimeError(f"{path}: {reply.status} {text!r}")
-        return text
-
-    def metric(self, name: str) -> float:
-        lines = self.ask("GET", "/metrics").decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
-
-
-@contextmanager
-def _running(work: Path, *arguments: str) -> Iterator[_Server]:
-    environment = {**os.environ, "ONNX_SHIFT_CACHE": str(work / "cache"), "OMP_WAIT_POLICY": "passive"}
-    command = [sys.executable, "-m", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-    try:
-        assert process.stdout is not None
-        yield _Server(process, int(process.stdout.readline().strip().rpartition(":")[2]))
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _served(work: Path, portfolio: Path, *options: str) -> Any:
-    arguments = ("onnx_shift", "serve", str(portfolio), "--name", _NAME, "--port", "0")
-    return _running(work, *arguments, "--no-access-log", *options)
-
-
-@dataclass
-class _Caller:
-    """One connection that sends the same question again and again."""
-
-    port: int
-    rows: Any
-    data: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        parameters = {"binary_data_size": self.rows.nbytes}
-        entry = {"name": "input", "shape": self.rows.shape, "datatype": "FP32", "parameters": parameters}
-        message = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": True}}).encode()
-        body = message + self.rows.tobytes()
-        head = f"POST {_INFER} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n"
-        self.data = f"{head}Inference-Header-Content-Length: {len(message)}\r\n\r\n".encode() + body
-        self.connection = socket.create_connection(("127.0.0.1", self.port))
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def ask(self) -> tuple[bytes, bytes]:
-        """Return the headers and the body of the answer."""
-        self.connection.sendall(self.data)
-        text = b""
-        while b"\r\n\r\n" not in text:
-            text += self._more()
-        head, _, body = text.partition(b"\r\n\r\n")
-        wanted = int(_header(head, b"content-length"))
-        while len(body) < wanted:
-            body += self._more()
-        return head, body
-
-    def _more(self) -> bytes:
-        part = self.connection.recv(1 << 16)
-        if not part:
-            raise ConnectionError("the server closed")
-        return part
-
-
-def _header(head: bytes, name: bytes) -> bytes:
-    return next(line.partition(b": ")[2] for line in head.lower().split(b"\r\n") if line.startswith(name + b":"))
-
-
-def _together(works: list[Callable[[], None]]) -> None:
-    threads = [threading.Thread(target=work) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
 # --- what a request costs -----------------------------------------------------------------------------------
 
 
@@ -219,8 +116,8 @@ def _cost(work: Path) -> dict[str, Any]:
     processor: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as stack:
         servers = {
-            "onnx-shift": stack.enter_context(_served(work, portfolio)),
-            "echo": stack.enter_context(_running(work, "benchmarks.serving")),
+            "onnx-shift": stack.enter_context(served(work, portfolio)),
+            "echo": stack.enter_context(echoing(work)),
         }
         in_process = _in_process(work, portfolio, rows)
         for number in range(_ROUNDS + 1):  # the first one warms up
@@ -255,12 +152,12 @@ def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
     return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
-def _round(server: _Server, rows: Any, callers: int) -> tuple[float, float]:
+def _round(server: Server, rows: Any, callers: int) -> tuple[float, float]:
     """Return the median milliseconds of a request, and the server's processor milliseconds for each."""
     took_s: list[float] = []
 
     def ask() -> None:
-        caller = _Caller(server.port, rows)
+        caller = Caller(server.port, rows)
         own = []
         for _ in range(_REQUESTS // callers):
             began_s = time.perf_counter()
@@ -272,7 +169,7 @@ def _round(server: _Server, rows: Any, callers: int) -> tuple[float, float]:
         took_s.extend(own)
 
     before_s = server.processor_s()
-    _together([ask] * callers)
+    together([ask] * callers)
     return median(took_s) * 1e3, (server.processor_s() - before_s) / len(took_s) * 1e3
 
 
@@ -299,7 +196,7 @@ def _in_process(work: Path, portfolio: Path, rows: Any) -> Callable[[], float]:
 def _under_updates(work: Path) -> dict[str, Any]:
     import onnxruntime
 
-    served, renamed = work / "live.zip", {f"{name}-new": width for name, width in _SMALL.items()}
+    live, renamed = work / "live.zip", {f"{name}-new": width for name, width in _SMALL.items()}
     versions = [_pack(work / "old.zip", _SMALL), _pack(work / "new.zip", renamed)]
     rows = np.random.default_rng(0).standard_normal(_SHAPE, np.float32)
     wanted = {}
@@ -309,43 +206,43 @@ def _under_updates(work: Path) -> dict[str, Any]:
     lost: list[str] = []
     wrong: list[bytes] = []
     answered = count()
-    _replace(served, versions[0])
+    _replace(live, versions[0])
 
     def ask_until(last: int) -> Callable[[], None]:
         def ask() -> None:
-            caller = _Caller(server.port, rows)
+            caller = Caller(server.port, rows)
             while next(answered) < last:
                 try:
                     head, body = caller.ask()
                 except OSError as error:
                     lost.append(repr(error))
-                    caller = _Caller(server.port, rows)
+                    caller = Caller(server.port, rows)
                     continue
                 if not head.startswith(b"HTTP/1.1 200"):
                     lost.append(body.decode())
                     continue
-                length = int(_header(head, b"inference-header-content-length"))
+                length = int(header(head, b"inference-header-content-length"))
                 found = np.frombuffer(body[length:], np.float32)
-                if not np.allclose(found, wanted[_header(head, b"onnx-shift-variant")].ravel(), atol=1e-4):
+                if not np.allclose(found, wanted[header(head, b"onnx-shift-variant")].ravel(), atol=1e-4):
                     wrong.append(head)
             caller.connection.close()
 
         return ask
 
     policy = ("--policy", "benchmarks.serving:alternate", "--allow-load")
-    with _served(work, served, *policy) as server:
+    with served(work, live, *policy) as server:
         stop = threading.Event()
 
         def update() -> None:
             for number in count(1):
                 if stop.wait(_UPDATE_S):
                     return
-                _replace(served, versions[number % 2])
-                server.ask("POST", f"/v2/repository/models/{_NAME}/load")
+                _replace(live, versions[number % 2])
+                server.ask("POST", f"/v2/repository/models/{NAME}/load")
 
         updates = threading.Thread(target=update)
         updates.start()
-        _together([ask_until(_CHECKED)] * _CALLERS)
+        together([ask_until(_CHECKED)] * _CALLERS)
         stop.set()
         updates.join()
         figures = {
@@ -354,11 +251,11 @@ def _under_updates(work: Path) -> dict[str, Any]:
             "switches": server.metric("onnx_shift_switches_total"),
             "updates": server.metric('onnx_shift_loads_total{result="taken"}'),
         }
-    with _served(work, served) as server:
+    with served(work, live) as server:
         answered = count()
-        _together([ask_until(_SOAK // 10)] * _CALLERS)
+        together([ask_until(_SOAK // 10)] * _CALLERS)
         before = server.metric("onnx_shift_resident_bytes")
-        _together([ask_until(_SOAK)] * _CALLERS)
+        together([ask_until(_SOAK)] * _CALLERS)
         figures["memory_growth"] = server.metric("onnx_shift_resident_bytes") / before - 1
     return figures
 
@@ -391,7 +288,7 @@ def _traces(work: Path) -> dict[str, Any]:
             cache=work / "cache",
         )
         run, objective_ms = timeline.runs["policy"], timeline.objective_ms
-        with _served(work, portfolio, "--p95", str(objective_ms)) as server:
+        with served(work, portfolio, "--p95", str(objective_ms)) as server:
             within, larger = _drive(server, rows, run.arrived_s, objective_ms)
             switches = server.metric("onnx_shift_switches_total")
         share = run.within(objective_ms) / run.arrived_s.size
@@ -411,58 +308,26 @@ def _traces(work: Path) -> dict[str, Any]:
     return {"figures": figures, "rows": table}
 
 
-def _drive(server: _Server, rows: Any, arrived_s: Any, objective_ms: float) -> tuple[float, float]:
+def _drive(server: Server, rows: Any, arrived_s: Any, objective_ms: float) -> tuple[float, float]:
     """Send each request when it is due; return the shares answered in time, and answered by the largest variant."""
     due, place = arrived_s.tolist(), count()
     late_ms = np.full(len(due), np.inf)
     largest = np.zeros(len(due), bool)
-    callers = [_Caller(server.port, rows) for _ in range(_TRACE_CALLERS)]
+    callers = [Caller(server.port, rows) for _ in range(_TRACE_CALLERS)]
     for caller in callers:
         caller.ask()
     began_s = time.perf_counter()
 
-    def work(caller: _Caller) -> Callable[[], None]:
+    def work(caller: Caller) -> Callable[[], None]:
         def ask() -> None:
             while (index := next(place)) < len(due):
                 time.sleep(max(0.0, due[index] - (time.perf_counter() - began_s)))
                 head, _ = caller.ask()
                 if head.startswith(b"HTTP/1.1 200"):
                     late_ms[index] = (time.perf_counter() - began_s - due[index]) * 1e3
-                    largest[index] = _header(head, b"onnx-shift-variant") == b"large"
+                    largest[index] = header(head, b"onnx-shift-variant") == b"large"
 
         return ask
 
-    _together([work(caller) for caller in callers])
+    together([work(caller) for caller in callers])
     return float((late_ms <= objective_ms).mean()), float(largest.mean())
-
-
-# --- the echo -----------------------------------------------------------------------------------------------
-
-
-def _echo() -> None:
-    import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        headers = [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    # Without IPPROTO_TCP asyncio leaves out TCP_NODELAY.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.bind(("127.0.0.1", 0))
-    sys.stdout.write(f":{listening.getsockname()[1]}\n")
-    sys.stdout.flush()
-    config = uvicorn.Config(
-        app, loop="asyncio", http=H11Protocol, ws="none", lifespan="off", log_config=None, access_log=False,
-        proxy_headers=False, server_header=False,
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
-
-
-if __name__ == "__main__":
-    _echo()

@@ -26,6 +26,7 @@ CHOICES: dict[str, tuple[str | int, ...]] = {
 }
 
 
+_FRESH_OVER_TRAINED = 10  # learning rates
 # Later than the first version: left out of a hash where they change nothing, so that older runs are resumed.
 _LATER = ("init_from", "optimizer", "loss", "block")
 
@@ -238,8 +239,8 @@ def from_fields(values: Mapping[str, Any]) -> Recipe:
 def override(recipe: Recipe, **changes: Any) -> Recipe:
     """The recipe with `changes` (None leaves a field as it is), checked.
 
-    With another number of epochs, milestones, warm-up and rewind step move in proportion unless given
-    themselves.
+    With another number of epochs, milestones, warm-up and rewind step move in proportion unless given themselves.
+    With weights to start from the learning rate is a tenth of the recipe's, which is for fresh ones, unless given.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
@@ -248,6 +249,8 @@ def override(recipe: Recipe, **changes: Any) -> Recipe:
     if "init_from" in changes:  # trained weights stay, and there is no early step of theirs to go back to
         changes.setdefault("rewind", "learning-rate")
         changes.setdefault("rewind_steps", 0)
+        if recipe.init_from is None:  # otherwise it is lowered already
+            changes.setdefault("learning_rate", recipe.learning_rate / _FRESH_OVER_TRAINED)
     if "epochs" in changes and changes["epochs"] != recipe.epochs:
         factor = changes["epochs"] / recipe.epochs
         changes.setdefault("milestones", tuple(milestone * factor for milestone in recipe.milestones))

@@ -84,8 +84,8 @@ def check_models(
     """Refuse, before any work is done, a model or an option that `profile` would stumble over at the end."""
     from onnx_shift.ort import ORT_ERRORS
     from onnx_shift.portfolio.inputs import variant_name
+    from onnx_shift.portfolio.machine import check_providers
     from onnx_shift.portfolio.pack import check_name
-    from onnx_shift.portfolio.profiling import check_providers
     from onnx_shift.portfolio.sessions import SessionError, open_session, random_inputs
 
     check_providers([provider])
@@ -210,11 +210,11 @@ def _shuffled(part: Split, normalisation: Normalisation, numbers: NDArray[np.int
 
 def _check_fit(dataset: Dataset, model: Path, batches: Batches, last_label: int, provider: str) -> None:
     """Refuse a model that does not classify the images, found out on one of them."""
+    from onnx_shift.portfolio.accuracy import measure_accuracy
     from onnx_shift.portfolio.profile import ProfileError
-    from onnx_shift.portfolio.profiling import Settings, measure_accuracy
 
     images, _ = next(batches())
     try:
-        measure_accuracy(model, [(images[:1], np.array([last_label]))], Settings(providers=[provider]))
+        measure_accuracy(model, [(images[:1], np.array([last_label]))], provider)
     except ProfileError as error:
         raise OnnxShiftError(f"{{data}}: {error}", data=dataset.name) from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from textwrap import shorten
 from typing import Any, TypeVar
 
+from onnx_shift.checks import is_number, is_positive, is_share, is_text
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import read_bytes, write_text
 
@@ -222,15 +223,15 @@ class Profile:
         if not isinstance(content, dict):
             raise ProfileError("it holds no JSON object")
         fields = _Fields(content)
-        found = fields.take("format", _number)
+        found = fields.take("format", is_number)
         if found not in (None, FORMAT):
             raise ProfileError(f"format {found} is not the one that this version reads, {FORMAT}")
         machine, baseline = fields.inner("machine"), fields.inner("baseline")
         if content.get("variants") is None:
             raise fields.missing("variants")
         return cls(
-            fields.each("variants", _text, _variant),
-            dense=fields.take("dense", _text),
+            fields.each("variants", is_text, _variant),
+            dense=fields.take("dense", is_text),
             machine=_machine(machine) if machine else None,
             baseline=_baseline(baseline) if baseline else None,
         )
@@ -305,23 +306,24 @@ class _Fields:
 def _variant(fields: _Fields) -> Variant:
     known = {
         "timing": _timing(fields),
-        "file_bytes": fields.need("file_bytes", _positive),
-        **{key: fields.take(key, _text) for key in ("model_sha256", "structure")},
-        **{key: fields.take(key, _share) for key in ("accuracy", "top5")},
+        "file_bytes": fields.need("file_bytes", is_positive),
+        **{key: fields.take(key, is_text) for key in ("model_sha256", "structure")},
+        **{key: fields.take(key, is_share) for key in ("accuracy", "top5")},
         "scores": fields.take("scores", _shares) or {},
         "accuracy_claimed": fields.take("accuracy_claimed", lambda value: isinstance(value, bool)) or False,
         **{
-            key: fields.take(key, _number)
+            key: fields.take(key, is_number)
             for key in ("deflated_bytes", "parameters", "macs", "ratio", "images", "classes", "switch_ms")
         },
-        "providers": fields.each("providers", _text, _timing),
-        "cascade": fields.each("cascade", _text, _cascade),
+        "providers": fields.each("providers", is_text, _timing),
+        "cascade": fields.each("cascade", is_text, _cascade),
     }
     return Variant(**known, other=fields.rest)
 
 
 def _cascade(fields: _Fields) -> Cascade:
-    return Cascade(fields.need("margin", _positive), fields.need("share", _share), fields.need("accuracy", _share))
+    share, accuracy = (fields.need(key, is_share) for key in ("share", "accuracy"))
+    return Cascade(fields.need("margin", is_positive), share, accuracy)
 
 
 def _timing(fields: _Fields) -> Timing:
@@ -331,65 +333,51 @@ def _timing(fields: _Fields) -> Timing:
     return Timing(
         {int(batch): found for batch, found in latency.items()},
         {int(batch): found for batch, found in fields.each("speedup", _batch, _speedup).items()},
-        fields.take("throughput", _positive),
-        fields.take("memory_mb", _number),
-        fields.take("peak_memory_mb", _number),
+        fields.take("throughput", is_positive),
+        fields.take("memory_mb", is_number),
+        fields.take("peak_memory_mb", is_number),
     )
 
 
 def _latency(fields: _Fields) -> Latency:
-    counts = {key: found for key in ("spread", "calls", "attempts") if (found := fields.take(key, _number)) is not None}
+    counts = {
+        key: found for key in ("spread", "calls", "attempts") if (found := fields.take(key, is_number)) is not None
+    }
     return Latency(
-        fields.need("p50", _positive),
-        fields.take("p95", _positive),
-        fields.take("p99", _positive),
+        fields.need("p50", is_positive),
+        fields.take("p95", is_positive),
+        fields.take("p99", is_positive),
         noisy=fields.take("noisy", lambda value: isinstance(value, bool)) or False,
-        **counts,
+        **_present(**counts),
     )
 
 
 def _speedup(fields: _Fields) -> Speedup:
-    return Speedup(*(fields.need(key, _number) for key in ("median", "low", "high")))
+    return Speedup(*(fields.need(key, is_number) for key in ("median", "low", "high")))
 
 
 def _machine(fields: _Fields) -> Machine:
     return Machine(
-        processor=fields.need("processor", _text),
-        cores=fields.need("cores", _number),
-        onnxruntime=fields.need("onnxruntime", _text),
+        processor=fields.need("processor", is_text),
+        cores=fields.need("cores", is_number),
+        onnxruntime=fields.need("onnxruntime", is_text),
         providers=tuple(fields.need("providers", _texts)),
-        threads=fields.need("threads", _number),
-        **{key: fields.take(key, _text) for key in ("system", "python", "onnx", "date")},
+        threads=fields.need("threads", is_number),
+        **{key: fields.take(key, is_text) for key in ("system", "python", "onnx", "date")},
     )
 
 
 def _baseline(fields: _Fields) -> Baseline:
-    name, providers = fields.need("name", _text), fields.each("providers", _text, _timing)
+    name, providers = fields.need("name", is_text), fields.each("providers", is_text, _timing)
     return Baseline(name, _timing(fields) if fields.rest.get("latency_ms") is not None else None, providers)
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_text, value))
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
-
-
-def _share(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
+    return isinstance(value, list) and bool(value) and all(map(is_text, value))
 
 
 def _shares(value: Any) -> bool:
-    return isinstance(value, dict) and all(_text(name) and _share(share) for name, share in value.items())
+    return isinstance(value, dict) and all(is_text(name) and is_share(share) for name, share in value.items())
 
 
 def _batch(text: str) -> bool:

@@ -6,53 +6,29 @@ fusion comes for free with every runtime, so it is never counted as a speed-up.
 
 import hashlib
 import os
-import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnx_shift.claims import claimed_accuracy, is_stale
-from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
 from onnx_shift.onnx_pruner.graph.network import LoadedModel, read_model
 from onnx_shift.onnx_pruner.prune import fold_batch_norm
-from onnx_shift.ort import CPU, ORT_ERRORS
+from onnx_shift.ort import CPU
+from onnx_shift.portfolio.accuracy import Accuracy, Data, Evaluate, check_share, measure_accuracy, own_scores
 from onnx_shift.portfolio.cascade import Judged, cascades_of
 from onnx_shift.portfolio.inputs import Model, Source, open_sources, variant_name
 from onnx_shift.portfolio.latency import Comparison, compare_latency
+from onnx_shift.portfolio.machine import check_providers, machine
 from onnx_shift.portfolio.memory import measure_sessions
-from onnx_shift.portfolio.profile import Baseline, Machine, Profile, ProfileError, Timing, Variant
-from onnx_shift.portfolio.select import METRICS
+from onnx_shift.portfolio.profile import Baseline, Profile, ProfileError, Timing, Variant
 from onnx_shift.portfolio.sessions import fixed_batch, open_compiled, open_session, random_inputs
 from onnx_shift.portfolio.switch_cost import measure_switches
-from onnx_shift.runtime import ProviderError
-from onnx_shift.runtime.cascade import margins
-from onnx_shift.runtime.session import choose_providers
 
 DENSE_FUSED = "dense, BatchNorm fused"  # the baseline's name where the dense file itself still has BatchNorm
-
-Batch = tuple[NDArray[Any], NDArray[Any]]
-Data = Callable[[], Iterable[Batch]]
-Infer = Callable[[Sequence[str] | None, Mapping[str, NDArray[Any]]], Sequence[NDArray[Any]]]  # as InferenceSession.run
-Evaluate = Callable[[Infer], float | Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Shares of the images whose class is the first of the answers (`top1`), or among five (`top5`)."""
-
-    top1: float
-    top5: float
-    images: int
-    classes: int
-    judged: Judged = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -91,9 +67,9 @@ def profile(
     parameters. Accuracy (0..1) is what `evaluate` returns, given a function that answers as InferenceSession.run does:
     one share, or several by name, of which that called "accuracy", else the first, ranks the variants. Or it is that of
     `data`, batches of (images as the models take them, class numbers), for each model its own where they take them
-    differently; or as `accuracy` says; without any of them it is what the models' metadata claim, unless their weights
-    have changed since. Portfolios stand for all their variants. Raises ProfileError naming the file, provider, shape
-    or data at fault.
+    differently; or, marked as a claim, as `accuracy` says; without any of them it is what the models' metadata claim,
+    unless their weights have changed since. Portfolios stand for all their variants. Raises ProfileError naming the
+    file, provider, shape or data at fault.
     """
     settings = settings or Settings()
     if evaluate is not None and data is not None:
@@ -122,7 +98,7 @@ def _profile(
     for path, share in stated.items():
         if path not in paths:
             raise ProfileError("{accuracy}: is none of the models to profile", accuracy=path)
-        _check_share(f"{path}: {{accuracy}} of", share, accuracy=None)
+        check_share(f"{path}: {{accuracy}} of", share, accuracy=None)
     read = {variant_name(path): read_model(path) for path in paths}
     if len(read) < len(paths):
         names = [variant_name(path) for path in paths]
@@ -147,21 +123,22 @@ def _profile(
     progress("switching")
     judged: dict[str, Judged] = {}
     costs = measure_switches(paths, providers=_with_cpu(settings.providers[0]), threads=settings.threads)
+    first, *others = settings.providers
     for path in paths:
         batches = data.get(path) if isinstance(data, Mapping) else data
+        found = counts[variant_name(path)]
         if evaluate is not None:
             progress(f"evaluating {variant_name(path)}")
-            counts[variant_name(path)] |= {**_scores(path, evaluate, settings), "accuracy_claimed": False}
+            found |= {**own_scores(path, evaluate, first, settings.threads), "accuracy_claimed": False}
         if path in stated:
-            counts[variant_name(path)] |= {"accuracy": stated[path], "accuracy_claimed": False}
+            found |= {"accuracy": stated[path], "accuracy_claimed": True}
         if batches is not None:
             progress(f"accuracy of {variant_name(path)}")
-            accuracy = measure_accuracy(path, batches(), settings)
-            counts[variant_name(path)] |= _evaluated(accuracy)
+            accuracy = measure_accuracy(path, batches(), first, settings.threads)
+            found |= _evaluated(accuracy)
             judged[variant_name(path)] = accuracy.judged
     # In the order of a portfolio, as the costs are: the larger are asked.
     cascades = cascades_of({name: judged[name] for name in costs if name in judged}) if settings.cascade else {}
-    first, *others = settings.providers
 
     def variant(name: str) -> Variant:
         cost = costs[name]
@@ -178,7 +155,8 @@ def _profile(
     if DENSE_FUSED in timings[first]:
         elsewhere = {provider: timings[provider][DENSE_FUSED] for provider in others}
         baseline = Baseline(DENSE_FUSED, timings[first][DENSE_FUSED], elsewhere)
-    return Profile({name: variant(name) for name in read}, dense_name, machine(settings, date), baseline)
+    where = machine(settings.providers, settings.threads, date)
+    return Profile({name: variant(name) for name in read}, dense_name, where, baseline)
 
 
 def check_shapes(
@@ -202,86 +180,6 @@ def check_shapes(
                 raise ProfileError(f"{{input_shapes}} {value.name}={shape}: {path} takes ({takes})", input_shapes=None)
     for name in sorted(unknown):
         raise ProfileError(f"{{input_shapes}} {name}: none of the models has an input of this name", input_shapes=None)
-
-
-def measure_accuracy(model: Path, batches: Iterable[Batch], settings: Settings | None = None) -> Accuracy:
-    """Classify all images of `batches` and return the shares that come out right. Raises ProfileError."""
-    settings = settings or Settings()
-    session = open_session(model, settings.providers[:1], settings.threads)
-    five = classes = 0
-    parts: list[Judged] = []
-    for pixels, labels in batches:
-        logits = class_scores(model, session, pixels)
-        if np.max(labels) >= logits.shape[1]:
-            raise ProfileError(
-                f"{model}: tells {logits.shape[1]} classes apart, images are labelled up to {np.max(labels)}"
-            )
-        ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-        right = ranked == np.asarray(labels).reshape(-1, 1)
-        parts.append(Judged(margins(logits), right[:, 0]))
-        five += int(right.any(axis=1).sum())
-        classes = logits.shape[1]
-    judged = Judged(*(np.concatenate([getattr(part, name) for part in parts] or [[]]) for name in ("margins", "right")))
-    images = len(judged.right)
-    if images == 0:
-        raise ProfileError("the data set holds no image")
-    return Accuracy(int(judged.right.sum()) / images, five / images, images, classes, judged)
-
-
-def class_scores(model: Path, session: Any, pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return the scores (N, classes) that `session` of `model` gives images (N, C, H, W).
-
-    A model with a fixed batch gets them in pieces of that size, the last one padded. Raises ProfileError.
-    """
-    if len(session.get_inputs()) != 1:
-        names = ", ".join(value.name for value in session.get_inputs())
-        raise ProfileError(f"{model}: has {len(session.get_inputs())} inputs ({names}), images are but one")
-    step = fixed_batch(session)
-    scores = np.concatenate([_run(model, session, piece, step) for piece in _pieces(pixels, step)])
-    if scores.ndim != 2:
-        raise ProfileError(f"{model}: its first output is no table of class scores {scores.shape}")
-    return scores
-
-
-def _scores(model: Path, evaluate: Evaluate, settings: Settings) -> dict[str, Any]:
-    session = open_session(model, settings.providers[:1], settings.threads)
-    try:
-        found = evaluate(session.run)
-    except OnnxShiftError:
-        raise
-    except Exception as error:  # it is anybody's code
-        raise ProfileError(f"{model}: {{evaluate}} failed ({error!r})", evaluate=None) from error
-    if not isinstance(found, Mapping):
-        _check_share(f"{model}: {{evaluate}} returned", found, evaluate=None)
-        return {"accuracy": float(found)}
-    if not found:
-        raise ProfileError(f"{model}: {{evaluate}} returned no score", evaluate=None)
-    for name, share in found.items():
-        if name in METRICS and name != "accuracy":
-            raise ProfileError(f"{model}: {{evaluate}} returned {name}, which profile measures itself", evaluate=None)
-        _check_share(f"{model}: {{evaluate}} returned {name}", share, evaluate=None)
-    scores = {str(name): float(share) for name, share in found.items()}
-    return {"accuracy": scores.get("accuracy", next(iter(scores.values()))), "scores": scores}
-
-
-def _check_share(what: str, share: Any, **parameters: None) -> None:
-    if not isinstance(share, float | int | np.floating) or not 0 <= share <= 1:
-        raise ProfileError(f"{what} {share}, not a share from 0 to 1", **parameters)
-
-
-def machine(settings: Settings, date: str | None) -> Machine:
-    """Return where and with what was measured: processor, versions, providers, threads, date."""
-    return Machine(
-        processor=processor(),
-        cores=os.cpu_count() or 1,
-        system=platform.platform(terse=True),
-        python=platform.python_version(),
-        onnxruntime=onnxruntime.__version__,
-        onnx=onnx.__version__,
-        providers=tuple(settings.providers),
-        threads=settings.threads,
-        date=date,
-    )
 
 
 def _counted(source: LoadedModel, settings: Settings, of_portfolio: Mapping[str, Any]) -> dict[str, Any]:
@@ -425,54 +323,3 @@ def _dense(read: Mapping[str, LoadedModel]) -> str:
         if stated_metadata(source.model).get("ratio") in ("1", "1.0"):
             return name
     return max(read, key=lambda name: parameter_count(read[name].model))
-
-
-def _pieces(pixels: NDArray[Any], step: int | None) -> Iterable[NDArray[Any]]:
-    if step is None:
-        return [pixels]
-    return (pixels[start : start + step] for start in range(0, len(pixels), step))
-
-
-def _run(model: Path, session: Any, pixels: NDArray[Any], step: int | None) -> NDArray[Any]:
-    name = session.get_inputs()[0].name
-    missing = 0 if step is None else step - len(pixels)
-    if missing:
-        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
-    quiet = onnxruntime.RunOptions()
-    quiet.log_severity_level = 4  # what fails is told below
-    try:
-        answer = np.asarray(session.run(None, {name: pixels}, quiet)[0])
-    except ORT_ERRORS as error:
-        shape = "×".join(map(str, pixels.shape[1:]))
-        raise ProfileError(f"{model}: does not take images of {shape} as {name} ({error})") from error
-    return answer[: len(answer) - missing]
-
-
-def check_providers(providers: Sequence[str]) -> None:
-    """Raise ProfileError for one that is not there or does not start: the CPU would stand in for it unasked."""
-    provider = ""
-    try:
-        for provider in providers:
-            choose_providers([provider])
-    except ProviderError as error:
-        known = ", ".join(onnxruntime.get_available_providers())
-        raise ProfileError(
-            f"provider {provider}: not in this onnxruntime, which has {known}, or it does not start here"
-        ) from error
-
-
-def processor() -> str:
-    """Return the name of this machine's processor, on Arm that of the board, which its processor does not tell."""
-    try:
-        board = Path("/proc/device-tree/model").read_text().strip("\0 \n")
-        if board:
-            return board
-    except (OSError, UnicodeDecodeError):
-        pass
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -24,7 +24,7 @@ from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.graph.network import read_model
 from onnx_shift.onnx_pruner.prune import prune
 from onnx_shift.ort import CPU
-from onnx_shift.portfolio.profiling import Batch, class_scores
+from onnx_shift.portfolio.accuracy import Batch, class_scores
 from onnx_shift.portfolio.sessions import open_session
 
 CALIBRATION_IMAGES = 256

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -21,7 +22,7 @@ from onnx_shift.serving.service import Service
 from onnx_shift.serving.settings import Settings
 
 _LOOK_S = 0.02
-_HEAD_S = 10.0
+_HEAD_S, _HEAD_BYTES = 10.0, 64 << 10
 _REFUSED_S = 1.0
 _KEEP_ALIVE_S = 75  # longer than proxies keep theirs
 _log = logging.getLogger(__name__)
@@ -65,6 +66,21 @@ def _url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _Connection(h11.Connection):
+    """h11's, which keeps the head of an answer until its body comes: one packet, and one call of the system less."""
+
+    _head = b""
+
+    def send(self, event: Any) -> Any:
+        data = super().send(event)
+        if isinstance(event, h11.Response):
+            self._head = data or b""
+            return b""
+        if data is not None:
+            data, self._head = self._head + data, b""
+        return data
+
+
 class _Protocol(H11Protocol):
     """uvicorn's, with two things besides: what is no HTTP is answered in JSON, too, and whoever begins a request must
     send all of its headers within ten seconds.
@@ -72,6 +88,10 @@ class _Protocol(H11Protocol):
 
     _head_timer: asyncio.TimerHandle | None = None
     _refused = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = _Connection(h11.SERVER, _HEAD_BYTES)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse("400 Bad Request", msg)

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from onnx_shift.checks import is_number, is_positive, is_share, is_text
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import read_bytes
 from onnx_shift.options import as_option
@@ -326,31 +327,17 @@ def _fault(value: Any, shape: Any, place: str) -> str | None:
     return next((fault for where, part, inner in parts if (fault := _fault(part, inner, where))), None)
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
-
-
-def _share(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
-
-
 def _sizes(value: Any) -> bool:
     return bool(value) and isinstance(value, list) and all(isinstance(size, int) and size > 0 for size in value)
 
 
 _PRUNING_SHAPE = {
-    "source": _text,
-    "layers": [{"name": _text, "op": _text, "before": _sizes, "after": [_number], "parameters_before": _number}],
-    "kept": [{"tensor": _text, "channels": [_number], "reason": _text}],
-    "notes": [_text],
+    "source": is_text,
+    "layers": [
+        {"name": is_text, "op": is_text, "before": _sizes, "after": [is_number], "parameters_before": is_number}
+    ],
+    "kept": [{"tensor": is_text, "channels": [is_number], "reason": is_text}],
+    "notes": [is_text],
 }
 
 
@@ -362,31 +349,31 @@ def _replay_shape(replay: Mapping[str, Any] | None) -> Any:
         return isinstance(names, list) and value in names
 
     def switch(value: Any) -> bool:
-        return isinstance(value, list) and len(value) == 2 and _number(value[0]) and served(value[1])
+        return isinstance(value, list) and len(value) == 2 and is_number(value[0]) and served(value[1])
 
     interval = {
-        "seconds": _number,
-        "requests_per_second": _number,
-        "p50_ms?": _number,
-        "p95_ms?": _number,
+        "seconds": is_number,
+        "requests_per_second": is_number,
+        "p50_ms?": is_number,
+        "p95_ms?": is_number,
         "variant?": served,
-        "accuracy?": _share,
+        "accuracy?": is_share,
     }
     run = {
-        "requests": _number,
-        "within_objective": _share,
-        "latency_ms": {"p50": _number, "p95": _number, "p99": _number},
-        "accuracy?": _share,
-        "switches": _number,
+        "requests": is_number,
+        "within_objective": is_share,
+        "latency_ms": {"p50": is_number, "p95": is_number, "p99": is_number},
+        "accuracy?": is_share,
+        "switches": is_number,
         "switched": [switch],
         "intervals": [interval],
     }
     return {
-        "trace": _text,
-        "duration_s": _positive,
-        "variants": [_text],
-        "objective_ms": _positive,
-        "largest_serves_per_second": _positive,
-        "figures": {"within_of_smallest": _number, "accuracy_gain?": _number},
-        "runs": {_text: run, "policy": run},
+        "trace": is_text,
+        "duration_s": is_positive,
+        "variants": [is_text],
+        "objective_ms": is_positive,
+        "largest_serves_per_second": is_positive,
+        "figures": {"within_of_smallest": is_number, "accuracy_gain?": is_number},
+        "runs": {is_text: run, "policy": run},
     }

@@ -11,7 +11,15 @@ from onnx_shift.report.evidence import Evidence, Pruning
 from onnx_shift.report.markup import Column, download, folded, folded_table, table
 from onnx_shift.report.replay_section import replay_section
 from onnx_shift.report.training_section import training_section
-from onnx_shift.views.tables import show_bytes, show_count, show_latency, show_number, show_range, show_share
+from onnx_shift.views.tables import (
+    show_accuracy,
+    show_bytes,
+    show_count,
+    show_latency,
+    show_number,
+    show_range,
+    show_share,
+)
 
 if TYPE_CHECKING:
     from onnx_shift.portfolio.profile import Latency, Machine, Profile, Speedup, Timing, Variant
@@ -149,7 +157,7 @@ def _trade_off(evidence: Evidence, key: str, axis: str, costs: Mapping[str, floa
     )
     columns = [
         Column("variant", "variant", lambda name: name),
-        Column("accuracy", "accuracy", lambda name: accuracy[name], show_share),
+        Column("accuracy", "accuracy", lambda name: accuracy[name], text=lambda name: show_accuracy(variants[name])),
         Column(axis, "latency_ms" if key == "latency" else "file_bytes", lambda name: costs[name], show),
     ]
     figures = folded_table(f"accuracy-{key}", f"accuracy against {key}", columns, list(variants))
@@ -168,7 +176,7 @@ def _accuracy_axis(values: Sequence[float]) -> Axis:
 
 
 def _words(name: str, entry: "Variant", reason: str | None) -> str:
-    figures = [f"{show_share(entry.accuracy or 0.0)} accurate", show_bytes(entry.file_bytes)]
+    figures = [f"{show_accuracy(entry)} accurate", show_bytes(entry.file_bytes)]
     figures += [f"{show_latency(latency)} ms at batch {batch}" for batch, latency in entry.timing.latency.items()]
     return f"{name}: {', '.join(figures)}" + (f"\nleft out: {reason}" if reason else "")
 
@@ -195,7 +203,8 @@ def _variants(evidence: Evidence) -> str:
         Column("variant", "variant", lambda row: row.name),
         Column("verdict", "verdict", lambda row: _verdict(evidence, row.name), words=True),
         Column("ratio", "ratio", lambda row: row.variant.ratio, "{:.3g}".format),
-        Column("accuracy", "accuracy", lambda row: row.variant.accuracy, show_share),
+        Column("accuracy", "accuracy", lambda row: row.variant.accuracy, text=lambda row: show_accuracy(row.variant)),
+        Column("", "accuracy_claimed", lambda row: str(row.variant.accuracy_claimed).lower(), in_table=False),
         Column("parameters", "parameters", lambda row: row.variant.parameters, show_count),
         Column("file", "file_bytes", lambda row: row.variant.file_bytes, show_bytes),
         Column("memory", "memory_mb", lambda row: row.timing.memory_mb, "{:.3g} MB".format),
@@ -238,6 +247,8 @@ def _remarks(evidence: Evidence, timed: "Sequence[_Row]") -> str:
         remarks.insert(0, f"None was chosen: {evidence.refusal}.")
     elif evidence.dropped is not None:
         remarks.insert(0, "Verdicts are those of onnx-shift pack without options.")
+    if any(entry.accuracy_claimed for entry in evidence.profile.variants.values()):
+        remarks.append("* marks an accuracy that is claimed, not measured.")
     if any(row.latency.noisy for row in timed):
         remarks.append("~ marks what stayed noisy when it was measured again.")
     return " ".join(remarks)

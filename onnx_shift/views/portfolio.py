@@ -70,7 +70,7 @@ def machine_lines(portfolio: "Portfolio") -> list[str]:
 def claim_lines(portfolio: "Portfolio") -> list[str]:
     """Return which accuracies were taken over from the models' metadata, in a line, or none."""
     names = [variant.name for variant in portfolio if variant.accuracy_claimed]
-    return [f"* accuracy claimed by the model, not measured: {', '.join(names)}"] if names else []
+    return [f"* accuracy claimed, not measured: {', '.join(names)}"] if names else []
 
 
 def signature_line(portfolio: "Portfolio") -> str:

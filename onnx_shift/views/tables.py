@@ -203,7 +203,7 @@ def profile_notes(profile: "Profile") -> list[str]:
         "spread: between the quartiles of the rounds, over their median; images/s: at the best batch",
     ]
     if claimed := [name for name, one in variants.items() if one.accuracy_claimed]:
-        notes.append(f"* accuracy claimed by the model, not measured: {', '.join(claimed)}")
+        notes.append(f"* accuracy claimed, not measured: {', '.join(claimed)}")
     images = sorted({one.images for one in variants.values() if one.images})
     if images:
         notes.append(f"accuracy: of {' or '.join(map(str, images))} test images")

@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from onnx_shift.ort import CPU
+from onnx_shift.runtime.errors import KernelsError
 from onnx_shift.runtime.kernels.find import FoundLayer, find_layers
 from onnx_shift.runtime.kernels.registration import register
 from onnx_shift.runtime.kernels.rewrite import rewrite
@@ -93,8 +94,8 @@ def choose(model: "onnx.ModelProto", make_options: MakeOptions, feeds: Feeds) ->
 def random_feeds(
     inputs: Iterable[Any], batch: int = 1, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Values for a session's `inputs`: normal floats, zeros of other types; the first free dimension is `batch`,
-    others 1.
+    """Values for a session's `inputs`: normal floats, empty strings, zeros of other types; the first free dimension is
+    `batch`, others 1. Raises KernelsError for an input that is no tensor of a type numpy knows.
     """
     random = np.random.default_rng(0)
     feeds = {}
@@ -105,8 +106,13 @@ def random_feeds(
         ]
         kind = value.type.removeprefix("tensor(").removesuffix(")")
         numpy_type = {"float": "float32", "double": "float64"}.get(kind, kind)
-        floats = numpy_type.startswith("float")
-        feeds[value.name] = random.standard_normal(sizes).astype(numpy_type) if floats else np.zeros(sizes, numpy_type)
+        try:
+            if numpy_type.startswith("float"):
+                feeds[value.name] = random.standard_normal(sizes).astype(numpy_type)
+            else:
+                feeds[value.name] = np.full(sizes, "", object) if kind == "string" else np.zeros(sizes, numpy_type)
+        except TypeError as error:
+            raise KernelsError(f"{value.name}: is a {value.type}, of which no example can be made") from error
     return feeds
 
 

@@ -49,3 +49,8 @@ def _convolution(path: Path, channels: int, norm: bool = False, **metadata: str)
         weights |= {name: np.abs(random(channels)) + 0.5 for name in "stmq"}
     body = f"{layer} a = Relu({'d' if norm else 'c'})\n f = Flatten(a)\n logits = MatMul(f, v)"
     return save(path, body, weights, **metadata)
+
+
+def _images(count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    pixels = np.random.default_rng(seed).standard_normal((count, 2, 6, 6)).astype(np.float32)
+    return pixels, pixels.reshape(count, -1)[:, :7].argmax(axis=1)

@@ -3,20 +3,22 @@
 import asyncio
 import http.client
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from onnx_shift.serving.ray import Replica, application
-from tests.serving.conftest import NAME, WIDTHS, call, question, write_portfolio
+from tests.serving.conftest import NAME, WIDTHS, call, question, wait_until, write_portfolio
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +50,7 @@ def test_a_replica_takes_a_new_portfolio_and_never_raises(
 @contextmanager
 def cluster() -> Iterator[None]:
     """Run two nodes, with the interface that `serve deploy` talks to."""
+    os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"  # a busy machine starts it slowly
     ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
     from ray import serve
     from ray.cluster_utils import Cluster
@@ -97,35 +100,74 @@ def test_replicas_on_two_nodes_are_updated_in_place_and_lose_nothing(
     del deployment["autoscaling_config"]
     deployment.update(num_replicas=2, max_replicas_per_node=1, user_config={"portfolio": str(portfolio_path)})
     deployment["ray_actor_options"]["num_cpus"] = 0.5
-    seen: list[str] = []
-    failed: list[str] = []
-
-    def ask(stop: Callable[[], bool]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", 8123, timeout=30)
-        while not stop():
-            connection.request("POST", f"/v2/models/{NAME}/infer", json.dumps(question(rows)))
-            reply = connection.getresponse()
-            text, variant = reply.read().decode(), reply.getheader("onnx-shift-variant", "")
-            if reply.status != 200 or not np.allclose(
-                json.loads(text)["outputs"][0]["data"], wanted[variant].ravel(), rtol=1e-4
-            ):
-                failed.append(text)
-            seen.append(variant)
-        connection.close()
 
     with cluster():
         deploy(config, tmp_path / "serve.json")
-        for portfolio, version in (("new.zip", 2), ("bad.zip", 3)):
-            stop = threading.Event()
-            threads = [threading.Thread(target=ask, args=(stop.is_set,)) for _ in range(8)]
-            for thread in threads:
-                thread.start()
-            deployment["user_config"] = {"portfolio": str(tmp_path / portfolio), "version": version}
-            deploy(config, tmp_path / "serve.json")
-            count = len(seen)
-            while len(seen) < count + 1000:
-                time.sleep(0.05)
-            stop.set()
-            for thread in threads:
-                thread.join()
-            assert failed == [] and set(seen[count + 100 :]) <= {f"{name}-new" for name in WIDTHS}
+        with Callers(rows, wanted) as callers:
+            for portfolio, version, enough in (("new.zip", 2, 5000), ("bad.zip", 3, 1000)):
+                count = len(callers.seen)
+                deployment["user_config"] = {"portfolio": str(tmp_path / portfolio), "version": version}
+                deploy(config, tmp_path / "serve.json")
+                callers.wait_for(count + enough)
+        answered = [variant for _, variant in callers.seen]
+        first, last = answered.index("medium-new"), len(answered) - answered[::-1].index("medium")
+        print(f"updated within {callers.seen[last][0] - callers.seen[first][0]:.2f} s, {len(answered)} requests")
+        assert callers.failed == [] and set(answered[last:]) == {"medium-new"}
+        with Callers(rows, wanted) as callers:
+            callers.wait_for(500)
+            replicas = [each for each in psutil.Process().children(recursive=True) if "ServeReplica" in each.name()]
+            assert len(replicas) == 2
+            replicas[0].kill()
+            callers.wait_for(3000)
+        print(f"a replica killed: {len(callers.failed)} of {len(callers.seen)} had to be asked again")
+        assert len(callers.failed) <= 8 and callers.lost == []  # at most what was inside
+
+
+class Callers:
+    """Eight connections that ask, check each answer, and ask once more where there is none."""
+
+    def __init__(self, rows: np.ndarray, wanted: dict[str, np.ndarray]) -> None:
+        self.seen: list[tuple[float, str]] = []  # when an answer came, and the variant that gave it
+        self.failed: list[str] = []
+        self.lost: list[str] = []  # also the second time
+        self._body, self._wanted = json.dumps(question(rows)), wanted
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(8)]
+
+    def __enter__(self) -> "Callers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, count: int) -> None:
+        """Return when so many requests are answered."""
+        wait_until(lambda: len(self.seen) >= count, 240)
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            error = self._once()
+            if error:
+                self.failed.append(error)
+                self.lost += [again] if (again := self._once()) else []
+
+    def _once(self) -> str:
+        """Return what is wrong with one answer, or nothing."""
+        connection = http.client.HTTPConnection("127.0.0.1", 8123, timeout=60)
+        try:
+            connection.request("POST", f"/v2/models/{NAME}/infer", self._body)
+            reply = connection.getresponse()
+            text, variant = reply.read().decode(), reply.getheader("onnx-shift-variant", "")
+        except (OSError, http.client.HTTPException) as error:
+            return repr(error)
+        finally:
+            connection.close()
+        self.seen.append((time.monotonic(), variant))
+        if reply.status != 200:
+            return text
+        found = json.loads(text)["outputs"][0]["data"]
+        return "" if np.allclose(found, self._wanted[variant].ravel(), rtol=1e-4) else f"wrong answer of {variant}"

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from onnx_shift.errors import OnnxShiftError
+from onnx_shift.portfolio.pack import pack
 from onnx_shift.serving.errors import RequestError
 from onnx_shift.serving.service import Asked, Service, open_portfolio
-from onnx_shift.serving.settings import Limits
+from onnx_shift.serving.settings import Limits, Settings
 from tests.serving.conftest import question, write_portfolio
 
 Make = Callable[..., Service]
@@ -80,3 +83,25 @@ def test_a_file_that_changes_while_it_is_read_is_refused(portfolio_path: Path, m
     monkeypatch.setattr(service.Portfolio, "open", change)
     with pytest.raises(OnnxShiftError, match="changed while it was read"):
         open_portfolio(portfolio_path, None)
+
+
+def test_a_model_of_strings_halves_and_flags_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONNX_SHIFT_CACHE", str(tmp_path / "cache"))
+    types = {"text": TensorProto.STRING, "half": TensorProto.FLOAT16, "flag": TensorProto.BOOL}
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"{name}-out"]) for name in types],
+        "types",
+        *(
+            [helper.make_tensor_value_info(f"{name}{end}", type_, ["N"]) for name, type_ in types.items()]
+            for end in ("", "-out")
+        ),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "types.onnx")
+    pack([tmp_path / "types.onnx"], tmp_path / "types.zip")
+    service = Service(Settings(tmp_path / "types.zip", "types"))
+    given = [("text", "BYTES", ["é"]), ("half", "FP16", [0.5]), ("flag", "BOOL", [True])]
+    inputs = [{"name": name, "datatype": type_, "shape": [1], "data": data} for name, type_, data in given]
+    (answered,) = service.answer([Asked(json.dumps({"inputs": inputs}).encode(), None, None)])
+    service.close(5)
+    assert [output["data"] for output in json.loads(answered.body)["outputs"]] == [["é"], [0.5], [True]]

@@ -27,6 +27,14 @@ def test_speed_up_stands_with_the_range_of_its_rounds_and_noise_is_marked() -> N
     assert "~ marks what stayed noisy when it was measured again." in page
 
 
+def test_claimed_accuracies_are_starred_and_said_in_the_csv() -> None:
+    assert "93.00%*" not in render_page(EVIDENCE)
+    variants = {name: replace(one, accuracy_claimed=name == "half") for name, one in EVIDENCE.profile.variants.items()}
+    page = render_page(replace(EVIDENCE, profile=replace(EVIDENCE.profile, variants=variants)))
+    assert page.count("<td>93.00%*</td>") == 3 and "half: 93.00%* accurate" in page and "<td>90.00%</td>" in page
+    assert "* marks an accuracy that is claimed, not measured." in page and "accuracy_claimed" in page
+
+
 def test_dense_model_that_was_left_out_is_drawn_hollow() -> None:
     assert 'class="point dense"' in render_page(EVIDENCE)
     page = render_page(replace(EVIDENCE, dropped={"dense": "half is nowhere worse"}))
