@@ -39,3 +39,8 @@ def first_line(error: BaseException, *, kind: bool = False, without: tuple[str, 
     if not lines:
         return name
     return f"{name}: {lines[0]}" if kind else lines[0]
+
+
+def one_line(error: BaseException) -> str:
+    """All that `error` says, on one line; its kind alone where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from onnx_shift.errors import first_line
+from onnx_shift.errors import one_line
 from onnx_shift.ort import BUILD_ERRORS, ORT_ERRORS
 from onnx_shift.runtime import cache as device_cache
 from onnx_shift.runtime import kernels
@@ -172,7 +172,7 @@ def _refusal(variant: Variant) -> Iterator[None]:
     try:
         yield
     except BUILD_ERRORS as error:
-        raise SwitchError(f"{variant.name}: cannot be made ready ({first_line(error)})") from error
+        raise SwitchError(f"{variant.name}: cannot be made ready ({one_line(error)})") from error
 
 
 def smallest_shapes(inputs: Sequence[Signature]) -> dict[str, ArraySpec] | None:

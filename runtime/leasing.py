@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 
-from onnx_shift.errors import first_line
+from onnx_shift.errors import one_line
 from onnx_shift.ort import RUN_ERRORS
 from onnx_shift.runtime.choice import Choice
 from onnx_shift.runtime.errors import ClosedError, RunError, SwitchError
@@ -100,7 +100,7 @@ class Leases:
             yield serving
             failed = False
         except RUN_ERRORS as error:
-            raise RunError(f"{serving.choice.variant.name if serving else ''}: {first_line(error)}") from error
+            raise RunError(f"{serving.choice.variant.name if serving else ''}: {one_line(error)}") from error
         finally:
             if serving is not None:
                 serving.inside.pop(token, None)

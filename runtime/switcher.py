@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from onnx_shift.errors import first_line
+from onnx_shift.errors import one_line
 from onnx_shift.runtime.binding import Binding
 from onnx_shift.runtime.builder import ArraySpec, Builder, Built, choose_cache_folder
 from onnx_shift.runtime.cascade import Both, check_cascade, next_of
@@ -340,7 +340,7 @@ class ModelSwitcher:
         try:
             self._leases.publish(self._ready(previous)[0])
         except BaseException as second:
-            failure = SwitchError(f"{first_line(error)}; and going back failed too: {first_line(second)}")
+            failure = SwitchError(f"{one_line(error)}; and going back failed too: {one_line(second)}")
             self._leases.fail(failure)
             raise failure from second
 
