@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from benchmarks.support.results import range_of
 from benchmarks.support.sparse_models import resnet20, vgg16
 from onnx_shift.onnx_pruner import prune
 from onnx_shift.onnx_pruner.engines import engine
@@ -37,16 +38,20 @@ def measure(work: Path) -> dict[str, Any]:
     del work
     rows: list[dict[str, Any]] = []
     figures: dict[str, Any] = {"largest_difference": 0.0}
+    spread: dict[str, tuple[float, float]] = {}
     ways, notes = _ways()
     for network, build in NETWORKS.items():
         with tempfile.TemporaryDirectory(prefix="onnx-shift-") as folder:
             found = _compare(build, ways, Path(folder))
         for row in found:
             name = f"{row['runtime']} {network}".lower().replace(" ", "_").replace("-", "").replace(",", "")
-            figures |= {f"{name}_{kind.replace(' ', '_')}": row[kind] for kind in KINDS[1:]}
+            for kind in KINDS[1:]:
+                ratios = row[kind]
+                figures[f"{name}_{kind.replace(' ', '_')}"] = row[kind] = round(float(np.median(ratios)), 2)
+                spread[f"{name}_{kind.replace(' ', '_')}"] = range_of(ratios)
             figures["largest_difference"] = max(figures["largest_difference"], row["difference"])
             rows.append({"network": network, **row})
-    return {"rows": rows, "figures": figures, "notes": [_NOTE, *notes]}
+    return {"rows": rows, "figures": figures, "spread": spread, "notes": [_NOTE, *notes]}
 
 
 _NOTE = (
@@ -109,7 +114,9 @@ def _models(build: Callable[..., onnx.ModelProto]) -> dict[str, onnx.ModelProto]
 
 
 def _compare(build: Callable[..., onnx.ModelProto], ways: Mapping[str, Open], folder: Path) -> list[dict[str, Any]]:
-    """Return a row per way: its dense latency, how much faster the others are, and how far its answers lie off."""
+    """Return a row per way: its dense latency, how much faster the others are in each round, and how far its answers
+    lie off.
+    """
     feeds = {"input": np.random.default_rng(1).standard_normal((1, 3, 32, 32)).astype(np.float32)}
     runs: dict[tuple[str, str], Run] = {}
     differences: dict[str, float] = {}
@@ -127,13 +134,12 @@ def _compare(build: Callable[..., onnx.ModelProto], ways: Mapping[str, Open], fo
     rows = []
     for way in ways:
         dense = turns_ms[way, "dense"]
-        speedups = {kind: round(float(np.median(dense / turns_ms[way, kind])), 2) for kind in KINDS[1:]}
         rows.append(
             {
                 "runtime": way,
                 "dense, ms": round(float(np.median(dense)), 2),
                 "dense over onnxruntime": round(float(np.median(turns_ms["onnxruntime", "dense"] / dense)), 2),
-                **speedups,
+                **{kind: dense / turns_ms[way, kind] for kind in KINDS[1:]},
                 "difference": float(f"{differences[way]:.0e}"),
             }
         )
