@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -24,20 +25,32 @@ from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner import prune
 from zoo import classifiers, tasks, zeros
 from zoo.export import export_module, randomise
-from zoo.judge import judge
+from zoo.judge import Answer, judge, judge_answers
 
 TITLE = "Peers: how many of the same sparse networks each tool prunes, and how many of them exactly"
-MINUTES = 1
+MINUTES = 4
 
 FILTERS, READERS = 0.3, 0.2
 #: A tool that takes longer on one of these miniatures does not run.
 SECONDS = 20
+BOUND = 1e3  # of the inputs, for the tool that asks
 Example = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a tool made of a network in a format of its own: how it answers, and the share of parameters left."""
+
+    answer: Answer
+    left: float
+
+
+Tool = Callable[..., onnx.ModelProto | Elsewhere]
 
 
 def measure(work: Path) -> dict[str, Any]:
     del work
-    for module in ("simplify", "torch_pruning", "onnxsim"):
+    for module in ("simplify", "torch_pruning", "onnxsim", "openvino"):
         if find_spec(module) is None:
             raise OnnxShiftError(f"{module} is not installed: pip install -c constraints.txt -e '.[bench]'")
     outcomes: dict[str, list[tuple[bool, bool, float, float]]] = {name: [] for name in TOOLS}
@@ -62,7 +75,7 @@ def measure(work: Path) -> dict[str, Any]:
                 "seconds (median)": round(statistics.median(one[3] for one in ran), 3) if ran else None,
             }
         )
-        figures[f"{name.replace(' ', '_').replace('-', '_')}_exact"] = len(exact)
+        figures[f"{name.replace(',', '').replace(' ', '_').replace('-', '_')}_exact"] = len(exact)
     figures["networks"] = rows[0]["networks"]
     figures["ours_inexact"] = rows[0]["networks"] - rows[0]["exact"]
     figures["ours_left"] = rows[0]["parameters left (median of the exact)"]
@@ -75,6 +88,10 @@ def measure(work: Path) -> dict[str, Any]:
         "The paper's rule is our small version of its published code, generous in that it takes every chain of a "
         "network, not only VGG and listed ResNet layers. Torch-Pruning has no rule for zeros: it is given one that is "
         "exact on its own dependency groups. torch-simplify is called with its defaults.",
+        f"onnxsim, structured removes by magnitude, told that {FILTERS:.0%} of the filters are zero; onnxsim, dead "
+        f"ReLUs removes what it proves dead for inputs within ±{BOUND:g}. OpenVINO's pruning runs after its common "
+        "passes, in its own format, judged by its own answers in float32; its share is of the constants that those "
+        "passes leave. It keeps a filter of zeros whose bias is not zero.",
     ]
     return {"rows": rows, "figures": figures, "notes": notes}
 
@@ -100,7 +117,7 @@ def sparse_network(build: Callable[[], tuple[nn.Module, Example]]) -> tuple[nn.M
 
 
 def _outcome(
-    tool: Callable[..., onnx.ModelProto], module: nn.Module, example: Example, sparse: onnx.ModelProto
+    tool: Tool, module: nn.Module, example: Example, sparse: onnx.ModelProto
 ) -> tuple[bool, bool, float, float]:
     """Return whether the tool ran and was exact, the share of parameters left and the seconds taken."""
     clock = _Clock()
@@ -108,10 +125,11 @@ def _outcome(
         with warnings.catch_warnings(), _deadline():
             warnings.simplefilter("ignore")
             result = tool(copy.deepcopy(module), example, sparse, clock)
-        judged = judge(sparse, result, batches=1)
+        elsewhere = isinstance(result, Elsewhere)
+        judged = judge_answers(sparse, result.answer, batches=1) if elsewhere else judge(sparse, result, batches=1)
     except Exception:  # noqa: BLE001  whatever a tool fails with, it did not run
         return False, False, 1.0, 0.0
-    share = zeros.parameters(result) / zeros.parameters(sparse)
+    share = result.left if elsewhere else zeros.parameters(result) / zeros.parameters(sparse)
     return True, judged.cases > 0 and judged.error <= 1, share, clock.seconds
 
 
@@ -262,12 +280,51 @@ def onnxsim(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock:
     return simple
 
 
-TOOLS: dict[str, Callable[..., onnx.ModelProto]] = {
+def onnxsim_structured(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock) -> onnx.ModelProto:
+    """By magnitude: the share that is known to be zero."""
+    import onnxsim as tool
+
+    return clock(lambda: tool.apply_structured_pruning(sparse, sparsity=FILTERS))
+
+
+def onnxsim_dead(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock) -> onnx.ModelProto:
+    """What never passes its ReLU for inputs within bounds; a filter of zeros needs no narrow ones."""
+    from onnxsim import stable_relu_prune as tool
+
+    ranges = {value.name: (-BOUND, BOUND) for value in sparse.graph.input}
+    pruned, _ = clock(lambda: tool.apply(sparse, ranges, methods=("interval",), verify_samples=0))
+    return pruned
+
+
+def openvino(module: nn.Module, example: Example, sparse: onnx.ModelProto, clock: _Clock) -> Elsewhere:
+    """Its pruning, which finds nothing before the common passes of its converter ran."""
+    import openvino as tool
+    from openvino._offline_transformations import apply_moc_transformations, apply_pruning_transformation
+
+    core = tool.Core()
+    model = core.read_model(sparse.SerializeToString())
+    apply_moc_transformations(model, cf=True)
+    before = _constants(model)
+    clock(lambda: apply_pruning_transformation(model))
+    left = _constants(model) / before
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return Elsewhere(lambda fed: [np.array(value) for value in compiled(dict(fed)).to_tuple()], left)
+
+
+def _constants(model: Any) -> int:
+    constants = [one.output(0) for one in model.get_ops() if one.get_type_name() == "Constant"]
+    return sum(int(np.prod(list(one.get_shape()))) for one in constants if one.get_element_type().is_real())
+
+
+TOOLS: dict[str, Tool] = {
     "ours": ours,
     "paper's rule": papers_rule,
     "torch-simplify": torch_simplify,
     "Torch-Pruning": torch_pruning,
     "onnxsim": onnxsim,
+    "onnxsim, structured": onnxsim_structured,
+    "onnxsim, dead ReLUs": onnxsim_dead,
+    "OpenVINO": openvino,
 }
 
 

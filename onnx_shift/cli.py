@@ -308,7 +308,9 @@ def verify(
     pruned: Annotated[Path, typer.Argument(help="The model to compare with it.", metavar="B.onnx")],
     runtime: Annotated[
         list[str] | None,
-        typer.Option(help="Where to run both: onnxruntime (default), reference or openvino. May be repeated."),
+        typer.Option(
+            help="Where to run both: onnxruntime (default), reference, openvino, mnn, ncnn or litert. May be repeated."
+        ),
     ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -414,6 +416,10 @@ def profile(
         bool,
         typer.Option("--cascade", help="Choose on the images of --data when a variant is to ask a more accurate one."),
     ] = False,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="Another runtime to time the models on: openvino, mnn, ncnn or litert. May be repeated."),
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Seconds to time each model at each batch size.", min=0.01)] = 2.0,
     shape: Annotated[
         list[str] | None,
@@ -436,7 +442,7 @@ def profile(
     columns = {"image_column": image_column, "label_column": label_column}
     reading = {"mean": mean, "std": std, "image_size": image_size, **columns}
     devices = {"providers": provider or [CPU], "threads": threads, "kernels": kernels, "cascade": cascade}
-    settings: dict[str, Any] = {"batches": batch or [1], "seconds": seconds, **devices}
+    settings: dict[str, Any] = {"batches": batch or [1], "seconds": seconds, "runtimes": runtime or [], **devices}
     scores: dict[str, Any] = {"data": data, "evaluate": evaluate, "accuracy": accuracy or []}
     timed: dict[str, Any] = {"dense": dense, "shapes": shape or []}
     profile_files(models, output, reading=reading, as_json=as_json, **scores, **timed, **settings)

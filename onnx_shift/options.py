@@ -1,6 +1,7 @@
 """How the library's parameters are spelled as options of the command line."""
 
-_SPELLED = {"batches": "batch", "input_shapes": "shape", "metrics": "metric", "providers": "provider"}
+_SPELLED = {"batches": "batch", "input_shapes": "shape", "metrics": "metric", "providers": "provider",
+            "runtimes": "runtime"}  # fmt: skip
 
 
 def as_option(parameter: str, value: object = None) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
+from onnx_shift.onnx_pruner.engines.engine import engine_version
 from onnx_shift.portfolio.profile import Machine, ProfileError
 from onnx_shift.runtime import ProviderError
 from onnx_shift.runtime.session import choose_providers
 
 
-def machine(providers: Sequence[str], threads: int, date: str | None) -> Machine:
-    """Return where and with what was measured: processor, versions, providers, threads, date."""
+def machine(providers: Sequence[str], threads: int, date: str | None, runtimes: Sequence[str] = ()) -> Machine:
+    """Return where and with what was measured: processor, versions, providers, other runtimes, threads, date."""
     return Machine(
         processor=processor(),
         cores=os.cpu_count() or 1,
@@ -22,9 +23,10 @@ def machine(providers: Sequence[str], threads: int, date: str | None) -> Machine
         python=platform.python_version(),
         onnxruntime=onnxruntime.__version__,
         onnx=onnx.__version__,
-        providers=tuple(providers),
+        providers=(*providers, *runtimes),
         threads=threads,
         date=date,
+        runtimes={runtime: engine_version(runtime) for runtime in runtimes},
     )
 
 

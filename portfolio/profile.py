@@ -107,9 +107,9 @@ class Variant:
     """What one model is and costs; None is what was not measured. Shares are 0..1, multiply–accumulates per sample.
 
     `scores` are what an evaluation of the user's own returned by name; `accuracy` is the one to rank by. `timing` is
-    that on the first provider, `providers` those on the others. `cascade` says when to ask which other variant.
-    `structure` hashes all that decides what a run costs:
-    the nodes and the shapes of weights. `other` keeps fields of a file that this version does not know.
+    that on the first provider, `providers` those on the others and in other runtimes. `cascade` says when to ask which
+    other variant. `structure` hashes all that decides what a run costs: the nodes and the shapes of weights. `other`
+    keeps fields of a file that this version does not know.
     """
 
     timing: Timing
@@ -153,7 +153,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and with what was measured; the first of `providers` is the one that variants are compared on."""
+    """Where and with what was measured; the first of `providers` is the one that variants are compared on. Other
+    runtimes stand among `providers`, their versions in `runtimes`.
+    """
 
     processor: str
     cores: int
@@ -164,11 +166,12 @@ class Machine:
     python: str | None = None
     onnx: str | None = None
     date: str | None = None
+    runtimes: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             **_present(processor=self.processor, cores=self.cores, system=self.system, python=self.python),
-            **_present(onnxruntime=self.onnxruntime, onnx=self.onnx),
+            **_present(onnxruntime=self.onnxruntime, onnx=self.onnx, runtimes=dict(self.runtimes) or None),
             "providers": list(self.providers),
             "threads": self.threads,
             "date": self.date,
@@ -364,6 +367,7 @@ def _machine(fields: _Fields) -> Machine:
         providers=tuple(fields.need("providers", _texts)),
         threads=fields.need("threads", is_number),
         **{key: fields.take(key, is_text) for key in ("system", "python", "onnx", "date")},
+        runtimes=fields.take("runtimes", _names) or {},
     )
 
 
@@ -374,6 +378,10 @@ def _baseline(fields: _Fields) -> Baseline:
 
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(is_text, value))
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(is_text, (*value, *value.values())))
 
 
 def _shares(value: Any) -> bool:

@@ -20,6 +20,7 @@ from onnx_shift.onnx_pruner.prune import fold_batch_norm
 from onnx_shift.ort import CPU
 from onnx_shift.portfolio.accuracy import Accuracy, Data, Evaluate, check_share, measure_accuracy, own_scores
 from onnx_shift.portfolio.cascade import Judged, cascades_of
+from onnx_shift.portfolio.engines import check_runtimes, compare_in_engine
 from onnx_shift.portfolio.inputs import Model, Source, open_sources, variant_name
 from onnx_shift.portfolio.latency import Comparison, compare_latency
 from onnx_shift.portfolio.machine import check_providers, machine
@@ -35,7 +36,7 @@ DENSE_FUSED = "dense, BatchNorm fused"  # the baseline's name where the dense fi
 class Settings:
     """How to measure: batch sizes, providers, threads, seconds of timing per model and batch size; whether layers with
     scattered zeros run on our kernels where that is faster, as a switcher lets them; whether `data` choose the margins
-    of cascades.
+    of cascades; runtimes beside onnxruntime.
     """
 
     batches: Sequence[int] = (1,)
@@ -48,6 +49,7 @@ class Settings:
     memory: bool = True
     kernels: bool = True
     cascade: bool = False
+    runtimes: Sequence[str] = ()
 
 
 def profile(
@@ -80,6 +82,7 @@ def profile(
     if settings.cascade and data is None:
         raise ProfileError("{cascade}: margins are chosen on the images of {data}", cascade=None, data=None)
     check_providers(settings.providers)
+    check_runtimes(settings.runtimes)
     with open_sources(models) as sources:
         return _profile(sources, evaluate, data, stated, dense, settings, date, progress)
 
@@ -120,10 +123,13 @@ def _profile(
         provider: _timed(paths, read, dense_name, provider, compiled if provider == CPU else {}, settings, progress)
         for provider in settings.providers
     }
+    for runtime in settings.runtimes:
+        progress(f"timing {len(paths)} models on {runtime}")
+        timings[runtime] = _timed_elsewhere(runtime, paths, read, dense_name, settings)
     progress("switching")
     judged: dict[str, Judged] = {}
     costs = measure_switches(paths, providers=_with_cpu(settings.providers[0]), threads=settings.threads)
-    first, *others = settings.providers
+    first, *others = timings
     for path in paths:
         batches = data.get(path) if isinstance(data, Mapping) else data
         found = counts[variant_name(path)]
@@ -155,7 +161,7 @@ def _profile(
     if DENSE_FUSED in timings[first]:
         elsewhere = {provider: timings[provider][DENSE_FUSED] for provider in others}
         baseline = Baseline(DENSE_FUSED, timings[first][DENSE_FUSED], elsewhere)
-    where = machine(settings.providers, settings.threads, date)
+    where = machine(settings.providers, settings.threads, date, settings.runtimes)
     return Profile({name: variant(name) for name in read}, dense_name, where, baseline)
 
 
@@ -260,7 +266,7 @@ def _timed(
         for name in [variant_name(path)]
     }
     baseline = dense_name
-    if any(node.op_type == "BatchNormalization" for node in read[dense_name].model.graph.node):
+    if _has_batch_norm(read[dense_name].model):
         fused = fold_batch_norm(read[dense_name].model).SerializeToString()
         sessions[DENSE_FUSED] = open_session(bytes(fused), chosen, settings.threads)
         baseline = DENSE_FUSED
@@ -281,15 +287,43 @@ def _timed(
                 "memory_mb": round(resident.resident_bytes / 1e6, 2),
                 "peak_memory_mb": round(resident.peak_bytes / 1e6, 2),
             }
-    return {
-        name: Timing(
-            {batch: one.latency[name] for batch, one in found.items()},
-            {batch: one.speedup[name] for batch, one in found.items()},
-            max(round(1000 * batch / one.latency[name].p50_ms, 1) for batch, one in found.items()),
-            **memory.get(name, {}),
-        )
-        for name in names
-    }
+    return {name: _timing(name, found, **memory.get(name, {})) for name in names}
+
+
+def _timed_elsewhere(
+    runtime: str, models: Sequence[Path], read: Mapping[str, LoadedModel], dense_name: str, settings: Settings
+) -> dict[str, Timing]:
+    """Latency and throughput of every model, and of the fused dense one, in a runtime other than onnxruntime."""
+    opened: dict[str, Path | ModelProto] = {variant_name(path): path for path in models}
+    baseline = dense_name
+    if _has_batch_norm(read[dense_name].model):
+        opened[DENSE_FUSED], baseline = fold_batch_norm(read[dense_name].model), DENSE_FUSED
+    batches = _batches({path.name: open_session(path, [CPU], 1) for path in models}, settings)
+    found = compare_in_engine(
+        runtime,
+        opened,
+        baseline,
+        batches,
+        threads=settings.threads,
+        seconds=settings.seconds,
+        attempts=settings.attempts,
+        seed=settings.seed,
+        input_shapes=settings.input_shapes,
+    )
+    return {name: _timing(name, found) for name in opened}
+
+
+def _has_batch_norm(model: ModelProto) -> bool:
+    return any(node.op_type == "BatchNormalization" for node in model.graph.node)
+
+
+def _timing(name: str, found: Mapping[int, Comparison], **memory: float) -> Timing:
+    return Timing(
+        {batch: one.latency[name] for batch, one in found.items()},
+        {batch: one.speedup[name] for batch, one in found.items()},
+        max(round(1000 * batch / one.latency[name].p50_ms, 1) for batch, one in found.items()),
+        **memory,
+    )
 
 
 def _with_cpu(provider: str) -> list[str]:

@@ -1,5 +1,6 @@
 """An own comparison of two models by the rule of docs/exactness.md: the code under test must not judge itself."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ DTYPES = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
     "tensor(int64)": np.int64, "tensor(bool)": np.bool_, "tensor(uint8)": np.uint8, "tensor(int32)": np.int32,
 }  # fmt: skip
+Answer = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,16 @@ def feeds(
 
 
 def judge(before: onnx.ModelProto, after: onnx.ModelProto, tolerance: float = 1e-4, batches: int = 3) -> Judgement:
-    """Run both on noise of five scales, on zeros and on up to `batches` samples; signatures must be the same."""
+    """Run both as `judge_answers` does; signatures must be the same."""
     a, b = open_model(before), open_model(after)
     assert [(x.name, x.shape, x.type) for x in a.get_inputs()] == [(x.name, x.shape, x.type) for x in b.get_inputs()]
     assert [(x.name, x.type) for x in a.get_outputs()] == [(x.name, x.type) for x in b.get_outputs()]
+    return judge_answers(before, lambda fed: b.run(None, fed), tolerance, batches)
+
+
+def judge_answers(before: onnx.ModelProto, answer: Answer, tolerance: float = 1e-4, batches: int = 3) -> Judgement:
+    """Compare `answer` with the model on noise of five scales, on zeros and on up to `batches` samples."""
+    a = open_model(before)
     optimised = None
     worst = moves = 0.0
     first: list[np.ndarray] = []
@@ -62,7 +70,7 @@ def judge(before: onnx.ModelProto, after: onnx.ModelProto, tolerance: float = 1e
             left = a.run(None, fed)
         except CANNOT_RUN:
             continue  # not a batch this model was made for
-        right = b.run(None, fed)
+        right = answer(fed)
         first = first or left
         cases += 1
         for k, (x, y) in enumerate(zip(left, right, strict=True)):

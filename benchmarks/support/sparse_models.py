@@ -11,12 +11,14 @@ _MOBILENET = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512,
 
 
 class _Writer:
-    """Collects nodes and weights; `zeros` of each convolution's weights but the first's are zero."""
+    """Collects nodes and weights; `zeros` of each convolution's weights but the first's are zero, and the first filters
+    of each, a share `empty`.
+    """
 
-    def __init__(self, zeros: float, seed: int) -> None:
+    def __init__(self, zeros: float, seed: int, empty: float = 0.0) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
-        self._zeros = zeros
+        self._zeros, self._empty = zeros, empty
         self._random = np.random.default_rng(seed)
 
     def add(self, operator: str, inputs: Sequence[str], **attributes: object) -> str:
@@ -36,6 +38,7 @@ class _Writer:
         if not dense:
             weights *= self._random.random(shape) >= self._zeros
             weights /= np.sqrt(max(1 - self._zeros, 1e-3))
+            weights[: int(outputs * self._empty)] = 0
         bias = self._random.standard_normal(outputs) * 0.01
         return self.add(
             "Conv",
@@ -62,9 +65,9 @@ class _Writer:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def vgg16(zeros: float, seed: int = 0, width: float = 1.0) -> onnx.ModelProto:
+def vgg16(zeros: float, seed: int = 0, width: float = 1.0, empty: float = 0.0) -> onnx.ModelProto:
     """VGG-16 for 32x32 images, 10 classes."""
-    writer, x, channels = _Writer(zeros, seed), "input", 3
+    writer, x, channels = _Writer(zeros, seed, empty), "input", 3
     for outputs in _VGG16:
         if not outputs:
             x = writer.add("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
@@ -72,6 +75,23 @@ def vgg16(zeros: float, seed: int = 0, width: float = 1.0) -> onnx.ModelProto:
         outputs = int(outputs * width)
         x = writer.add("Relu", [writer.convolution(x, channels, outputs, 3, dense=channels == 3)])
         channels = outputs
+    return writer.model(writer.classifier(x, channels, 10), 32)
+
+
+def resnet20(zeros: float, seed: int = 0, empty: float = 0.0) -> onnx.ModelProto:
+    """ResNet-20 for 32x32 images, 10 classes, its shortcuts 1x1 convolutions."""
+    writer = _Writer(zeros, seed, empty)
+    x = writer.add("Relu", [writer.convolution("input", 3, 16, 3, dense=True)])
+    channels = 16
+    for width in (16, 32, 64):
+        for index in range(3):
+            stride = 2 if index == 0 and width > channels else 1
+            y = writer.add("Relu", [writer.convolution(x, channels, width, 3, stride)])
+            y = writer.convolution(y, width, width, 3)
+            if channels != width:
+                x = writer.convolution(x, channels, width, 1, stride)
+            x = writer.add("Relu", [writer.add("Add", [y, x])])
+            channels = width
     return writer.model(writer.classifier(x, channels, 10), 32)
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from onnx_shift.onnx_pruner.engines.engine import ENGINES, CannotRunError
 from onnx_shift.onnx_pruner.verification.difference import ROUNDING_UNITS
 from onnx_shift.onnx_pruner.verification.engines import (
     RUNTIMES,
-    CannotRunError,
     Model,
     Source,
     VerificationError,
@@ -187,7 +187,7 @@ def _compare_on(
     tolerance = TOLERANCE[kind]
     same = a.model is b.model  # nothing was pruned: all that is left to see is that the model runs
     a, b = seeded(a), seeded(b)
-    watched = {} if same or runtime == "openvino" else watched_tensors(a, b, unread)
+    watched = {} if same or runtime in ENGINES else watched_tensors(a, b, unread)
     try:
         run = opened(runtime, replace(a, watched=tuple(watched)), folder)
     except CannotRunError as error:

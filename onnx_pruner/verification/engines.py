@@ -1,10 +1,12 @@
-"""Infer an ONNX model in a named runtime: onnxruntime, the ONNX reference evaluator or OpenVINO."""
+"""Infer an ONNX model in a named runtime: onnxruntime, the ONNX reference evaluator or one of `ENGINES`."""
 
 import ctypes
 import math
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnx_shift.errors import OnnxShiftError, first_line
+from onnx_shift.errors import OnnxShiftError
+from onnx_shift.onnx_pruner.engines.engine import ENGINES, CannotRunError, MissingEngineError, open_model, said
 from onnx_shift.onnx_pruner.graph.network import PruneError, copy_fields, parse_model
 
 Model = str | os.PathLike[str] | onnx.ModelProto
@@ -24,15 +27,10 @@ Outputs = list[list[Array]]  # per output its tensors: one, but for sequences an
 #: Tensors above this size reach onnxruntime by reference instead of inside the serialised model.
 _BY_REFERENCE_BYTES = 1 << 20
 _VALUES = (TypeError, ValueError)
-_SOURCE_LINES = ("Exception from", "Check '")  # what OpenVINO begins with
 
 
 class VerificationError(OnnxShiftError):
     """The models cannot be compared: no runtime, no input that runs, or not a model at all."""
-
-
-class CannotRunError(Exception):
-    """A runtime refuses a model or an input; the text is the runtime's own reason."""
 
 
 Infer = Callable[[Feeds], Outputs]  # a model opened in a runtime: named inputs to outputs. Raises CannotRunError.
@@ -131,7 +129,7 @@ def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> I
             content = skeleton.SerializeToString()
         session = onnxruntime.InferenceSession(content, options, providers=[CPU])
     except RUN_ERRORS as error:
-        raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
+        raise CannotRunError(said(error)) from error
     unknown = [one.name for one in (*session.get_inputs(), *session.get_outputs()) if one.type in _BEYOND_NUMPY]
 
     def run(feeds: Feeds, /) -> Outputs:
@@ -142,7 +140,7 @@ def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> I
             given = {name: _ort_value(value) for name, value in feeds.items() if value is not None}
             return [[_numpy(value)] for value in session.run_with_ort_values(None, given)]
         except RUN_ERRORS as error:
-            raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
+            raise CannotRunError(said(error)) from error
 
     return run
 
@@ -213,50 +211,46 @@ def _reference(source: Source, folder: str, /, *, optimise: bool = False) -> Inf
     try:
         evaluator = ReferenceEvaluator(complete(source))
     except refusals as error:
-        raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
+        raise CannotRunError(said(error)) from error
 
     def run(feeds: Feeds, /) -> Outputs:
         try:
             with np.errstate(all="ignore"):
                 return [_flat(value) for value in evaluator.run(None, feeds)]
         except refusals as error:
-            raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
+            raise CannotRunError(said(error)) from error
 
     return run
 
 
-def _openvino(source: Source, folder: str, /, *, optimise: bool = False) -> Infer:
-    try:
-        import openvino
-    except ImportError as error:
-        raise VerificationError(
-            "runtime 'openvino' is not installed; install the extra onnx-shift[openvino]"
-        ) from error
-    path = source.path or Path(folder, "model.onnx")
-    try:
-        if source.path is None:
-            onnx.save(complete(source), path)
-        core = openvino.Core()
-        compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    except (RuntimeError, *_VALUES) as error:
-        raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
-
-    def run(feeds: Feeds, /) -> Outputs:
+def _elsewhere(engine: str, source: Source, folder: str, /, *, optimise: bool = False) -> Infer:
+    own = Path(tempfile.mkdtemp(dir=folder))
+    path = source.path
+    if path is None:
+        path = own / "given.onnx"
         try:
-            # Not by name: two outputs that compute the same may share a port. The arrays are the runtime's:
-            # copy.
-            return [[np.array(value)] for value in compiled(feeds).to_tuple()]
-        except (RuntimeError, *_VALUES) as error:
-            raise CannotRunError(first_line(error, without=_SOURCE_LINES)) from error
+            onnx.save(complete(source), path)
+        except ValueError as error:  # beyond the 2 GB of one message
+            raise CannotRunError(said(error)) from error
+    try:
+        run = open_model(engine, path, own)
+    except MissingEngineError as error:
+        raise VerificationError(str(error)) from error
 
-    return run
+    def infer(feeds: Feeds, /) -> Outputs:
+        arrays = {name: value for name, value in feeds.items() if isinstance(value, np.ndarray)}
+        if len(arrays) < len(feeds):
+            raise CannotRunError("an input is no tensor")
+        return [[value] for value in run(arrays)]
+
+    return infer
 
 
 #: How to open a model, by the runtime's name.
 RUNTIMES: Mapping[str, Open] = {
     "onnxruntime": _onnxruntime,
     "reference": _reference,
-    "openvino": _openvino,
+    **{engine: partial(_elsewhere, engine) for engine in ENGINES},
 }
 
 

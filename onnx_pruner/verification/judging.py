@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from onnx_shift.onnx_pruner.engines.engine import CannotRunError
 from onnx_shift.onnx_pruner.verification.difference import (
     Excess,
     Measure,
@@ -12,7 +13,7 @@ from onnx_shift.onnx_pruner.verification.difference import (
     measure,
     rounding_unit,
 )
-from onnx_shift.onnx_pruner.verification.engines import Array, CannotRunError, Feeds, Infer, Outputs, Source, opened
+from onnx_shift.onnx_pruner.verification.engines import Array, Feeds, Infer, Outputs, Source, opened
 from onnx_shift.onnx_pruner.verification.probes import Case, Domain, cases
 from onnx_shift.onnx_pruner.verification.rounding import other_ways
 from onnx_shift.onnx_pruner.verification.selection import Selection, computed, find_selection, tail

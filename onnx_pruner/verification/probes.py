@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from onnx_shift.onnx_pruner.engines.engine import CannotRunError
 from onnx_shift.onnx_pruner.verification.asked import Filler, fill, fillers
 from onnx_shift.onnx_pruner.verification.engines import (
     Array,
-    CannotRunError,
     Feeds,
     Infer,
     Outputs,

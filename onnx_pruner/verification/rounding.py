@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from onnx_shift.onnx_pruner.engines.engine import CannotRunError
 from onnx_shift.onnx_pruner.verification.difference import is_float, rounding_unit
 from onnx_shift.onnx_pruner.verification.engines import (
-    CannotRunError,
     Feeds,
     Infer,
     Source,

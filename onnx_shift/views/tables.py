@@ -197,6 +197,7 @@ def profile_notes(profile: "Profile") -> list[str]:
             f"{machine.processor}, {machine.cores} cores; onnxruntime {machine.onnxruntime}, "
             f"{', '.join(machine.providers)}, {show_number(machine.threads, 'thread')}; {machine.date}"
         )
+        notes += [f"{runtime}: {version}" for runtime, version in machine.runtimes.items()]
     notes += [
         f"speed-up: against {profile.baseline.name if profile.baseline else profile.dense}, median of interleaved "
         "rounds, and from the lowest to the highest",

@@ -3,15 +3,17 @@
 import onnx
 import pytest
 
+from onnx_shift.onnx_pruner.engines.engine import ENGINES
 from onnx_shift.onnx_pruner.verification.compare import VerificationError, compare
 from onnx_shift.onnx_pruner.verification.engines import RUNTIMES
+from tests.onnx_pruner.engines.models import skip_unless_installed
 from tests.onnx_pruner.verification.models import CONV, conv_model, parsed
 
 
 @pytest.fixture(params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest) -> str:
-    if request.param == "openvino":
-        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    if request.param in ENGINES:
+        skip_unless_installed(request.param)
     return str(request.param)
 
 
@@ -23,7 +25,8 @@ def test_a_model_equals_itself_in_every_runtime(runtime: str) -> None:
         1e-4,
         False,
     )
-    assert result.runtimes[0].inputs == (3 if runtime == "reference" else 8)
+    few = runtime in ("reference", "ncnn", "litert")  # which evaluate slowly, or convert anew for each shape
+    assert 3 <= result.runtimes[0].inputs <= 8 if few else result.runtimes[0].inputs == 8
 
 
 def test_a_changed_weight_is_found_in_every_runtime(runtime: str) -> None:
