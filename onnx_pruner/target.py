@@ -37,7 +37,7 @@ class Layer:
     size: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """Milliseconds of convolutions by type, kernel, pixels per side and channels, measured on one processor."""
 
@@ -47,15 +47,16 @@ class Table:
     block: int  # channels that the blocked layout holds together
     times_ms: Mapping[str, Mapping[str, Mapping[int, Curve]]]
 
+    @cache  # noqa: B019  there is one table for each target
     def fastest(self, layers: tuple[Layer, ...], least: int, most: int) -> int | None:
         """The smallest of the fastest counts from `least` to `most` for layers that all have it; None where one of them
         was not measured.
         """
-        curves = [(layer.type, curve) for layer in layers if (curve := self._curve(layer)) is not None]
-        if not curves or len(curves) < len(layers) or any(least < min(curve) > GROUP for _, curve in curves):
+        curves = [self._curve(layer) for layer in layers]
+        if not curves or any(curve is None or least < min(curve) > GROUP for curve in curves):
             return None
         counts = range(least, min(most, least + 2 * self.block) + 1)
-        times = [sum(self._time_ms(kind, curve, count) for kind, curve in curves) for count in counts]
+        times = [sum(self._time_ms(layer, count) for layer in layers) for count in counts]
         return next(count for count, time in zip(counts, times, strict=True) if time <= AS_FAST * min(times))
 
     def _curve(self, layer: Layer) -> Curve | None:
@@ -64,21 +65,27 @@ class Table:
             return None
         return sizes[min(sizes, key=lambda size: abs(np.log(size / layer.size)))]
 
-    def _time_ms(self, kind: str, curve: Curve, count: int) -> float:
-        """The time at a count of channels. Of float32 counts of whole blocks, of whole groups and others are three
-        curves.
+    def _time_ms(self, layer: Layer, count: int) -> float:
+        """The time at a count of channels."""
+        whole = self._whole(count) if layer.type == "float32" else 0
+        widths, each = self._part(layer, whole)
+        if not widths:  # where groups were not measured, they are computed as whole blocks
+            count = -(-count // self.block) * self.block
+            widths, each = self._part(layer, self.block)
+        joins = HALF_BLOCKS if whole == GROUP else 1
+        beyond = max(count, widths[0]) * max(count / widths[-1], 1)
+        return float(np.interp(count, widths, each)) * beyond * joins
+
+    @cache  # noqa: B019
+    def _part(self, layer: Layer, whole: int) -> tuple[list[int], list[float]]:
+        """Counts, and the time of each over the count. Of float32 whole blocks, whole groups and other counts are three
+        curves; 0 stands for all. More channels take no less time, but for blocks that are not full.
         """
-        widths = sorted(curve)
-        if kind == "float32":
-            if self._whole(count) == GROUP and GROUP not in map(self._whole, widths):
-                count = -(-count // self.block) * self.block  # computed as whole blocks
-            widths = [width for width in widths if self._whole(width) == self._whole(count)]
-        # More channels take no less time, but for blocks that are not full.
-        times = [min(curve[wider] for wider in widths if wider == width or wider > width >= self.block)
+        curve = self._curve(layer) or {}
+        widths = sorted(width for width in curve if not whole or self._whole(width) == whole)
+        least = [min(curve[wider] for wider in widths if wider == width or wider > width >= self.block)
                  for width in widths]  # fmt: skip
-        each = np.interp(count, widths, [time / width for time, width in zip(times, widths, strict=True)])
-        joins = HALF_BLOCKS if kind == "float32" and self._whole(count) == GROUP else 1
-        return float(each) * max(count, widths[0]) * max(count / widths[-1], 1) * joins
+        return widths, [time / width for time, width in zip(least, widths, strict=True)]
 
     def _whole(self, count: int) -> int:
         """Blocks or groups of how many channels a count fills."""
