@@ -187,6 +187,10 @@ def _needs(
         if facts is not None:
             start = first[op.output_names[o]]
             live[o] = (need[start : start + facts.count] > FREE) & ~facts.constant
+    if effect.feeds is not None and live:
+        units = _needed_units(effect.feeds, list(live.values()))
+        found += [(op.output_names[o], np.where(units, NEEDED, FREE).astype(np.uint8)) for o in live]
+        live = dict.fromkeys(live, units)
     if effect.linear is not None:
         source = op.channels(effect.linear.input)
         if source is not None:
@@ -197,6 +201,14 @@ def _needs(
         level[tie.source[live[tie.output][tie.target]]] = NEEDED
         found.append((op.name(tie.input), level))
     return found
+
+
+def _needed_units(feeds: Mask, read: list[Mask]) -> Mask:
+    """The units of a state that a reader of one of the outputs needs, and those that such units read."""
+    units: Mask = np.logical_or.reduce(read)
+    while (more := units | feeds[units].any(axis=0)).sum() > units.sum():
+        units = more
+    return units
 
 
 def _linear_needs(linear: Linear, live: Mask, source: Channels) -> NDArray[np.uint8]:
@@ -215,6 +227,11 @@ def _tied_pairs(ops: list[Op], effects: list[Effect], first: Mapping[str, int]) 
         for tie in effect.ties:
             left.append(first[op.name(tie.input)] + tie.source)
             right.append(first[op.output_names[tie.output]] + tie.target)
+        if effect.feeds is not None:
+            starts = [first[name] for name, facts in zip(op.output_names, effect.outputs, strict=False) if facts]
+            for start in starts[1:]:
+                left.append(starts[0] + np.arange(len(effect.feeds)))
+                right.append(start + np.arange(len(effect.feeds)))
     return np.concatenate(left), np.concatenate(right)
 
 

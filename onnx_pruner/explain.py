@@ -90,7 +90,8 @@ def layers_left_out(
 def _weights_looked_at(analysis: Analysis) -> Iterator[str]:
     """Names of the weights of layers that were looked at, and of all that they are computed from."""
     for op, effect in zip(analysis.ops, analysis.effects, strict=True):
-        read = op.inputs if effect.reads else [] if effect.linear is None else [effect.linear.weight]
+        whole = effect.reads or effect.feeds is not None
+        read = op.inputs if whole else [] if effect.linear is None else [effect.linear.weight]
         for index in read:
             if op.has(index) and op.constants.is_constant(op.name(index)):
                 yield from _sources(op.constants, op.name(index))

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
 from onnx_shift.onnx_pruner.effect import Linear
 from onnx_shift.onnx_pruner.op import Index, Mask, Op
+from onnx_shift.onnx_pruner.target import Fit, Layer, Table
 
 BLOCKS = (16, 8)  # channels that onnxruntime's blocked layout holds together, by processor
 #: A tensor of fewer channels than a block leaves that layout. Measured, one thread: up to half a block that
 #: pays; on few positions up to a quarter; before a 1x1 convolution, which does too little work, never.
 HALF_BLOCK, QUARTER_BLOCK = BLOCKS[0] // 2, BLOCKS[0] // 4
 FEW_POSITIONS = 64
+LARGE_IMAGE = 56.0  # pixels per side
 CLOSE = 0.1  # a constant may stand for others at most this many times larger: rounding stays small
 
 
@@ -39,8 +41,8 @@ class Plan:
         return any(not mask.all() for mask in self.keep.values())
 
 
-def make_plan(analysis: Analysis, align: int) -> Plan:
-    """The plan that cuts most while channel counts at convolutions stay multiples of `align`."""
+def make_plan(analysis: Analysis, fit: Fit) -> Plan:
+    """The plan that cuts most while channel counts at convolutions are such as `fit` asks for."""
     count = int(analysis.classes.max(initial=-1)) + 1
     level = np.zeros(count, np.uint8)
     np.maximum.at(level, analysis.classes, analysis.need)
@@ -48,7 +50,7 @@ def make_plan(analysis: Analysis, align: int) -> Plan:
     representative, standing = _representatives(analysis, level)
     cut[standing] = False
     planner = _Planner(analysis, cut, dict.fromkeys(standing, "stands for the constant channels merged into it"))
-    vanishing = planner.settle(align)
+    vanishing = planner.settle(fit)
     keep = {name: ~planner.cut[classes] for name, classes in planner.members.items()}
     return Plan(keep, representative, planner.held_back, vanishing)
 
@@ -101,9 +103,12 @@ class _Planner:
         self.members = {name: analysis.classes[analysis.numbers(name)] for name in analysis.channels}
         self.sizes = np.bincount(analysis.classes, minlength=len(cut))  # how many channels each class has
 
-    def settle(self, align: int) -> frozenset[str]:
+    def settle(self, fit: Fit) -> frozenset[str]:
         """Hold every constraint; returns the tensors that vanish."""
-        units, worthwhile = ({}, {}) if align == 1 else (self._units(align), self._worthwhile())
+        align, table = fit.align, fit.table
+        blocks = BLOCKS if table is None else (table.block,)
+        units, worthwhile = ({}, {}) if align == 1 else (self._units(align, blocks), self._worthwhile())
+        measured = self._measured(fit.quantised) if table is not None else {}
         while True:
             before = int(self.cut.sum())
             vanishing = self._vanishing()
@@ -115,6 +120,8 @@ class _Planner:
                 if linear is not None and linear.groups > 1 and not effect.ties:
                     self._even_groups(op.name(0), op.output, linear.kernel.shape, align)
             for name, unit in units.items():
+                if table is not None and unit == align and self._reach_fastest(name, table, measured.get(name, ())):
+                    continue
                 count = -(-self._kept(name) // unit) * unit
                 blocked = len(self.members[name]) >= BLOCKS[0] > count
                 if blocked and count > worthwhile.get(name, HALF_BLOCK):
@@ -136,7 +143,29 @@ class _Planner:
                 read.update(op.input_names)
         return frozenset(found)
 
-    def _units(self, align: int) -> dict[str, int]:
+    def _reach_fastest(self, name: str, table: Table, layers: tuple[Layer, ...]) -> bool:
+        """Keep as many channels of a tensor as its layers are fastest with; False where that was not measured."""
+        count = table.fastest(layers, self._kept(name), len(self.members[name]))
+        if count is not None:
+            self._reach(name, count, "as measured, fewer channels take longer")
+        return count is not None
+
+    def _measured(self, quantised: bool) -> dict[str, tuple[Layer, ...]]:
+        """The convolutions that read or make each tensor, as tables know them; none where they know one of them not."""
+        found: dict[str, tuple[Layer, ...]] = {}
+        unknown: set[str] = set()
+        for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
+            if effect.linear is None or op.type not in ("Conv", "ConvTranspose"):
+                continue
+            layer = _layer(op, effect.linear, quantised)
+            for name in (op.name(0), op.output):
+                if layer is None:
+                    unknown.add(name)
+                else:
+                    found[name] = (*found.get(name, ()), layer)
+        return {name: layers for name, layers in found.items() if name not in unknown}
+
+    def _units(self, align: int, blocks: tuple[int, ...]) -> dict[str, int]:
         """What the channel count of each tensor at a convolution must be a multiple of."""
         units: dict[str, int] = {}
         pointwise: set[bytes] = set()  # what 1x1 convolutions make
@@ -148,11 +177,11 @@ class _Planner:
         for op in self.analysis.ops:
             counts = [len(self.members.get(name, ())) for name in (*op.input_names, op.output)]
             if op.type == "Concat" and all(counts) and counts[-1] == sum(counts[:-1]) and (op.rank(0) or 0) > 2:
-                unit = _whole_blocks(counts[:-1], align)
+                unit = _whole_blocks(counts[:-1], align, blocks)
                 units.update((name, unit) for name in op.input_names if unit > 1)
             # A pool takes whole blocks only, else the layout is left: smaller 1x1 convolutions do not make up for that.
             elif op.type in ("MaxPool", "AveragePool") and counts[0] and self._same(op.name(0)) in pointwise:
-                units[op.name(0)] = _whole_blocks(counts[:1], align)
+                units[op.name(0)] = _whole_blocks(counts[:1], align, blocks)
         return units
 
     def _same(self, name: str) -> bytes:
@@ -195,7 +224,7 @@ class _Planner:
 
     def _even_groups(self, source: str, target: str, shape: tuple[int, ...], align: int) -> None:
         """A grouped layer keeps equally many inputs in each group, and outputs too; a group is removed whole or not."""
-        unit = 1 if align == 1 else _whole_blocks(shape[1:], 1)
+        unit = 1 if align == 1 else _whole_blocks(shape[1:], 1, BLOCKS)
         sides = [self.members[name].reshape(shape[0], -1) for name in (source, target) if name in self.members]
         alive = np.logical_or.reduce([(~self.cut[side]).any(axis=1) for side in sides])
         if source not in self.members or target not in self.members:
@@ -215,6 +244,19 @@ def _is_pointwise(op: Op, linear: Linear) -> bool:
     return set((op.shape(linear.weight) or ())[2:]) == {1}
 
 
-def _whole_blocks(counts: Sequence[int], otherwise: int) -> int:
+def _layer(op: Op, linear: Linear, quantised: bool) -> Layer | None:
+    """A convolution as tables know it: in two dimensions, depthwise or plain; images of unknown size are large."""
+    sizes = (op.output_shape() or ())[2:]
+    if op.type != "Conv" or len(sizes) != 2 or (linear.groups > 1 and linear.kernel.shape[2] > 1):
+        return None
+    known = [size for size in sizes if isinstance(size, int)]
+    source = op.constants.producers.get(op.name(0))
+    quantised |= not linear.plain_weight and source is not None and source.op == "DequantizeLinear"
+    kernel = "depthwise" if linear.groups > 1 else "1x1" if _is_pointwise(op, linear) else "3x3"
+    side = math.sqrt(math.prod(known)) if len(known) == 2 else LARGE_IMAGE
+    return Layer("int8" if quantised else "float32", kernel, max(side, 1.0))
+
+
+def _whole_blocks(counts: Sequence[int], otherwise: int, blocks: tuple[int, ...]) -> int:
     """The largest block that all counts are multiples of: onnxruntime joins and groups fast only in whole blocks."""
-    return next((block for block in BLOCKS if all(count and count % block == 0 for count in counts)), otherwise)
+    return next((block for block in blocks if all(count and count % block == 0 for count in counts)), otherwise)

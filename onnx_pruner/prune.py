@@ -34,7 +34,7 @@ from onnx_shift.onnx_pruner.graph.sparse import dense_bytes, with_dense_weights,
 from onnx_shift.onnx_pruner.op import Mask
 from onnx_shift.onnx_pruner.plan import Plan, make_plan
 from onnx_shift.onnx_pruner.report import PruneReport
-from onnx_shift.onnx_pruner.target import alignment_of
+from onnx_shift.onnx_pruner.target import Fit, fit_of
 from onnx_shift.onnx_pruner.write import build_model, write_model
 from onnx_shift.version import __version__
 
@@ -83,16 +83,16 @@ def prune(
     """Remove every channel that is constant or that nothing depends on; the outputs stay equal on every input.
 
     `model` is a path or a ModelProto, and is never edited. Channel counts at convolutions stay multiples of `align`
-    (1: smallest model; by default what pays on the processor `target`, see `target.ALIGNMENTS`). With `verify`,
+    (1: smallest model; by default such as pay on the processor `target`, see `target.fit_of`). With `verify`,
     onnxruntime runs both models, and a difference raises PruneError; so does a model that is not sound. Sparse tensors
     become dense; with `sparse_initializers` every weight that is smaller so is written as one. The paper's model pruner
     makes one pass over zero filters; `analysis` repeats until nothing changes.
     """
-    align = alignment_of(target) if align is None else align
-    if align < 1:
+    fit = fit_of(target) if align is None else Fit(align)
+    if fit.align < 1:
         raise PruneError("{align}: must be 1 or more", align=align)
     opened = open_source(model, lazily=not sparse_initializers)
-    return finish(opened, prune_opened(opened, align), verify=verify, sparse_initializers=sparse_initializers)
+    return finish(opened, prune_opened(opened, fit), verify=verify, sparse_initializers=sparse_initializers)
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,15 @@ def open_source(model: str | os.PathLike[str] | onnx.ModelProto, *, lazily: bool
         return OpenedSource(read, dense, with_known_opset(dense), spread, clock)
 
 
-def prune_opened(opened: OpenedSource, align: int) -> PruneResult:
-    """Prune with channel counts at multiples of `align`, for `finish` to complete. Raises PruneError."""
+def prune_opened(opened: OpenedSource, fit: Fit) -> PruneResult:
+    """Prune to the channel counts that `fit` asks for; `finish` completes the result. Raises PruneError."""
     with _defects_named(opened):
-        return _prune_whole(opened.source, align, opened.clock, opened.spread)
+        return _prune_whole(opened.source, fit, opened.clock, opened.spread)
 
 
-def finish(opened: OpenedSource, result: PruneResult, *, verify: bool, sparse_initializers: bool) -> PruneResult:
+def finish(
+    opened: OpenedSource, result: PruneResult, *, verify: bool, sparse_initializers: bool = False
+) -> PruneResult:
     """Complete a result of `prune_opened`: verified, weights sparse if asked, notes and times of all steps."""
     read, source, clock = opened.read, opened.source, opened.clock
     with _defects_named(opened):
@@ -163,34 +165,34 @@ def fold_batch_norm(model: str | os.PathLike[str] | onnx.ModelProto) -> onnx.Mod
     return prune(model, align=_KEEPS_ALL, verify=False).model
 
 
-def _prune_whole(source: LoadedModel, align: int, clock: "_Clock", spread: int = 0) -> PruneResult:
+def _prune_whole(source: LoadedModel, fit: Fit, clock: "_Clock", spread: int = 0) -> PruneResult:
     """Bodies first, then the graph around them; without the bodies where they would need too many copies of weights."""
     before = parameter_count(source.model)
 
     def prune_body(body: LoadedModel) -> tuple[onnx.ModelProto, PruneReport]:
-        result = _prune_whole(body, align, clock)
+        result = _prune_whole(body, fit, clock)
         return result.model, result.report
 
     whole, inner = with_pruned_bodies(source, prune_body)
-    result = _prune_around(whole, align, clock, spread)
+    result = _prune_around(whole, fit, clock, spread)
     result = replace(result, report=replace(joined(result.report, inner), parameters_before=before))
     if whole.touched and _has_grown(result.report, spread):
-        return _prune_around(source, align, clock, spread)
+        return _prune_around(source, fit, clock, spread)
     return result
 
 
-def _prune_around(source: LoadedModel, align: int, clock: "_Clock", spread: int) -> PruneResult:
-    result, copied = _prune(source, align, clock, sever=True)
+def _prune_around(source: LoadedModel, fit: Fit, clock: "_Clock", spread: int) -> PruneResult:
+    result, copied = _prune(source, fit, clock, sever=True)
     if _has_grown(result.report, spread):
-        result, copied = _prune(source, align, clock, sever=False)
+        result, copied = _prune(source, fit, clock, sever=False)
     if _has_grown(result.report, spread):
-        result, _ = _prune(source, align, clock, sever=False, whole=copied)
+        result, _ = _prune(source, fit, clock, sever=False, whole=copied)
     return result
 
 
 def _prune(
     source: LoadedModel,
-    align: int,
+    fit: Fit,
     clock: "_Clock",
     *,
     sever: bool,
@@ -212,10 +214,10 @@ def _prune(
         analysis = analyse(network, constants, fused, sever=sever, whole=whole)
         network.mapped.release()
     if lost := lost_folds(analysis, fused):
-        return _prune(source, align, clock, sever=sever, leave=leave | lost, whole=whole)
+        return _prune(source, fit, clock, sever=sever, leave=leave | lost, whole=whole)
     with clock("plan"):
-        analysis, plan = _best_plan(analysis, align)
-        smallest = plan if align == 1 else _best_plan(analysis, 1)[1]
+        analysis, plan = _best_plan(analysis, fit)
+        smallest = plan if fit.align == 1 else _best_plan(analysis, Fit(1))[1]
     with clock("apply"):
         weights = apply(network, constants, analysis, plan, fused)
     alive = {t.name for node in network.graph.nodes for t in node.outputs}
@@ -236,7 +238,7 @@ def _prune(
         scattered = scattered_zeros(analysis, before, after - spare)
         report = PruneReport(
             source=source.name,
-            align=align,
+            align=fit.align,
             unchanged=unchanged,
             layers=layers,
             parameters_before=before,
@@ -282,13 +284,13 @@ def _with_sparse_weights(result: PruneResult) -> PruneResult:
     return replace(result, model=model, report=report)
 
 
-def _best_plan(analysis: Analysis, align: int) -> tuple[Analysis, Plan]:
+def _best_plan(analysis: Analysis, fit: Fit) -> tuple[Analysis, Plan]:
     """The plan that leaves fewer parameters: each layer for itself, or those that share a weight alike."""
-    plan = make_plan(analysis, align)
+    plan = make_plan(analysis, fit)
     tied = with_shared_weights_tied(analysis)
     if tied is None:
         return analysis, plan
-    other = make_plan(tied, align)
+    other = make_plan(tied, fit)
     apart, alike = planned_parameters(analysis, plan), planned_parameters(tied, other)
     return (tied, other) if alike < apart else (analysis, plan)
 

@@ -97,6 +97,8 @@ class Rewriter:
         old = self.op.name(index) if self.op.has(index) else f"{self.op.output}_{index}"
         while len(self.node.inputs) <= index:
             self.node.inputs.append(gs.Variable.empty())
+        if self.op.has(index) and self.op.constants.is_initializer(root := self.op.constants.root(old)):
+            self.weights.copied.add(root)
         self.node.inputs[index] = self.weights.add(old, array)
 
     def set_ints(self, index: int, attribute: str | None, values: Sequence[int]) -> None:

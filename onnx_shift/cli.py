@@ -33,6 +33,9 @@ _LEAST_COLUMNS = 80  # a narrower terminal breaks a table's lines, rather than t
 
 # --- options that several commands have --------------------------------------------------------------------------
 
+Target = Annotated[
+    str, typer.Option(help="Processor that will run it: this, x86-64-avx512, x86-64-avx2, arm64 or any.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
 Providers = Annotated[
     list[str] | None,
@@ -247,10 +250,7 @@ def prune(
             metavar="N|auto",
         ),
     ] = None,
-    target: Annotated[
-        str,
-        typer.Option(help="Processor that will run it: this, x86-64-avx512, x86-64-avx2, arm64 or any."),
-    ] = "this",
+    target: Target = "this",
     report: Annotated[Path | None, typer.Option(help="Also write the report to this file, as JSON.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why zero or dead channels stayed.")] = False,
     verify: Annotated[
@@ -336,7 +336,10 @@ def quantize(
             metavar="FILE|FOLDER",
         ),
     ] = None,
-    align: Annotated[int, typer.Option(help="As with prune, which is done first.", min=1)] = 4,
+    align: Annotated[
+        int | None, typer.Option(help="As with prune, which is done first (default: by --target, for int8).", min=1)
+    ] = None,
+    target: Target = "this",
     calibration_images: Annotated[
         int, typer.Option(help="Images of the training split from which ranges are taken.", min=1)
     ] = 256,
@@ -360,7 +363,7 @@ def quantize(
 
     columns = {"image_column": image_column, "label_column": label_column}
     reading = {"mean": mean, "std": std, "image_size": image_size, **columns}
-    options = {"align": align, "calibration_images": calibration_images, "max_drop": max_drop}
+    options = {"align": align, "target": target, "calibration_images": calibration_images, "max_drop": max_drop}
     quantize_files(models, output, data=data, reading=reading, as_json=as_json, quiet=quiet, **options)
 
 

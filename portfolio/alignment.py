@@ -7,6 +7,7 @@ from functools import partial
 import onnx
 
 from onnx_shift.onnx_pruner.prune import PruneResult, finish, open_source, prune_opened
+from onnx_shift.onnx_pruner.target import Fit
 from onnx_shift.ort import CPU
 from onnx_shift.portfolio.latency import compare_latency
 from onnx_shift.portfolio.sessions import open_session, random_inputs
@@ -30,7 +31,7 @@ def prune_fastest(
     feed.
     """
     opened = open_source(model)
-    found = {align: prune_opened(opened, align) for align in ALIGNMENTS}
+    found = {align: prune_opened(opened, Fit(align)) for align in ALIGNMENTS}
     different = {result.report.parameters_after: align for align, result in reversed(found.items())}
     sessions = {
         str(align): open_session(found[align].model.SerializeToString(), [CPU], threads) for align in different.values()

@@ -22,7 +22,8 @@ from onnx import ModelProto, numpy_helper
 from onnx_shift.claims import ACCURACY, MEASURED_ON, renew_claim
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.graph.network import read_model
-from onnx_shift.onnx_pruner.prune import prune
+from onnx_shift.onnx_pruner.prune import finish, open_source, prune_opened
+from onnx_shift.onnx_pruner.target import Fit, fit_of
 from onnx_shift.ort import CPU
 from onnx_shift.portfolio.accuracy import Batch, class_scores
 from onnx_shift.portfolio.sessions import open_session
@@ -71,20 +72,24 @@ def quantize(
     training: Iterable[Batch],
     test: Iterable[Batch],
     *,
-    align: int = 4,
+    align: int | None = None,
+    target: str = "this",
     calibration_images: int = CALIBRATION_IMAGES,
     max_drop: float = MAX_DROP,
 ) -> Quantised:
     """Prune and quantise the classifier `model`, calibrated on images of `training`, and check it on `test`.
 
-    Both are batches of (images as the model takes them, class numbers). Raises QuantiseError naming the model where it
+    Both are batches of (images as the model takes them, class numbers). `align`: as `prune`'s; by default what pays for
+    layers in int8 on the processor `target`. Raises QuantiseError naming the model where it
     is quantised already, where onnxruntime does not quantise it, and where the share of right answers falls by more
     than `max_drop`.
     """
     source = read_model(model)
     if any(node.op_type == "DequantizeLinear" for node in source.model.graph.node):
         raise QuantiseError(f"{model}: is quantised already")
-    pruned = prune(source.model, align=align).model
+    fit = fit_of(target, quantised=True) if align is None else Fit(align)
+    opened = open_source(source.model)
+    pruned = finish(opened, prune_opened(opened, fit), verify=True).model
     version = next(entry.version for entry in pruned.opset_import if entry.domain in ("", "ai.onnx"))
     if version < _FIRST_OPSET:
         pruned = onnx.version_converter.convert_version(pruned, _FIRST_OPSET)

@@ -26,20 +26,36 @@ def recurrent(g: Growing, op: str) -> Tensor:
     x = tokens(g)
     n, length, width = x.shape
     x = g.add("Transpose", [x], (length, n, width), perm=[1, 0, 2])
-    hidden, gates = g.between(1, 3), GATES[op]
+    hidden, gates = g.between(1, 5), GATES[op]
     direction = g.pick(["forward", "reverse", "bidirectional"])
     sides = 2 if direction == "bidirectional" else 1
     weight = np.stack([g.sparse((gates * hidden, width)) for _ in range(sides)])
     weight[:, :, g.rng.random(width) < 0.3] = 0
     again = g.rng.standard_normal((sides, gates * hidden, hidden)) * 0.3
-    bias = [g.floats(g.rng.standard_normal((sides, 2 * gates * hidden)) * 0.3)] if g.chance(0.7) else []
+    bias = g.rng.standard_normal((sides, 2 * gates * hidden)) * 0.3
+    silent = g.rng.random(hidden) < 0.4  # all gates, or the last one alone: what is new of all three
+    gate = slice(None) if g.chance(0.5) else -1
+    for array in (weight, again, *bias.reshape(sides, 2, gates * hidden, 1).swapaxes(0, 1)):
+        array.reshape(sides, gates, hidden, -1)[:, gate, silent] = 0
+    again *= g.rng.random((sides, gates * hidden, hidden)) < g.pick([1, 0.3])
+    inputs: list[Any] = [x, g.floats(weight), g.floats(again), g.floats(bias) if g.chance(0.7) else ""]
+    if g.chance(0.4):  # a first state, and an LSTM's peepholes
+        g.free_batch = False
+        first = g.rng.standard_normal((sides, n, hidden)) * (g.rng.random(hidden) < 0.5)
+        inputs += ["", *[g.floats(first)] * (2 if op == "LSTM" else 1)]
+        inputs += [g.floats(g.rng.standard_normal((sides, 3 * hidden)) * 0.3)] if op == "LSTM" and g.chance(0.5) else []
     attributes: dict[str, Any] = {"linear_before_reset": g.between(0, 1)} if op == "GRU" else {}
-    y = g.add(
-        op, [x, g.floats(weight), g.floats(again), *bias], (length, sides, n, hidden), hidden_size=hidden,
-        direction=direction, **attributes,
-    )  # fmt: skip
+    if op == "RNN" and g.chance(0.3):
+        attributes["activations"] = [g.pick(["Relu", "Tanh", "Sigmoid"])] * sides
+    shapes = [(length, sides, n, hidden), *[(sides, n, hidden)] * (2 if op == "LSTM" else 1)]
+    parts = g.add_all(op, inputs, shapes, hidden_size=hidden, direction=direction, **attributes)
+    y = parts[0]
+    for part in parts[1:]:
+        g.used.add(part.name)
+        g.tensors.remove(part)
     y = g.add("Transpose", [y], (n, length, sides, hidden), perm=[2, 0, 1, 3])
-    return g.add("Reshape", [y, g.ints(0, length, sides * hidden)], (n, length, sides * hidden))
+    y = g.add("Reshape", [y, g.ints(0, length, sides * hidden)], (n, length, sides * hidden))
+    return projected(g, y, g.between(2, 6)) if g.chance(0.7) else y
 
 
 def causal_convolution(g: Growing) -> Tensor:

@@ -82,7 +82,7 @@ def _totals(report: "PruneReport", out: Console, output: Path) -> None:
     line("nodes", report.nodes_before, report.nodes_after)
     if report.align > 1 and report.parameters_after_align_1 < report.parameters_after:
         out.print(
-            f"counts are kept at multiples of {report.align} for speed; --align 1 would leave "
+            "some empty channels are kept for speed; --align 1 would leave "
             f"{report.parameters_after_align_1:,} parameters",
             highlight=False,
         )

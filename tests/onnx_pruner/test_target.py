@@ -4,8 +4,18 @@ from pathlib import Path
 import pytest
 
 from onnx_shift.onnx_pruner import PruneError, prune
-from onnx_shift.onnx_pruner.target import ALIGNMENTS, alignment_of, this_target
+from onnx_shift.onnx_pruner.prune import open_source, prune_opened
+from onnx_shift.onnx_pruner.target import (
+    GROUP,
+    Fit,
+    Layer,
+    Table,
+    fit_of,
+    table_of,
+    this_target,
+)
 from tests.networks import network
+from tests.onnx_pruner.conftest import build, weight
 
 
 @pytest.mark.parametrize("machine, flags, target", [
@@ -17,14 +27,14 @@ def test_the_processor_at_hand(monkeypatch: pytest.MonkeyPatch, machine: str, fl
     monkeypatch.setattr(Path, "read_text", lambda path: f"flags : {flags}")
     this_target.cache_clear()
     try:
-        assert this_target() == target and alignment_of("this") == ALIGNMENTS[target]
+        assert this_target() == target
     finally:
         this_target.cache_clear()
 
 
 def test_no_channel_stays_for_alignment_on_arm() -> None:
     model = network(16, zeros=0.0, empty=7)
-    arm, x86 = (prune(model, target=target).report for target in ("arm64", "x86-64-avx2"))
+    arm, x86 = (prune(model, target=target).report for target in ("arm64", "any"))
     assert (arm.align, x86.align) == (1, 4)
     assert arm.parameters_after == prune(model, align=1).report.parameters_after < x86.parameters_after
 
@@ -33,3 +43,62 @@ def test_an_unknown_target_is_named() -> None:
     with pytest.raises(PruneError) as caught:
         prune(network(16, zeros=0.0, empty=7), target="mips")
     assert str(caught.value) == "target=mips: there are this, x86-64-avx512, x86-64-avx2, arm64, any"
+
+
+TIMES = {3: 3.0, 4: 3.0, 8: 2.0, 12: 3.8, 13: 6.0, 16: 4.0, 18: 6.0, 20: 6.0, 24: 6.0, 32: 8.0}
+TABLE = Table("mine", "a processor", "1.0", 8, {"float32": {"3x3": {7: TIMES, 56: {**TIMES, 18: 12.0}}}})
+
+
+@pytest.mark.parametrize("least, most, size, count", [
+    (3, 32, 7, 8),  # eight take less time than fewer
+    (9, 32, 7, 12),  # 12 takes as long as the whole 16, and is smaller
+    (9, 10, 7, 9),  # the group that pays is not there
+    (18, 32, 56, 24), (18, 32, 7, 18),  # by the image's size
+    (33, 128, 7, 40), (1, 2, 500, 1),  # beyond what was measured
+])  # fmt: skip
+def test_the_fastest_count_is_kept_and_of_equals_the_smallest(least: int, most: int, size: float, count: int) -> None:
+    assert TABLE.fastest((Layer("float32", "3x3", size),), least, most) == count
+
+
+def test_layers_that_were_not_measured_are_told_apart() -> None:
+    known = Layer("float32", "3x3", 7)
+    assert TABLE.fastest((), 9, 32) is TABLE.fastest((known, Layer("float32", "5x5", 7)), 9, 32) is None
+    assert Table("one", "", "", 8, {"float32": {"3x3": {56: TIMES}}}).fastest((known,), 9, 32) is None
+
+
+@pytest.mark.parametrize("target", ["x86-64-avx512", "x86-64-avx2"])
+def test_every_table_has_both_kinds_of_counts(target: str) -> None:
+    table = table_of(target)
+    assert table is not None and table.block in (8, 16)
+    curves = [curve for kernels in table.times_ms.values() for sizes in kernels.values() for curve in sizes.values()]
+    assert curves and all({width % GROUP == 0 for width in curve} == {False, True} for curve in curves)
+
+
+def test_where_pixels_are_many_avx512_computes_few_channels_as_they_are_and_elsewhere_in_blocks() -> None:
+    text = """g (float[1,32,{s},{s}] x) => (float[1,32,{s},{s}] y) {{
+        a = Conv<pads=[1,1,1,1]>(x, w1)
+        r = Relu(a)
+        y = Conv<pads=[1,1,1,1]>(r, w2)
+    }}"""
+    weights = {"w1": weight(32, 32, 3, 3, dead=tuple(range(18, 32))), "w2": weight(32, 32, 3, 3, seed=1)}
+    kept = {}
+    for size in (56, 7):
+        pruned = prune(build(text.format(s=size), weights, 17), target="x86-64-avx512", verify=False)
+        kept[size] = pruned.report.layers[0].after[0]
+    assert kept == {56: 18, 7: 20}
+
+
+def test_what_computes_in_int8_goes_by_times_of_its_own() -> None:
+    table = Table("mine", "", "", 8, {"float32": {"3x3": {7: TIMES}}, "int8": {"3x3": {7: {8: 1.0, 32: 4.0, 33: 8.0}}}})
+    float32, int8 = (Layer(kind, "3x3", 7) for kind in ("float32", "int8"))
+    assert (table.fastest((float32,), 9, 32), table.fastest((int8,), 9, 32)) == (12, 9)
+    assert fit_of("x86-64-avx2", quantised=True).quantised
+
+
+def test_a_network_to_be_quantised_keeps_no_channel_where_int8_has_no_blocks() -> None:
+    model = network(16, zeros=0.0, empty=7)
+    opened = open_source(model)
+    kept = [
+        prune_opened(opened, fit).report.parameters_after for fit in (fit_of("x86-64-avx2", quantised=True), Fit(1))
+    ]
+    assert kept[0] == kept[1]

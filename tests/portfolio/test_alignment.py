@@ -17,7 +17,7 @@ def test_the_fastest_is_kept_and_of_equals_the_smallest(
     pruned: list[int] = []
     prune_opened = alignment.prune_opened
     monkeypatch.setattr(
-        alignment, "prune_opened", lambda opened, align: (pruned.append(align), prune_opened(opened, align))[1]
+        alignment, "prune_opened", lambda opened, fit: (pruned.append(fit.align), prune_opened(opened, fit))[1]
     )
 
     def compare(calls: dict[str, object], baseline: str, **options: object) -> Comparison:

@@ -38,7 +38,7 @@ def _labels(path: Path) -> NDArray[np.int64]:
 def test_the_bias_of_an_empty_filter_stays(tmp_path: Path) -> None:
     path = _model(tmp_path / "a.onnx")
     batches = [(IMAGES, _labels(path))]
-    found = quantize(path, batches, batches, max_drop=0.1)
+    found = quantize(path, batches, batches, align=4, max_drop=0.1)
     assert found.mended_filters == 1  # pruning keeps it: three filters are no multiple of four
     graph = found.model.graph
     convolution = next(node for node in graph.node if node.op_type == "Conv")

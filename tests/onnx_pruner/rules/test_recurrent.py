@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.onnx_pruner.conftest import Exact, bias, ints, weight
@@ -31,6 +32,88 @@ def test_a_reader_of_text_lines_loses_columns(exact: Exact, op: str, attributes:
     pruned = exact(text, weights)
     assert pruned.weight("c")[0] == 5
     assert pruned.weight("h") == (sides, GATES[op] * 3, 5)
+
+
+NEWEST = {"LSTM": 3, "GRU": 2, "RNN": 0}
+
+
+def units(op: str, sides: int = 1, silent: tuple[int, ...] = (), alone: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Weights for 5 hidden units and 3 inputs: `silent` ones get no new value, no other unit reads those `alone`."""
+    shape = (sides, GATES[op], 5)
+    w, again, b = (weight(*shape, size, seed=k) for k, size in enumerate((3, 5, 2)))
+    for array in (w, again, b):
+        array[:, NEWEST[op], list(silent)] = 0
+    others = [unit for unit in range(5) if unit not in alone]
+    again[:, :, others] *= np.isin(np.arange(5), others)
+    flat = {"w": w.reshape(sides, -1, 3), "again": again.reshape(sides, -1, 5)}
+    return {**flat, "b": np.moveaxis(b, 3, 1).reshape(sides, -1)}
+
+
+@pytest.mark.parametrize("op", GATES)
+@pytest.mark.parametrize("sides", [1, 2])
+def test_hidden_units_that_stay_zero_go(exact: Exact, op: str, sides: int) -> None:
+    direction = "bidirectional" if sides == 2 else "reverse"
+    text = f"""g (float[N,B,3] x) => (float[P,Q,R,S] y) {{
+        h = {op}<hidden_size=5, direction="{direction}">(x, w, again, b) y = MatMul(h, out)
+    }}"""
+    pruned = exact(text, {**units(op, sides, silent=(1, 4)), "out": weight(5, 2, seed=5)})
+    assert pruned.weight("h") == pruned.weight("h", 2) == (sides, GATES[op] * 3, 3)
+    assert pruned.weight("y") == (3, 2)
+    assert pruned.report.parameters_after == sides * GATES[op] * 3 * (3 + 3 + 2) + 6
+
+
+@pytest.mark.parametrize("op", GATES)
+def test_hidden_units_that_neither_a_reader_nor_another_unit_reads_go(exact: Exact, op: str) -> None:
+    """Nothing reads 2 and 3 outside: others read 3."""
+    text = f"""g (float[N,B,3] x) => (float[P,Q,R,S] y, float[K,L,M] z) {{
+        h, last = {op}<hidden_size=5>(x, w, again, b) y = MatMul(h, out) z = MatMul(last, out)
+    }}"""
+    pruned = exact(text, {**units(op, alone=(2,)), "out": weight(5, 2, dead=(2, 3), seed=5)})
+    assert pruned.weight("h", 2) == (1, GATES[op] * 4, 4)
+    assert pruned.weight("y") == (4, 2)
+
+
+def test_first_states_and_peepholes_lose_units(exact: Exact) -> None:
+    """A unit whose first cell or value is other than zero does not stay zero: 1 does, 3 and 4 do not."""
+    text = """g (float[N,2,3] x) => (float[P,Q,R,S] y, float[K,L,M] z) {
+        h, last, c = LSTM<hidden_size=5>(x, w, again, b, , first, cell, p) y = MatMul(h, out) z = MatMul(c, out)
+    }"""
+    first, cell = (weight(1, 2, 5, seed=k) for k in (7, 8))
+    first[:, :, [1, 3]] = cell[:, :, [1, 4]] = 0
+    states = {"first": first, "cell": cell, "p": weight(1, 15, seed=9), "out": weight(5, 2, seed=5)}
+    pruned = exact(text, {**units("LSTM", silent=(1, 3, 4)), **states})
+    assert [pruned.weight("h", k) for k in (1, 5, 6, 7)] == [(1, 16, 3), (1, 2, 4), (1, 2, 4), (1, 12)]
+
+
+def test_a_state_that_another_layer_begins_with_is_cut_with_it(exact: Exact) -> None:
+    text = """g (float[N,B,3] x) => (float[P,Q,R,S] y) {
+        h, last = GRU<hidden_size=5>(x, w, again, b) i = GRU<hidden_size=5>(x, w2, again2, b2, , last)
+        y = MatMul(i, out)
+    }"""
+    second = {f"{name}2": array for name, array in units("GRU", silent=(1, 2)).items()}
+    pruned = exact(text, {**units("GRU", silent=(1, 3)), **second, "out": weight(5, 2, seed=5)})
+    assert pruned.weight("h", 2) == pruned.weight("i", 2) == (1, 12, 4)
+
+
+@pytest.mark.parametrize(("name", "cut"), [("Relu", True), ("Tanh", True), ("Sigmoid", False)])
+def test_an_activation_may_make_something_of_zero(exact: Exact, name: str, cut: bool) -> None:
+    text = f"""g (float[N,B,3] x) => (float[P,Q,R,S] y) {{
+        h = RNN<hidden_size=5, activations=["{name}"]>(x, w, again, b) y = MatMul(h, out)
+    }}"""
+    weights = {**units("RNN", silent=(0,)), "out": weight(5, 2, seed=5)}
+    assert exact(text, weights).weight("h")[1] == (4 if cut else 5)
+    weights["b"][0, 0] = -1  # Relu makes zero of that, too
+    assert exact(text, weights).weight("h")[1] == (4 if name == "Relu" else 5)
+
+
+def test_between_the_biases_of_a_gru_a_gate_may_lie(exact: Exact) -> None:
+    for before, left in ((0, 4), (1, 5)):
+        text = f"""g (float[N,B,3] x) => (float[P,Q,R,S] y) {{
+            h = GRU<hidden_size=5, linear_before_reset={before}>(x, w, again, b) y = MatMul(h, out)
+        }}"""
+        weights = {**units("GRU", silent=(0,)), "out": weight(5, 2, seed=5)}
+        weights["b"][0, [10, 25]] = 0.5, -0.5
+        assert exact(text, weights).weight("h", 2)[2] == left
 
 
 def test_of_a_sequence_of_samples_nothing_goes(exact: Exact) -> None:
