@@ -34,11 +34,14 @@ def train_command(
     """Run what the options ask for; returns the finished runs, JSON-ready."""
     given = {key: value for key, value in changes.items() if value not in (None, [], ())}  # what was asked for
     given |= parse_settings(given.pop("settings", ()))
-    recipe = override(_base(preset, output, given), **given)
+    base = _base(preset, output, given)
+    recipe = override(base, **given)
     folder = output or Path("runs") / recipe.preset
     check_folder(folder)
     if emulates(recipe.precision, choose_device(device)):
         log.print(f"--precision {recipe.precision}: this processor only emulates it; float32 is far faster here")
+    if "learning_rate" not in given and recipe.learning_rate != base.learning_rate:
+        log.print(f"--init-from: learning rate {recipe.learning_rate:g}, a tenth of the preset's, unless one is given")
     runs = []
     for replicate in range(replicates):
         chosen = dataclasses.replace(recipe, seed=recipe.seed + replicate)

@@ -106,7 +106,7 @@ def train(
         str | None,
         typer.Option(
             help="Weights to begin with, not trained anew: a checkpoint or an ONNX file of the same model. Levels "
-            "prune and retrain from there.",
+            "prune and retrain from there, at a tenth of the preset's learning rate unless one is given.",
             metavar="CHECKPOINT.pt|MODEL.onnx",
         ),
     ] = None,

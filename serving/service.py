@@ -21,6 +21,7 @@ from onnx_shift.serving.pool import Pool
 from onnx_shift.serving.settings import Settings
 
 _HASHED_BYTES = 1 << 20
+_LIGHT_BYTES = 64 << 10
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +71,7 @@ class Service:
             batch=limits.batch,
             batch_s=settings.batch_ms / 1e3,
             waited=self.metrics.queued.observe,
+            light=lambda asked: asked.variant is None and len(asked.body) <= _LIGHT_BYTES,
         )
         try:
             self.switcher = ModelSwitcher(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from onnx_shift.exporter.checkpoint import CheckpointError, load_checkpoint
-from onnx_shift.exporter.recipe import Recipe, RecipeError, override
+from onnx_shift.exporter.recipe import Recipe, RecipeError, override, preset
 from onnx_shift.exporter.starting import load_weights
 from onnx_shift.exporter.training import TrainingError
 from onnx_shift.models.registry import build
@@ -31,6 +31,20 @@ def test_levels_go_on_from_the_given_weights(tiny_recipe: Recipe, run: Start, tm
     pruned = load_checkpoint(found.folder / "checkpoints/round-01.pt")
     for name, kept in pruned["mask"].items():  # trained on from there, not anew
         assert torch.corrcoef(torch.stack([pruned["model"][name][kept], trained[name][kept]]))[0, 1] > 0.5
+
+
+def test_trained_weights_get_a_tenth_of_the_learning_rate_for_fresh_ones_unless_one_is_given() -> None:
+    recipe = override(preset("digits"), init_from="a.pt")
+    assert recipe.learning_rate == preset("digits").learning_rate / 10
+    assert override(recipe, epochs=3).learning_rate == recipe.learning_rate  # once
+    assert override(preset("digits"), init_from="a.pt", learning_rate=0.2).learning_rate == 0.2
+
+
+@pytest.mark.slow
+def test_accuracy_on_the_digits_does_not_fall_when_half_the_weights_of_a_trained_network_go(run: Start) -> None:
+    first = run(override(preset("digits"), levels=0), "first")
+    found = run(override(preset("digits"), init_from=str(first.folder / "level-00.onnx"), levels=1), "second")
+    assert found.levels[1].accuracy >= first.levels[0].accuracy - 0.005
 
 
 def _model(recipe: Recipe, state: dict[str, torch.Tensor]) -> nn.Module:

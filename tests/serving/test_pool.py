@@ -1,11 +1,14 @@
 """The bounded pool: what waits, what is refused, and what is taken together."""
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
 
+from onnx_shift.serving import pool as pool_module
 from onnx_shift.serving.errors import RequestError
 from onnx_shift.serving.pool import Pool
 
@@ -75,6 +78,62 @@ def test_closing_refuses_those_that_wait_and_says_what_is_not_done() -> None:
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert results[0] == 2 and isinstance(results[1], RequestError) and results[1].status == 503
 
+    asyncio.run(ask())
+
+
+class Threads:
+    """Answers a number with itself, on whichever thread, after sleeping as many milliseconds."""
+
+    def __init__(self) -> None:
+        self.used: list[int] = []
+
+    def __call__(self, asked: Sequence[int]) -> list[int | Exception]:
+        self.used.append(threading.get_ident())
+        time.sleep(asked[0] / 1e3)
+        return list(asked)
+
+
+@pytest.mark.parametrize(("threads", "light"), [(1, True), (1, False), (2, True)])
+def test_light_requests_stay_on_the_loop_while_answers_are_quick(threads: int, light: bool) -> None:
+    answer = Threads()
+
+    async def ask() -> None:
+        pool: Pool[int, int] = Pool(answer, threads=threads, queue=99, light=lambda number: light and number < 9)
+        for _ in range(20):
+            assert await pool.ask(0, 20) == 0
+        assert (threading.get_ident() in answer.used) == (light and threads == 1)
+        for number in (9, 9, 9, 9, 0):
+            assert await pool.ask(number, 20) == number
+        assert threading.get_ident() not in answer.used[-5:]  # long ones do not stay, nor those after them
+        pool.close(20)
+
+    asyncio.run(ask())
+
+
+def test_those_that_wait_for_the_loop_are_counted_refused_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_QUICK_S", math.inf)
+    waiting: list[int] = []
+
+    def answer(asked: Sequence[int]) -> list[int | Exception]:
+        waiting.append(pool.waiting())
+        return list(asked)
+
+    async def ask() -> None:
+        results = await asyncio.gather(*(pool.ask(1, 20) for _ in range(4)), return_exceptions=True)
+        assert results[:3] == [1, 1, 1] and isinstance(results[3], RequestError) and results[3].status == 429
+        assert waiting[-3:] == [2, 1, 0]
+        tasks = [asyncio.create_task(pool.ask(2, 20)) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[0].cancel(), tasks[2].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(result, asyncio.CancelledError) for result in results] == [True, False, True]
+        assert results[1] == 2 and pool.waiting() == 0
+        asked = asyncio.gather(*(pool.ask(3, 20) for _ in range(3)), return_exceptions=True)
+        await asyncio.sleep(0)
+        pool.close(20)
+        assert [getattr(result, "status", None) for result in await asked][1:] == [503, 503]
+
+    pool: Pool[int, int] = Pool(answer, threads=1, queue=3, light=lambda number: True)
     asyncio.run(ask())
 
 
