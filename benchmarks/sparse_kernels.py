@@ -12,6 +12,8 @@ import onnx
 import onnxruntime
 
 from benchmarks.support.sparse_models import mobilenet, resnet50, vgg16
+from benchmarks.switching import part
+from benchmarks.switching_models import scattered_portfolio
 from onnx_shift.ort import CPU
 from onnx_shift.runtime import kernels
 
@@ -31,7 +33,6 @@ LESS_ZEROS = (0.0, 0.5, 0.7)  # where nothing may be slower
 
 
 def measure(work: Path) -> dict[str, Any]:
-    del work
     rows: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     for name, (build, size, batch, threads) in CASES.items():
@@ -47,17 +48,32 @@ def measure(work: Path) -> dict[str, Any]:
     if (os.cpu_count() or 1) > 1:
         for name, build, size in (("vgg16", vgg16, 32), ("resnet50", resnet50, 224)):
             figures[f"{name}_two_threads"] = round(_two_threads(build(0.95), size), 2)
-    return {"rows": rows, "figures": figures, "notes": [_note()]}
+    return {"rows": rows, "figures": figures | _switching(work), "notes": _notes()}
 
 
-def _note() -> str:
+def _switching(work: Path) -> dict[str, float]:
+    """What four VGG-16 with scattered zeros take in memory over all sessions open, and a switch over the plain way."""
+    portfolio = scattered_portfolio(work)
+    cost = part("cost", work, portfolio)["ratio_by_variant"]
+    memory = part("memory", work, portfolio)
+    everything_open = part("everything-open", work, portfolio)["held_mb"]
+    return {
+        "switch_ratio": round(max(cost[f"vgg-{zeros}"] for zeros in (90, 95, 98)), 3),
+        "memory_smallest_active": round(memory["smallest_active_mb"] / everything_open, 3),
+        "memory_largest_active": round(memory["largest_active_mb"] / everything_open, 3),
+    }
+
+
+def _notes() -> list[str]:
     wide = Path("/proc/cpuinfo").exists() and "avx512f" in Path("/proc/cpuinfo").read_text()
-    return (
+    return [
         "Random weights, the given share of zeros in every convolution but the first (MobileNet: in its 1x1 "
         "convolutions), BatchNorm folded; one thread, all optimisations on both sides. The compiled network is what "
         "`compile_model` chose by measuring; medians of rounds in which both sessions take turns. Processor: "
-        f"{'with' if wide else 'without'} AVX-512."
-    )
+        f"{'with' if wide else 'without'} AVX-512.",
+        "Memory and switch: a portfolio of four VGG-16 with 80, 90, 95 and 98 % zeros over all its sessions open, and, "
+        "of those with 90 % and more the worst, until the first answer over zlib and InferenceSession.",
+    ]
 
 
 def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:

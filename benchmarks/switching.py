@@ -164,7 +164,8 @@ def _cost(provider: str, portfolio: str, models: list[str]) -> dict[str, Any]:
         ours_ms, plain_ms = (np.array([times[name] for name in names])[..., index] for times in (ours, plain))
         return list(ours_ms.sum(0) / plain_ms.sum(0))
 
-    return {"rows": rows, "cost_ratio": ratios(0), "build_ratio": ratios(1)}
+    by_variant = {name: median(a / b for (a, _), (b, _) in zip(ours[name], plain[name], strict=True)) for name in names}
+    return {"rows": rows, "cost_ratio": ratios(0), "build_ratio": ratios(1), "ratio_by_variant": by_variant}
 
 
 def _stall(provider: str, portfolio: str, models: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The portfolios that `switching` is measured with: VGG-16 from full width to a quarter, and ResNet-50."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,27 @@ VGG_VARIANTS = {
     "vgg-15MB": (0.5, 0.9),
     "vgg-4MB": (0.25, 0.95),
 }
+# One shape, zeros scattered over all of it: what differs is only what sparse kernels leave out.
+SCATTERED_VARIANTS = {f"vgg-{zeros}": (1.0, zeros / 100) for zeros in (80, 90, 95, 98)}
 RESNET_VARIANTS = {"resnet50-50": 0.5, "resnet50-90": 0.9}
 
 
 def vgg_portfolio(folder: Path) -> tuple[Path, list[Path]]:
     """Return the portfolio of four VGG-16 variants and their models, made once in `folder`."""
-    paths = [folder / f"{name}.onnx" for name in VGG_VARIANTS]
-    for path, (width, zeros) in zip(paths, VGG_VARIANTS.values(), strict=True):
+    return _vggs(folder / "vgg.zip", VGG_VARIANTS)
+
+
+def scattered_portfolio(folder: Path) -> tuple[Path, list[Path]]:
+    """Return the portfolio of one VGG-16 with four shares of scattered zeros and its models, made once in `folder`."""
+    return _vggs(folder / "scattered.zip", SCATTERED_VARIANTS)
+
+
+def _vggs(portfolio: Path, variants: Mapping[str, tuple[float, float]]) -> tuple[Path, list[Path]]:
+    paths = [portfolio.with_name(f"{name}.onnx") for name in variants]
+    for path, (width, zeros) in zip(paths, variants.values(), strict=True):
         if not path.exists():
             onnx.save(_vgg16(width, zeros), path)
-    return _packed(folder / "vgg.zip", paths), paths
+    return _packed(portfolio, paths), paths
 
 
 def resnet_portfolio(folder: Path) -> tuple[Path, list[Path]]:

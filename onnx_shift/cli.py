@@ -423,6 +423,9 @@ def profile(
         list[str] | None,
         typer.Option(help="Another runtime to time the models on: openvino, mnn, ncnn or litert. May be repeated."),
     ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Show of each layer what it takes dense and on sparse kernels.")
+    ] = False,
     seconds: Annotated[float, typer.Option(help="Seconds to time each model at each batch size.", min=0.01)] = 2.0,
     shape: Annotated[
         list[str] | None,
@@ -447,7 +450,7 @@ def profile(
     devices = {"providers": provider or [CPU], "threads": threads, "kernels": kernels, "cascade": cascade}
     settings: dict[str, Any] = {"batches": batch or [1], "seconds": seconds, "runtimes": runtime or [], **devices}
     scores: dict[str, Any] = {"data": data, "evaluate": evaluate, "accuracy": accuracy or []}
-    timed: dict[str, Any] = {"dense": dense, "shapes": shape or []}
+    timed: dict[str, Any] = {"dense": dense, "shapes": shape or [], "layers": layers}
     profile_files(models, output, reading=reading, as_json=as_json, **scores, **timed, **settings)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from onnx_shift.onnx_pruner.verification.engines import Source
     from onnx_shift.portfolio.evaluation import Evaluation
     from onnx_shift.portfolio.profile import Profile
+    from onnx_shift.runtime.kernels import Choice
     from onnx_shift.runtime.replay import Timeline
 
 
@@ -43,25 +44,13 @@ def compile_file(
     model: Path, output: Path, batch: int, shapes: Sequence[str], *, threads: int, layers: bool, as_json: bool
 ) -> None:
     """Write `model` with its sparse layers on our kernels where that is faster here, and show what it gains."""
-    import onnxruntime
-
-    from onnx_shift import fold_batch_norm
     from onnx_shift.files import write_bytes
-    from onnx_shift.runtime.kernels import compile_model
     from onnx_shift.views.kernels import choice_lines, choice_summary, choice_table
-
-    def make_options() -> onnxruntime.SessionOptions:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        return options
 
     check_output(output, model)
     results_beside(output, as_json)
-    folded = fold_batch_norm(model)
     with log.status(Text(f"measuring {model} …")):
-        choice = compile_model(
-            folded, batch=batch, shapes=dict(_parse_shape(text) for text in shapes), make_options=make_options
-        )
+        choice = _compiled(model, batch, dict(_parse_shape(text) for text in shapes), threads)
     write_bytes(output, choice.model.SerializeToString())
     if as_json:
         print_json(choice_summary(choice))
@@ -69,6 +58,20 @@ def compile_file(
     if layers and choice.layers:
         out.print(choice_table(choice))
     print_lines(*choice_lines(choice, output))
+
+
+def _compiled(model: Path, batch: int, shapes: Mapping[str, Sequence[int]], threads: int) -> "Choice":
+    import onnxruntime
+
+    from onnx_shift import fold_batch_norm
+    from onnx_shift.runtime.kernels import compile_model
+
+    def make_options() -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        return options
+
+    return compile_model(fold_batch_norm(model), batch=batch, shapes=shapes, make_options=make_options)
 
 
 def verify_files(original: Path, pruned: Path, runtimes: Sequence[str], seed: int, as_json: bool) -> None:
@@ -113,17 +116,19 @@ def profile_files(
     accuracy: Sequence[str] = (),
     reading: Mapping[str, Any],
     shapes: Sequence[str],
+    layers: bool = False,
     as_json: bool,
     **settings: Any,
 ) -> None:
     """Measure `models` and show or write their profile.
 
     `reading` says how the images of `data` are to be read; `shapes` and `settings` are those of `Settings`. What would
-    fail at the end is refused before anything is measured.
+    fail at the end is refused before anything is measured. With `layers` each layer's choice is shown, too.
     """
     from onnx_shift.portfolio.evaluation import check_models
     from onnx_shift.portfolio.inputs import open_sources
     from onnx_shift.portfolio.profiling import Settings, profile
+    from onnx_shift.runtime.kernels import missing
 
     if output is not None:
         check_output(output, *models, *([Path(data)] if data else []))
@@ -132,6 +137,8 @@ def profile_files(
         if value is not None and data is None:
             option = as_option(parameter)
             raise OnnxShiftError(f"{option}: says how the images of --data are to be read, and there is no --data")
+    if layers and (reason := missing()):
+        raise OnnxShiftError(f"--layers: there are no sparse kernels to measure ({reason})")
     function = None if evaluate is None else import_named(evaluate, "--evaluate")
     shares = dict(_parse_accuracy(text) for text in accuracy)
     chosen = Settings(**settings, attempts=3, input_shapes=dict(_parse_shape(text) for text in shapes))
@@ -150,9 +157,13 @@ def profile_files(
                 date=today(),
                 progress=lambda step: status.update(Text(step)),
             )
+            choices = {
+                source.name: _compiled(source.path, chosen.batches[0], chosen.input_shapes or {}, chosen.threads)
+                for source in (sources if layers else ())
+            }
     if output is not None:
         found.save(output)
-    _show_profile(found, as_json)
+    _show_profile(found, choices, as_json)
 
 
 def labelled_images(data: str, models: Sequence[Path], reading: Mapping[str, Any], provider: str) -> "Evaluation":
@@ -166,14 +177,15 @@ def labelled_images(data: str, models: Sequence[Path], reading: Mapping[str, Any
     return images
 
 
-def _show_profile(profile: "Profile", as_json: bool) -> None:
-    from onnx_shift.views.kernels import missing_lines
+def _show_profile(profile: "Profile", choices: Mapping[str, "Choice"], as_json: bool) -> None:
+    from onnx_shift.views.kernels import choice_summary, choice_table, missing_lines
     from onnx_shift.views.tables import profile_notes, profile_tables
 
     if as_json:
-        print_json(profile.to_dict())
+        layers = {name: choice_summary(choice)["layers"] for name, choice in choices.items()}
+        print_json(profile.to_dict() | ({"layers": layers} if choices else {}))
         return
-    for table in profile_tables(profile):
+    for table in (*profile_tables(profile), *(choice_table(choice, name) for name, choice in choices.items())):
         out.print(table)
     print_lines(*profile_notes(profile), *missing_lines())
 

@@ -17,9 +17,9 @@ def choice_summary(choice: "Choice") -> dict[str, Any]:
     return {"dense_ms": choice.dense_ms, "sparse_ms": choice.sparse_ms, "changed": choice.changed, "layers": layers}
 
 
-def choice_table(choice: "Choice") -> Table:
+def choice_table(choice: "Choice", title: str | None = None) -> Table:
     """Return the layers that our kernels could compute, with what each took, as a table."""
-    table = Table(box=None, pad_edge=False)
+    table = Table(title=title, box=None, pad_edge=False)
     for heading in ("layer", "zeros", "dense, ms", "sparse, ms", "chosen"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
     for layer in choice.layers:

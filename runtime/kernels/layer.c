@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LARGEST = 1 << 24, FEWEST_IMAGES = 8, WORTH_SPREADING = 128, WORTH_SHARING = 50000 };
+enum { LARGEST = 1 << 24, FEWEST_IMAGES = 8, WORTH_SPREADING = 128, NEAR_LINES = 320, WORTH_SHARING = 50000 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -351,6 +351,19 @@ static int lies_ready(const Plan *plan) {
            run >= plan->simd->width;
 }
 
+/* What a weight of a tile takes, in reads from the first-level cache: a row's sums are fetched and kept for each block, and
+ * what of a block's inputs (in lines) that cache has no room for comes from the next one. */
+static double cost_of_weight(const Plan *plan, int64_t tall, int64_t vectors) {
+    const Layer *layer = plan->layer;
+    int64_t begun = layer->blocks * layer->channels_out, line = 64 / (int64_t)sizeof(float);
+    double floats = (double)(vectors * plan->simd->width), reads = (double)(tall * vectors), beside = 0;
+    double reach = plan->packs ? 0 : (double)((layer->kernel[1] - 1) * layer->dilations[1] * plan->in.images);
+    double high = (double)(tall + (plan->packs ? 0 : (layer->kernel[0] - 1) * layer->dilations[0]));
+    double lines = (double)layer->block * high * ((floats + reach) / (double)line + 0.5);
+    if (lines > NEAR_LINES) beside = (1 - NEAR_LINES / lines) * (double)tall * (floats / (double)line + 0.5);
+    return reads + 1.5 + 1.5 * beside + (2 * reads + 4) * (double)begun / (double)larger(layer->rows[begun], 1);
+}
+
 /* One run over the whole image with the columns between rows computed and dropped, or runs of a few rows; and the tiles. */
 static void choose_tiles(Plan *plan) {
     int64_t filled = plan->out.columns * plan->out.images, width = plan->simd->width;
@@ -363,7 +376,7 @@ static void choose_tiles(Plan *plan) {
             if (tall > 1 && (merged || tall > plan->out.rows || run < vectors * width)) continue;
             if (!room && run < vectors * width && run % width) continue;
             int64_t runs = merged ? 1 : divide_up(plan->out.rows, tall), tiles = divide_up(run, vectors * width);
-            double cost = (double)(runs * tiles) * ((double)(tall * vectors) + 1.5);
+            double cost = (double)(runs * tiles) * cost_of_weight(plan, tall, vectors);
             if (best >= 0 && cost >= best) continue;
             best = cost;
             plan->sum = plan->simd->tiles[i].sum, plan->merged = merged;

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 DOMAIN = "onnx_shift"
 Border = tuple[int, int]  # zero rows above, zero columns before an image
 _PLAIN: Border = (-1, -1)
-_TILE_FLOATS = 96
-_CACHE_FLOATS = 3072
-_ROW_WEIGHTS = 10
+_TILE_FLOATS = 64
+_CACHE_FLOATS = 4096
+_ROW_WEIGHTS = 14
 
 
 def rewrite(model: "onnx.ModelProto", layers: Iterable[FoundLayer], batch: int = 1) -> "onnx.ModelProto":
@@ -187,8 +187,8 @@ def _pool(graph: Graph, index: int, borders: Mapping[str, Border]) -> "onnx.Node
 
 
 def usual_block(layer: FoundLayer, shape: Sequence[int | str | None], batch: int) -> int:
-    """Return the input channels of a block, of which a tile is to lie in half of the first-level cache (12 kB) and a
-    row to have ten weights at least, since to begin one costs as much as three.
+    """Return the input channels of a block: a tile of a usual size over them is to lie in the first-level cache beside
+    the sums, and a row to have so many weights that to begin one, which costs as much as three, is little.
 
     `shape` is the input's; sizes that are not known count as 14.
     """
@@ -199,7 +199,7 @@ def usual_block(layer: FoundLayer, shape: Sequence[int | str | None], batch: int
     else:
         sizes = [size if isinstance(size, int) else 14 for size in shape[2:]] or [14, 14]
         height, width = [1, *sizes][-2:]
-        together = batch if batch < 32 else 16
+        together = 1 if batch < 8 else 8
         reach_y, reach_x = ((layer.weights.shape[k + 2] - 1) * layer.dilations[k] for k in (0, 1))
         row_floats = (width + reach_x) * together
         rows = min(height, -(-_TILE_FLOATS // row_floats)) + reach_y

@@ -1,14 +1,16 @@
 """Measuring, choosing and writing a model that plain onnxruntime runs with our kernels."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 
-from onnx_shift.commands import compile_file, verify_files
+from onnx_shift.commands import compile_file, profile_files, verify_files
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.runtime import kernels
 from onnx_shift.runtime.errors import KernelsError
@@ -52,3 +54,19 @@ def test_a_compiled_model_can_be_verified(tmp_path: Path, capsys: pytest.Capture
     onnx.save(rewritten(three_convolutions(0.9)), fast)
     with pytest.raises(OnnxShiftError, match=r"sparse\.onnx and .*fast\.onnx are not equal"):
         verify_files(sparse, fast, ["onnxruntime"], 0, as_json=False)
+
+
+def test_profile_shows_each_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(three_convolutions(0.95), tmp_path / "sparse.onnx")
+    asked: dict[str, Any] = {"dense": None, "data": None, "reading": {}, "shapes": []}
+    profile_files([tmp_path / "sparse.onnx"], None, layers=True, as_json=True, seconds=0.01, memory=False, **asked)
+    (layers,) = json.loads(capsys.readouterr().out)["layers"].values()
+    assert len(layers) == 3
+    assert all(layer["dense_ms"] > 0 for layer in layers)
+
+
+def test_profile_without_kernels_has_no_layers_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONNX_SHIFT_KERNELS", "none")
+    asked: dict[str, Any] = {"dense": None, "data": None, "reading": {}, "shapes": []}
+    with pytest.raises(OnnxShiftError, match=r"--layers: there are no sparse kernels to measure \(switched off"):
+        profile_files([tmp_path / "sparse.onnx"], None, layers=True, as_json=True, **asked)
