@@ -106,13 +106,21 @@ class Controller:
                 load = self.look(switcher)
                 target = self._policy.decide(load)
                 if target is not None:
-                    switcher.switch(target, by="policy", why=f"{type(self._policy).__name__}: {load}")
+                    self._switch(switcher, target, load)
                 self._told = ""
             except ClosedError:
                 return
             except Exception as error:  # noqa: BLE001  a policy is anybody's code, and its next look may go well
                 self._tell(error)
             del switcher
+
+    def _switch(self, switcher: Switchable, target: str | Variant, load: Load) -> None:
+        try:
+            switcher.switch(target, by="policy", why=f"{type(self._policy).__name__}: {load}")
+        except SwitchError:
+            if switcher.current.portfolio.variants is load.variants:
+                raise
+            # An update came between, and the new portfolio has no such variant: the next look is at its own.
 
     def _tell(self, error: Exception) -> None:
         told, self._told = self._told, f"{type(error).__name__} {error}"

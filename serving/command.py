@@ -65,7 +65,7 @@ def serve_portfolio(
         limits=limits,
     )
     chosen = policy or ("latency" if p95 is not None else None)
-    made = None if chosen is None else policy_maker(chosen)(p95 or DEFAULT_P95_MS)
+    made = None if chosen is None else policy_maker(chosen)(DEFAULT_P95_MS if p95 is None else p95)
     if not serve(settings, made, _tell):
         sys.stderr.write("not all requests were answered in time\n")
         sys.stderr.flush()

@@ -42,7 +42,7 @@ class Replica:
         chosen = policy or ("latency" if p95_ms is not None else None)
         self._service = Service(
             Settings(Path(portfolio), name or Path(portfolio).stem, limits=Limits(**(limits or {})), **settings),
-            None if chosen is None else policy_maker(chosen)(p95_ms or 100.0),
+            None if chosen is None else policy_maker(chosen)(100.0 if p95_ms is None else p95_ms),
         )
         _apps[:] = [App(self._service)]
 

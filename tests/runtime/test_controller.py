@@ -3,10 +3,12 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from onnx_shift.portfolio.pack import pack
 from onnx_shift.runtime import Portfolio, SwitchError
 from onnx_shift.runtime.load import Load
 from tests.runtime.conftest import Alternate, Fails, Make
@@ -46,6 +48,28 @@ def test_a_policy_s_failed_switch_is_logged_and_not_the_end(
     said = "the policy's switch failed, the variant before still serves: no variant 'nonesuch'"
     assert caplog.text.count(said) == 2  # the same again and again is told once, and once more after a success
     assert model.run(None, {"input": images})[0].shape == (2, 5)
+
+
+def test_a_variant_that_an_update_took_away_meanwhile_is_no_failure(
+    model_paths: dict[str, Path], tmp_path: Path, make_switcher: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = threading.Event()
+
+    class Late:
+        interval_s = 0.01
+
+        def decide(self, load: Load) -> str | None:
+            if asked.is_set():
+                return None
+            model.update(tmp_path / "one.zip")
+            asked.set()
+            return "large"
+
+    pack([model_paths["small"]], tmp_path / "one.zip")
+    model = make_switcher(policy=Late())
+    assert asked.wait(30)
+    model.close()
+    assert model.active.name == "small" and "no variant" not in caplog.text
 
 
 def test_what_is_no_policy_is_refused(make_switcher: Make) -> None:
