@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from benchmarks.support import trainings
-from benchmarks.support.variants import SHIPPED, answers, labels_of, pruned_levels, pruned_variants, test_images
+from benchmarks.support.variants import answers, labels_of, pruned_levels, pruned_variants, test_images
 from onnx_shift.exporter.checkpoint import load_checkpoint
 from onnx_shift.exporter.run_folder import RunFolder
 from onnx_shift.models.registry import build
@@ -37,11 +37,12 @@ PARTS = (4, 7, 16)  # one in this many parameters is left; 7: as many as in our 
 OURS = {"imp": "ours, iterative magnitude", "fast": "ours, channel-sparse"}
 _COLOURS = dict(zip((*OURS.values(), *CRITERIA.values()), ("#0b62c4", "#7c3aed", "#b45309", "#15803d"), strict=True))
 _STEPS = 400
+_PRESET = "imp-preset"  # its dense network is what peers start from
 
 
 def missing() -> str | None:
     """Return why this cannot be measured here, if so: a peer at least is needed."""
-    return trainings.missing(SHIPPED["imp"], *(f"peer-{criterion}-7" for criterion in CRITERIA))
+    return trainings.missing(_PRESET, *(f"peer-{criterion}-7" for criterion in CRITERIA))
 
 
 def measure(work: Path) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def measure(work: Path) -> dict[str, Any]:
     figures = {"dense": dense["accuracy"]}
     for key in ("deflated", "parameters"):
         figures[f"points_ahead_{key}"] = _points_ahead(details, key)
-    epochs = trainings.recipe_of(SHIPPED["imp"]).epochs
+    epochs = trainings.recipe_of(_PRESET).epochs
     return {
         "rows": [_row(entry, dense["accuracy"]) for entry in details],
         "figures": {key: value for key, value in figures.items() if value is not None},
@@ -126,12 +127,12 @@ def _slimmed(criterion: str, part: int) -> nn.Module:
     """Return the dense network with the same share of every layer's filters gone, 1/`part` of its parameters left."""
     import torch_pruning as tp
 
-    folder = RunFolder(trainings.FOLDER / SHIPPED["imp"])
+    folder = RunFolder(trainings.FOLDER / _PRESET)
     if not folder.round(0).exists():
-        trainings.train_missing(SHIPPED["imp"])
+        trainings.train_missing(_PRESET)
     checkpoint = load_checkpoint(folder.round(0))
     channels, height, width = checkpoint["shape"]
-    recipe = trainings.recipe_of(SHIPPED["imp"])
+    recipe = trainings.recipe_of(_PRESET)
     classes = len(checkpoint["class_names"])
     network = build(recipe.model, num_classes=classes, in_channels=channels, width=recipe.width)
     network.load_state_dict(checkpoint["model"])
