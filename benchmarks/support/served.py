@@ -137,6 +137,7 @@ def _echo() -> None:
     # Without IPPROTO_TCP asyncio leaves out TCP_NODELAY.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
+    listening.listen()  # before anybody is told the port
     sys.stdout.write(f":{listening.getsockname()[1]}\n")
     sys.stdout.flush()
     config = uvicorn.Config(
