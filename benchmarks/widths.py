@@ -15,7 +15,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shift.onnx_pruner import target
-from onnx_shift.portfolio.profiling import processor
+from onnx_shift.portfolio.machine import processor
 
 TITLE = "Latency of convolutions over channels, image size, kernel and type"
 MINUTES = 2
