@@ -66,5 +66,5 @@ def test_policies_hear_of_requests_alone(make_switcher: Make, images: np.ndarray
         model.get_providers()
         model.get_modelmeta()
         assert model.session is not None
-    assert model._meter is not None
-    assert sum(load.completed for load in policy.seen) + model._meter.read()[1] == 5
+    assert model._leases.meter is not None
+    assert sum(load.completed for load in policy.seen) + model._leases.meter.read()[1] == 5
