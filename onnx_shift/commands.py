@@ -61,17 +61,12 @@ def compile_file(
 
 
 def _compiled(model: Path, batch: int, shapes: Mapping[str, Sequence[int]], threads: int) -> "Choice":
-    import onnxruntime
-
     from onnx_shift import fold_batch_norm
+    from onnx_shift.portfolio.sessions import session_options
     from onnx_shift.runtime.kernels import compile_model
 
-    def make_options() -> onnxruntime.SessionOptions:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        return options
-
-    return compile_model(fold_batch_norm(model), batch=batch, shapes=shapes, make_options=make_options)
+    folded = fold_batch_norm(model)
+    return compile_model(folded, batch=batch, shapes=shapes, make_options=lambda: session_options(threads))
 
 
 def verify_files(original: Path, pruned: Path, runtimes: Sequence[str], seed: int, as_json: bool) -> None:

@@ -119,13 +119,17 @@ def _profile(
     compiled = _compiled(read, settings, progress)
     for name, (_, graph) in compiled.items():
         counts[name]["structure"] = _structure(graph)
+    timed: dict[str, Path | ModelProto] = {variant_name(path): path for path in paths}
+    fastest_dense = dense_name
+    if any(node.op_type == "BatchNormalization" for node in read[dense_name].model.graph.node):
+        timed[DENSE_FUSED], fastest_dense = fold_batch_norm(read[dense_name].model), DENSE_FUSED
     timings = {
-        provider: _timed(paths, read, dense_name, provider, compiled if provider == CPU else {}, settings, progress)
+        provider: _timed(timed, fastest_dense, provider, compiled if provider == CPU else {}, settings, progress)
         for provider in settings.providers
     }
     for runtime in settings.runtimes:
         progress(f"timing {len(paths)} models on {runtime}")
-        timings[runtime] = _timed_elsewhere(runtime, paths, read, dense_name, settings)
+        timings[runtime] = _timed_elsewhere(runtime, timed, fastest_dense, settings)
     progress("switching")
     judged: dict[str, Judged] = {}
     costs = measure_switches(paths, providers=_with_cpu(settings.providers[0]), threads=settings.threads)
@@ -250,58 +254,53 @@ def _compiled(
 
 
 def _timed(
-    models: Sequence[Path],
-    read: Mapping[str, LoadedModel],
-    dense_name: str,
+    models: Mapping[str, Path | ModelProto],
+    baseline: str,
     provider: str,
     compiled: Mapping[str, tuple[Any, ModelProto]],
     settings: Settings,
     progress: Callable[[str], None],
 ) -> dict[str, Timing]:
-    """Latency, throughput and memory of every model, and of the fused dense one, on one provider."""
+    """Latency and throughput of every model, and memory of every file, on one provider."""
     chosen = _with_cpu(provider)
     sessions = {
-        name: compiled[name][0] if name in compiled else open_session(path, chosen, settings.threads)
-        for path in models
-        for name in [variant_name(path)]
+        name: compiled[name][0] if name in compiled else open_session(_content(model), chosen, settings.threads)
+        for name, model in models.items()
     }
-    baseline = dense_name
-    if _has_batch_norm(read[dense_name].model):
-        fused = fold_batch_norm(read[dense_name].model).SerializeToString()
-        sessions[DENSE_FUSED] = open_session(bytes(fused), chosen, settings.threads)
-        baseline = DENSE_FUSED
     found: dict[int, Comparison] = {}
     for batch in _batches(sessions, settings):
         progress(f"timing {len(sessions)} models on {provider}, batch {batch}")
         found[batch] = _compare(sessions, baseline, batch, settings)
-    names = list(sessions)
     del sessions
     memory = {}
-    for path in models if settings.memory else ():
-        progress(f"memory of {variant_name(path)}")
+    for name, model in models.items() if settings.memory else ():
+        if not isinstance(model, Path):
+            continue
+        progress(f"memory of {name}")
         resident = measure_sessions(
-            [path], providers=chosen, threads=settings.threads, input_shapes=settings.input_shapes
+            [model], providers=chosen, threads=settings.threads, input_shapes=settings.input_shapes
         )
         if resident is not None:
-            memory[variant_name(path)] = {
+            memory[name] = {
                 "memory_mb": round(resident.resident_bytes / 1e6, 2),
                 "peak_memory_mb": round(resident.peak_bytes / 1e6, 2),
             }
-    return {name: _timing(name, found, **memory.get(name, {})) for name in names}
+    return {name: _timing(name, found, **memory.get(name, {})) for name in models}
+
+
+def _content(model: Path | ModelProto) -> Path | bytes:
+    return model if isinstance(model, Path) else bytes(model.SerializeToString())
 
 
 def _timed_elsewhere(
-    runtime: str, models: Sequence[Path], read: Mapping[str, LoadedModel], dense_name: str, settings: Settings
+    runtime: str, models: Mapping[str, Path | ModelProto], baseline: str, settings: Settings
 ) -> dict[str, Timing]:
-    """Latency and throughput of every model, and of the fused dense one, in a runtime other than onnxruntime."""
-    opened: dict[str, Path | ModelProto] = {variant_name(path): path for path in models}
-    baseline = dense_name
-    if _has_batch_norm(read[dense_name].model):
-        opened[DENSE_FUSED], baseline = fold_batch_norm(read[dense_name].model), DENSE_FUSED
-    batches = _batches({path.name: open_session(path, [CPU], 1) for path in models}, settings)
+    """Latency and throughput of every model in a runtime other than onnxruntime."""
+    files = {name: model for name, model in models.items() if isinstance(model, Path)}
+    batches = _batches({name: open_session(path, [CPU], 1) for name, path in files.items()}, settings)
     found = compare_in_engine(
         runtime,
-        opened,
+        models,
         baseline,
         batches,
         threads=settings.threads,
@@ -310,11 +309,7 @@ def _timed_elsewhere(
         seed=settings.seed,
         input_shapes=settings.input_shapes,
     )
-    return {name: _timing(name, found) for name in opened}
-
-
-def _has_batch_norm(model: ModelProto) -> bool:
-    return any(node.op_type == "BatchNormalization" for node in model.graph.node)
+    return {name: _timing(name, found) for name in models}
 
 
 def _timing(name: str, found: Mapping[int, Comparison], **memory: float) -> Timing:

@@ -9,6 +9,17 @@ from onnx_shift.runtime.deadline import Deadline
 from onnx_shift.runtime.load import Policy
 from onnx_shift.runtime.policy import LatencyObjective, QueriesPerSecond
 
+DEFAULT_P95_MS = 100.0
+
+
+def chosen_policy(name: str | None, p95_ms: float | None) -> Policy | None:
+    """Return the policy of that name for an objective, LatencyObjective where there is only an objective, None where
+    there is neither. Raises OnnxShiftError as `policy_maker` does.
+    """
+    if name is None and p95_ms is None:
+        return None
+    return policy_maker(name or "latency")(DEFAULT_P95_MS if p95_ms is None else p95_ms)
+
 
 def policy_maker(text: str) -> Callable[[float], Policy]:
     """Return the function of the objective in milliseconds that makes the policy of that name, or the one at

@@ -5,11 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from onnx_shift.runtime.policies import policy_maker
+from onnx_shift.runtime.policies import chosen_policy
 from onnx_shift.serving.server import serve
 from onnx_shift.serving.settings import Limits, Settings
-
-DEFAULT_P95_MS = 100.0
 
 
 def serve_portfolio(
@@ -64,9 +62,7 @@ def serve_portfolio(
         access_log=access_log,
         limits=limits,
     )
-    chosen = policy or ("latency" if p95 is not None else None)
-    made = None if chosen is None else policy_maker(chosen)(DEFAULT_P95_MS if p95 is None else p95)
-    if not serve(settings, made, _tell):
+    if not serve(settings, chosen_policy(policy, p95), _tell):
         sys.stderr.write("not all requests were answered in time\n")
         sys.stderr.flush()
         os._exit(1)  # a thread still inside onnxruntime would abort an orderly end

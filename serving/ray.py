@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.runtime.policies import policy_maker
+from onnx_shift.runtime.policies import chosen_policy
 from onnx_shift.serving.app import App
 from onnx_shift.serving.service import Service
 from onnx_shift.serving.settings import Limits, Settings
@@ -39,10 +39,9 @@ class Replica:
         limits: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        chosen = policy or ("latency" if p95_ms is not None else None)
         self._service = Service(
             Settings(Path(portfolio), name or Path(portfolio).stem, limits=Limits(**(limits or {})), **settings),
-            None if chosen is None else policy_maker(chosen)(100.0 if p95_ms is None else p95_ms),
+            chosen_policy(policy, p95_ms),
         )
         _apps[:] = [App(self._service)]
 

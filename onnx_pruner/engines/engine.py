@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 
 from onnx_shift.errors import OnnxShiftError, first_line
+from onnx_shift.onnx_pruner.graph.network import graph_inputs
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Mapping[str, Array]], list[Array]]  # inputs by name to outputs in their order. Raises CannotRunError.
@@ -89,11 +90,9 @@ def image_by_image(path: Path, start: Callable[[Shapes], Run]) -> Run:
 
     Raises CannotRunError where an input is no batch of images.
     """
-    graph = onnx.load(path, load_external_data=False).graph
-    weights = {tensor.name for tensor in graph.initializer}
-    for value in graph.input:
+    for value in graph_inputs(onnx.load(path, load_external_data=False).graph):
         sizes = [axis.dim_value or 1 for axis in value.type.tensor_type.shape.dim]
-        if value.name not in weights and sizes[:1] != [1]:
+        if sizes[:1] != [1]:
             raise CannotRunError(f"input {value.name!r} is no batch that may hold one image")
     ready: dict[tuple[Any, ...], Run] = {}
 

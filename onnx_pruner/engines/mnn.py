@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from onnx_shift.onnx_pruner.engines.engine import Array, CannotRunError, Run, convert, said, saved_whole, silenced
+from onnx_shift.onnx_pruner.graph.network import graph_inputs
 
 _CONVERT = "import sys, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
 #: Finds scattered zeros while converting, and multiplies them no more.
@@ -20,8 +21,7 @@ def open_model(path: Path, folder: Path, threads: int, options: Sequence[str] = 
     files = ["-f", "ONNX", "--modelFile", whole.name, "--MNNModel", "model.mnn", "--bizCode", "onnx-shift"]
     converted = convert([sys.executable, "-c", _CONVERT, *files, *options], folder, "model.mnn")
     graph = onnx.load(path, load_external_data=False).graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value.name for value in graph.input if value.name not in weights]
+    inputs = [value.name for value in graph_inputs(graph)]
     with silenced():
         from MNN import expr, nn
 

@@ -468,3 +468,10 @@ def initializer_of(tensor: gs.Tensor) -> onnx.TensorProto | None:
     if not isinstance(tensor, gs.Constant):
         return None
     return tensor._values.tensor if isinstance(tensor._values, LazyValues) else None
+
+
+def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Return the inputs that a caller must feed: not the weights that old models list among them."""
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
+    return [value for value in graph.input if value.name not in weights]

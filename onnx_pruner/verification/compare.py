@@ -16,13 +16,13 @@ import onnx
 from onnx import TensorProto
 
 from onnx_shift.onnx_pruner.engines.engine import ENGINES, CannotRunError
+from onnx_shift.onnx_pruner.graph.network import graph_inputs
 from onnx_shift.onnx_pruner.verification.difference import ROUNDING_UNITS
 from onnx_shift.onnx_pruner.verification.engines import (
     RUNTIMES,
     Model,
     Source,
     VerificationError,
-    graph_inputs,
     opened,
     read,
 )

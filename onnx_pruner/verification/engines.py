@@ -97,13 +97,6 @@ def read(model: "Model | Source", label: str) -> Source:
     return Source(str(path), proto, path, path.parent)
 
 
-def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Return the inputs that a caller must feed: not the weights that old models list among them."""
-    weights = {tensor.name for tensor in graph.initializer}
-    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
-    return [value for value in graph.input if value.name not in weights]
-
-
 def _onnxruntime(source: Source, folder: str, /, *, optimise: bool = False) -> Infer:
     import onnxruntime
 

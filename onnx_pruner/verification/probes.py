@@ -17,6 +17,7 @@ import onnx
 from onnx import helper
 
 from onnx_shift.onnx_pruner.engines.engine import CannotRunError
+from onnx_shift.onnx_pruner.graph.network import graph_inputs
 from onnx_shift.onnx_pruner.verification.asked import Filler, fill, fillers
 from onnx_shift.onnx_pruner.verification.engines import (
     Array,
@@ -26,7 +27,6 @@ from onnx_shift.onnx_pruner.verification.engines import (
     Source,
     Value,
     VerificationError,
-    graph_inputs,
 )
 
 #: Sizes tried for free dimensions, and exclusive upper bounds tried for integers. Small ones before large: what attends
