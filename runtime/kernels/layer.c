@@ -504,11 +504,8 @@ static void pool_tap(const Pool *p, float *to, const float *from, int64_t shift)
     int64_t step = p->layer->strides[1], images = p->in.images;
     int64_t begin = shift < 0 ? divide_up(-shift, step) : 0;
     int64_t end = smaller(p->out.columns, divide_up(larger(p->in.columns - shift, 0), step));
-    int64_t near = step == 1 || (step == 2 && images == 1);
-    for (int64_t x = begin; x < end; x = near ? end : x + 1) {
-        const float *tap = from + (x * step + shift) * images;
-        p->simd->largest(to + x * images, &tap, 1, (near ? end - x : 1) * images, near ? step : 1);
-    }
+    const float *tap = from + (begin * step + shift) * images;
+    if (begin < end) p->simd->largest(to + begin * images, &tap, 1, end - begin, images, step);
 }
 
 static void pool_channel(void *argument, size_t index) {
@@ -518,14 +515,14 @@ static void pool_channel(void *argument, size_t index) {
     const float *from = p->x.data + group * p->x.group + channel * p->x.channel;
     float *to = p->y.data + group * p->y.group + channel * p->y.channel;
     int64_t filled = p->out.columns * p->in.images;
-    int pairs = p->in.images == 1 && layer->kernel[0] == 2 && layer->kernel[1] == 2 && layer->strides[1] == 2 &&
+    int pairs = layer->kernel[0] == 2 && layer->kernel[1] == 2 && layer->strides[1] == 2 &&
                 layer->dilations[1] == 1 && layer->pads[1] == 0 && 2 * p->out.columns <= p->in.columns;
     for (int64_t row = 0; row < p->out.rows; row++, to += p->y.row) {
         int64_t y = row * layer->strides[0] - layer->pads[0], next = y + layer->dilations[0];
         for (int64_t i = 0; i < filled; i++) to[i] = -INFINITY;
         if (pairs && y >= 0 && next < p->in.rows) { /* the usual pool, all at once */
-            const float *up = from + y * p->x.row, *down = from + next * p->x.row, *taps[4] = {up, up + 1, down, down + 1};
-            p->simd->largest(to, taps, 4, filled, 2);
+            const float *up = from + y * p->x.row, *down = from + next * p->x.row, *taps[4] = {up, up + p->in.images, down, down + p->in.images};
+            p->simd->largest(to, taps, 4, p->out.columns, p->in.images, 2);
             continue;
         }
         for (int64_t ky = 0; ky < layer->kernel[0]; ky++, y = next, next += layer->dilations[0])

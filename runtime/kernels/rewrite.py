@@ -64,6 +64,24 @@ def rewrite(model: "onnx.ModelProto", layers: Iterable[FoundLayer], batch: int =
     return result
 
 
+def leading_layers(
+    model: "onnx.ModelProto", found: Iterable[FoundLayer], layers: Iterable[FoundLayer]
+) -> list[FoundLayer]:
+    """Return those of `found` beside `layers` that would hand their output on to layers of ours alone, packed."""
+    graph = Graph(model)
+    chosen = {layer.covered[-1]: layer for layer in layers}
+
+    def hands_on_packed(layer: FoundLayer) -> bool:
+        joined = {**chosen, layer.covered[-1]: layer}
+        return layer.output in _borders(graph, joined, _packed_pools(graph, joined))
+
+    return [
+        layer
+        for layer in found
+        if layer.covered[-1] not in chosen and not layer.depthwise and layer.dimensions and hands_on_packed(layer)
+    ]
+
+
 def _packed_pools(graph: Graph, chosen: Mapping[int, FoundLayer]) -> set[int]:
     """The MaxPools between layers of ours, which can take over packed activations."""
     made = {layer.output for layer in chosen.values()}

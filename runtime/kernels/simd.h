@@ -175,21 +175,33 @@ static TARGET void NAME(pick)(float *out, const float *in, int64_t count, int64_
     for (; i < count; i++) out[i] = in[i * step];
 }
 
-static TARGET void NAME(largest)(float *out, const float *const *taps, int64_t count, int64_t floats, int64_t step) {
+INSIDE void NAME(largest_run)(float *out, const float *const *taps, int64_t count, int64_t from, int64_t floats, const int64_t step) {
     int64_t i = 0;
-    for (; i + VECTOR <= floats; i += VECTOR) {
+    for (; i + VECTOR <= floats && step <= 2; i += VECTOR) {
         V most = LOAD(out + i);
         for (int64_t tap = 0; tap < count; tap++) {
-            V x = step == 1 ? LOAD(taps[tap] + i) : NAME(evens)(taps[tap] + 2 * i);
+            V x = step == 1 ? LOAD(taps[tap] + from + i) : NAME(evens)(taps[tap] + from + 2 * i);
             most = NAME(choose)(x > most, x, most);
         }
         *(NAME(loose) *)(out + i) = most;
     }
     for (; i < floats; i++) {
         float most = out[i];
-        for (int64_t tap = 0; tap < count; tap++) most = taps[tap][i * step] > most ? taps[tap][i * step] : most;
+        for (int64_t tap = 0; tap < count; tap++) {
+            float x = taps[tap][from + i * step];
+            most = x > most ? x : most;
+        }
         out[i] = most;
     }
+}
+
+static TARGET void NAME(largest)(float *out, const float *const *taps, int64_t count, int64_t columns, int64_t images, int64_t step) {
+    if (step == 1)
+        NAME(largest_run)(out, taps, count, 0, columns * images, 1);
+    else if (images == 1)
+        NAME(largest_run)(out, taps, count, 0, columns, step);
+    else
+        for (int64_t x = 0; x < columns; x++) NAME(largest_run)(out + x * images, taps, count, x * step * images, images, 1);
 }
 
 static const Simd NAME(simd) = {

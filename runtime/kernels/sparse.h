@@ -69,8 +69,8 @@ typedef struct {
     /* Sums to outputs, piece by piece: adds what is added and applies the activation. */
     void (*finish)(const Rows *, const float *sums, int64_t tile, const Piece *, int64_t pieces);
     void (*pick)(float *out, const float *in, int64_t count, int64_t step); /* out = every step-th of in */
-    /* out = the largest of it and each tap, whose floats lie one or two apart */
-    void (*largest)(float *out, const float *const *taps, int64_t count, int64_t floats, int64_t step);
+    /* out = the largest of it and of each tap, every step-th column of which is read */
+    void (*largest)(float *out, const float *const *taps, int64_t count, int64_t columns, int64_t images, int64_t step);
 } Simd;
 
 /* Simd of that name, or the best where `asked` is NULL or empty; NULL where the processor has not the one asked for. */

@@ -24,7 +24,9 @@ def test_a_fixed_batch_is_the_one_that_is_timed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not kernels.available(), reason="the kernels are not built here")
 def test_what_serves_is_measured_and_its_structure_stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_shift.runtime.kernels.choose._in_turn", lambda *_: (2.0, 1.0))
+    monkeypatch.setattr(
+        "onnx_shift.runtime.kernels.choose._in_turn", lambda sessions, _: [2.0, *[1.0] * (len(sessions) - 1)]
+    )
     sparse = three_convolutions(0.95)
     onnx.save(sparse, tmp_path / "sparse.onnx")
     session, compiled = open_compiled(sparse, 1) or (None, None)

@@ -120,7 +120,7 @@ def random_network(seed: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         kind = random.choice(["conv", "conv", "conv", "residual", "pool", "other"])
         if kind == "pool" and size >= 4:
             ceil_mode, pad = int(random.integers(0, 2)), int(random.integers(0, 2))
-            kernel, stride = ((2, 2), (3, 2), (3, 1))[random.integers(0, 3)]
+            kernel, stride = ((2, 2), (3, 2), (3, 1), (3, 3))[random.integers(0, 4)]
             pads = [pad if kernel == 3 else 0] * 4
             value = writer.add(
                 "MaxPool", value, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads, ceil_mode=ceil_mode
@@ -167,11 +167,11 @@ def difference(model: onnx.ModelProto, feeds: dict[str, np.ndarray], threads: in
     return float(np.abs(expected - found).max(initial=0) / max(np.abs(expected).max(initial=0), 1e-3))
 
 
-def three_convolutions(zeros: float) -> onnx.ModelProto:
+def three_convolutions(zeros: float, first_zeros: float | None = None) -> onnx.ModelProto:
     writer = Writer(np.random.default_rng(0))
     value = "x"
     for channels in (3, 64, 64):
-        value = writer.add(
-            "Relu", writer.add("Conv", value, writer.tensor(64, channels, 3, 3, zeros=zeros), pads=[1] * 4)
-        )
+        share = zeros if first_zeros is None or value != "x" else first_zeros
+        weights = writer.tensor(64, channels, 3, 3, zeros=share)
+        value = writer.add("Relu", writer.add("Conv", value, weights, pads=[1] * 4))
     return writer.model({"x": ["N", 3, 16, 16]}, value)
