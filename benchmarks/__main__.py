@@ -1,4 +1,5 @@
-"""Run the benchmarks: `python -m benchmarks [NAME ...] [--again] [--list]`, cheapest first.
+"""Run the benchmarks: `python -m benchmarks [NAME ...] [--again] [--list]`, cheapest first; those that make the tables
+of onnx_pruner/targets only by name.
 
 None of them trains on CIFAR-10: `python -m benchmarks train` does, and `keep` puts a run below benchmarks/data.
 Results go to docs/results/. What was measured on this machine with this very code is not measured again unless
@@ -49,13 +50,15 @@ def main() -> int:
     modules = find_benchmarks()
     if arguments.list:
         for name, module in modules.items():
-            sys.stdout.write(f"{name:20} {module.MINUTES:4g} min  {module.TITLE}\n")
+            only = "  (only by name)" if by_name_alone(module) else ""
+            sys.stdout.write(f"{name:20} {module.MINUTES:4g} min  {module.TITLE}{only}\n")
         return 0
     unknown = [name for name in arguments.names if name not in modules]
     if unknown:
         sys.stderr.write(f"error: no benchmark {unknown[0]}; there are {', '.join(modules)}\n")
         return 1
-    chosen = {name: modules[name] for name in arguments.names} if arguments.names else modules
+    names = arguments.names or [name for name, module in modules.items() if not by_name_alone(module)]
+    chosen = {name: modules[name] for name in names}
     write_bytecode()
     failures, minutes = [], {}
     for name, module in chosen.items():
@@ -78,6 +81,11 @@ def find_benchmarks() -> dict[str, ModuleType]:
         if hasattr(module, "TITLE"):
             found[entry.name] = module
     return dict(sorted(found.items(), key=lambda item: item[1].MINUTES))
+
+
+def by_name_alone(module: ModuleType) -> bool:
+    """Whether a benchmark makes a table that the product works by, which changes with onnxruntime and not with us."""
+    return getattr(module, "BY_NAME_ALONE", False)
 
 
 def write_bytecode() -> None:

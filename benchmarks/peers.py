@@ -28,7 +28,7 @@ from zoo.export import export_module, randomise
 from zoo.judge import Answer, judge, judge_answers
 
 TITLE = "Peers: how many of the same sparse networks each tool prunes, and how many of them exactly"
-MINUTES = 4
+MINUTES = 3
 
 FILTERS, READERS = 0.3, 0.2
 #: A tool that takes longer on one of these miniatures does not run.

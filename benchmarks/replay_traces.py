@@ -25,10 +25,10 @@ from onnx_shift.runtime.replay import Timeline, replay
 from onnx_shift.runtime.trace import RecordedTrace, Trace, builtin_trace, random_trace
 
 TITLE = "Replay: published kinds of load, our policy beside those of published systems and the clairvoyant"
-MINUTES = 7.5
+MINUTES = 5.5
 PICTURE_INCHES = (12, 6)
 
-SECONDS = 5.0
+SECONDS = 3.5
 IMAGES = 16  # of a request
 OBJECTIVE_MS = 100.0
 LOAD = 0.5  # of what the largest variant serves, on average

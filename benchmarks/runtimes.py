@@ -22,7 +22,7 @@ from onnx_shift.portfolio.sessions import session_options
 from onnx_shift.runtime import kernels
 
 TITLE = "Other runtimes: the same networks dense, with scattered zeros, and pruned, one thread"
-MINUTES = 3
+MINUTES = 1.5
 
 ZEROS, EMPTY = 0.95, 0.5
 ROUNDS, TURN_S = 11, 0.02

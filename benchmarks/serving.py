@@ -19,9 +19,9 @@ from benchmarks.support.served import NAME, Caller, Server, echoing, header, ser
 from onnx_shift.runtime.load import Load
 
 TITLE = "Serving over HTTP: beside an echo, under switches, updates and load traces"
-MINUTES = 6
+MINUTES = 5
 
-_ROUNDS, _REQUESTS = 9, 400  # of each server and number of callers, in turn
+_ROUNDS, _REQUESTS = 7, 400  # of each server and number of callers, in turn
 _CHECKED, _UPDATE_S = 20_000, 2.0
 _SOAK = 100_000
 _CALLERS = 8

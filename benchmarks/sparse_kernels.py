@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from benchmarks.support.results import in_words, range_of
 from benchmarks.support.sparse_models import mobilenet, resnet50, vgg16
 from benchmarks.switching import part
 from benchmarks.switching_models import scattered_portfolio
@@ -34,21 +35,28 @@ LESS_ZEROS = (0.0, 0.5, 0.7)  # where nothing may be slower
 
 def measure(work: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"largest_difference": 0.0}
+    spread: dict[str, tuple[float, float]] = {}
     for name, (build, size, batch, threads) in CASES.items():
         row: dict[str, Any] = {"network": name}
         for zeros in (*LESS_ZEROS, *ZEROS):
-            result = _compare(build(zeros), size, batch, threads)
-            row[f"{zeros:.0%}"] = round(result["speedup"], 2)
-            figures[f"{name}_{zeros * 100:.0f}"] = round(result["speedup"], 2)
-            figures["largest_difference"] = max(figures.get("largest_difference", 0.0), result["difference"])
+            ratios, difference = _compare(build(zeros), size, batch, threads)
+            key = f"{name}_{zeros * 100:.0f}"
+            row[f"{zeros:.0%}"], figures[key], spread[key] = (
+                in_words(ratios),
+                statistics.median(ratios),
+                range_of(ratios),
+            )
+            figures["largest_difference"] = max(figures["largest_difference"], difference)
         rows.append(row)
     slowest = min(figures[f"{name}_{zeros * 100:.0f}"] for name in CASES for zeros in LESS_ZEROS)
     figures["slowest_of_less_zeros"] = slowest
     if (os.cpu_count() or 1) > 1:
         for name, build, size in (("vgg16", vgg16, 32), ("resnet50", resnet50, 224)):
-            figures[f"{name}_two_threads"] = round(_two_threads(build(0.95), size), 2)
-    return {"rows": rows, "figures": figures | _switching(work), "notes": _notes()}
+            ratios = _two_threads(build(0.95), size)
+            figures[f"{name}_two_threads"] = statistics.median(ratios)
+            spread[f"{name}_two_threads"] = range_of(ratios)
+    return {"rows": rows, "figures": figures | _switching(work), "spread": spread, "notes": _notes()}
 
 
 def _switching(work: Path) -> dict[str, float]:
@@ -69,7 +77,8 @@ def _notes() -> list[str]:
     return [
         "Random weights, the given share of zeros in every convolution but the first (MobileNet: in its 1x1 "
         "convolutions), BatchNorm folded; one thread, all optimisations on both sides. The compiled network is what "
-        "`compile_model` chose by measuring; medians of rounds in which both sessions take turns. Processor: "
+        "`compile_model` chose by measuring; medians of rounds in which both sessions take turns, in brackets their "
+        "range. Processor: "
         f"{'with' if wide else 'without'} AVX-512.",
         "Memory and switch: a portfolio of four VGG-16 with 80, 90, 95 and 98 % zeros over all its sessions open, and, "
         "of those with 90 % and more the worst, until the first answer over zlib and InferenceSession.",
@@ -89,25 +98,24 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _compare(model: onnx.ModelProto, size: int, batch: int, threads: int) -> dict[str, float]:
+def _compare(model: onnx.ModelProto, size: int, batch: int, threads: int) -> tuple[list[float], float]:
+    """How much faster the compiled network is, in each round; and how far its answers lie from the dense ones."""
     compiled = kernels.compile_model(model, batch=batch, make_options=lambda: _options(threads)).model
     x = np.random.default_rng(1).standard_normal((batch, 3, size, size)).astype(np.float32)
     sessions = [_session(model, threads), _session(compiled, threads)]
     dense, sparse = (session.run(None, {"input": x})[0] for session in sessions)
-    dense_s, sparse_s = _in_turn(sessions, x)
-    difference = float(np.abs(dense - sparse).max() / np.abs(dense).max())
-    return {"speedup": dense_s / sparse_s, "difference": difference}
+    return _in_turn(sessions, x), float(np.abs(dense - sparse).max() / np.abs(dense).max())
 
 
-def _two_threads(model: onnx.ModelProto, size: int) -> float:
-    """How much faster two threads are than one on the compiled network."""
+def _two_threads(model: onnx.ModelProto, size: int) -> list[float]:
+    """How much faster two threads are than one on the compiled network, in each round."""
     compiled = kernels.compile_model(model, make_options=lambda: _options(1)).model
     x = np.random.default_rng(1).standard_normal((1, 3, size, size)).astype(np.float32)
-    one_s, two_s = _in_turn([_session(compiled, threads) for threads in (1, 2)], x)
-    return one_s / two_s
+    return _in_turn([_session(compiled, threads) for threads in (1, 2)], x)
 
 
-def _in_turn(sessions: list[onnxruntime.InferenceSession], x: np.ndarray) -> tuple[float, float]:
+def _in_turn(sessions: list[onnxruntime.InferenceSession], x: np.ndarray) -> list[float]:
+    """How much longer the first session takes than the second, in each round."""
     taken: list[list[float]] = [[] for _ in sessions]
     begin = time.perf_counter()
     for _ in range(ROUNDS):
@@ -117,5 +125,4 @@ def _in_turn(sessions: list[onnxruntime.InferenceSession], x: np.ndarray) -> tup
             times.append(time.perf_counter() - start)
         if time.perf_counter() - begin > ENOUGH_S and len(taken[0]) >= 5:
             break
-    first, second = (statistics.median(times) for times in taken)
-    return first, second
+    return [first / second for first, second in zip(*taken, strict=True)]

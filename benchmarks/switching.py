@@ -24,11 +24,11 @@ from benchmarks.support.results import in_words, range_of
 from onnx_shift.ort import CPU
 
 TITLE = "Switching: cost, stall, memory, soak"
-MINUTES = 7.5
+MINUTES = 6
 
-_ROUNDS = 9
+_ROUNDS = 7
 _IMPORTS = 24  # they last a tenth of a second and vary by as much as is asked
-_WINDOW_S = 4.0
+_WINDOW_S = 3.0
 _WINDOWS = 6
 _BLOCKS = 3  # each of this many windows
 # Time on a graphics card is dear, and answers are quick.

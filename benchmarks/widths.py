@@ -19,6 +19,7 @@ from onnx_shift.portfolio.machine import processor
 
 TITLE = "Latency of convolutions over channels, image size, kernel and type"
 MINUTES = 2
+BY_NAME_ALONE = True
 
 KERNELS = ("3x3", "1x1", "depthwise")
 SIZES = (56, 28, 14, 7)
