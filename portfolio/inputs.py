@@ -10,7 +10,8 @@ from typing import Any
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.runtime.archive import is_archive
-from onnx_shift.runtime.portfolio import MANIFEST, MODEL, Portfolio
+from onnx_shift.runtime.content import MODEL
+from onnx_shift.runtime.portfolio import MANIFEST, Portfolio
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from onnx_shift.portfolio.profile import Profile
 from onnx_shift.portfolio.select import DEFAULT_METRICS, Selection, select
 from onnx_shift.portfolio.unify import unify_free_dimensions
 from onnx_shift.runtime.archive import new_member
-from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor, Variant, write_portfolio
+from onnx_shift.runtime.content import MODEL, Content, Tensor
+from onnx_shift.runtime.portfolio import Signature, Variant, write_portfolio
 from onnx_shift.runtime.signing import Key, check_signing_key
 from onnx_shift.runtime.skeleton import INSIDE_BYTES, NUMPY_TYPES, append_aligned
 

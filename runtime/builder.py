@@ -15,8 +15,9 @@ from onnx_shift.errors import one_line
 from onnx_shift.ort import BUILD_ERRORS, ORT_ERRORS
 from onnx_shift.runtime import cache as device_cache
 from onnx_shift.runtime import kernels
+from onnx_shift.runtime.content import TENSOR_TYPES, Content
 from onnx_shift.runtime.errors import PortfolioError, SwitchError
-from onnx_shift.runtime.portfolio import TENSOR_TYPES, Content, Portfolio, Signature, Variant
+from onnx_shift.runtime.portfolio import Portfolio, Signature, Variant
 from onnx_shift.runtime.session import OptionsSource, Providers, build_optimised_session, build_session
 
 ArraySpec = tuple[tuple[int, ...], np.dtype[Any]]

@@ -18,8 +18,9 @@ import onnxruntime as ort
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.runtime import kernels
 from onnx_shift.runtime.archive import read_archive, sha256
+from onnx_shift.runtime.content import Content, content_of, tensor_table
 from onnx_shift.runtime.errors import PortfolioError
-from onnx_shift.runtime.portfolio import Content, content_of, read_manifest, tensor_table, write_with_manifest
+from onnx_shift.runtime.portfolio import read_manifest, write_with_manifest
 from onnx_shift.runtime.session import Providers
 
 _FORMAT = 5  # raise it whenever entries written before must not be read any more

@@ -16,10 +16,11 @@ import onnxruntime as ort
 from onnx_shift.ort import BUILD_ERRORS
 from onnx_shift.runtime.archive import Member, new_member
 from onnx_shift.runtime.branches import hoist_inner_tensors
+from onnx_shift.runtime.content import MODEL, Content, Tensor
 from onnx_shift.runtime.errors import KernelsError
 from onnx_shift.runtime.inflate import Bytes
 from onnx_shift.runtime.kernels import missing, register
-from onnx_shift.runtime.portfolio import MODEL, Content, Signature, Tensor
+from onnx_shift.runtime.portfolio import Signature
 from onnx_shift.runtime.session import EXTERNAL_FILE, Arrays, Providers, build_optimised_session, build_session
 from onnx_shift.runtime.skeleton import (
     INSIDE_BYTES,

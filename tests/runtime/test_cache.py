@@ -186,7 +186,7 @@ import sys, numpy as np
 from pathlib import Path
 from onnx_shift.runtime import cache
 from onnx_shift.runtime.archive import new_member
-from onnx_shift.runtime.portfolio import Content
+from onnx_shift.runtime.content import Content
 content = Content(new_member("model.onnx", b"x" * 100), {"w.bin": new_member("w.bin", bytes(3_000_000))}, ())
 print("ready", flush=True)
 while True:

@@ -26,8 +26,9 @@ from onnx_shift.runtime import (
     session,
     switcher,
 )
+from onnx_shift.runtime.content import Content
 from onnx_shift.runtime.load import Load
-from onnx_shift.runtime.portfolio import Content, Signature
+from onnx_shift.runtime.portfolio import Signature
 from tests.runtime.conftest import Answers, Make, answer
 
 

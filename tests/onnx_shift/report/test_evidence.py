@@ -13,7 +13,8 @@ from onnx_shift.portfolio.profile import Profile
 from onnx_shift.report.evidence import gather_evidence
 from onnx_shift.report.page import render_page
 from onnx_shift.runtime.archive import new_member
-from onnx_shift.runtime.portfolio import MODEL, Content, Variant, write_portfolio
+from onnx_shift.runtime.content import MODEL, Content
+from onnx_shift.runtime.portfolio import Variant, write_portfolio
 from tests.onnx_shift.models import shift
 from tests.onnx_shift.report.examples import EVIDENCE, PROFILE, REPLAY, Links, _by_first, _entry
 
