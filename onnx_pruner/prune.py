@@ -235,7 +235,7 @@ def _prune(
         after = parameter_count(pruned)
         before = parameter_count(source.model)
         spare = planned_parameters(analysis, plan, alive) - planned_parameters(analysis, smallest, alive)
-        scattered = scattered_zeros(analysis, before, after - spare)
+        scattered = scattered_zeros(analysis, plan, (after - spare) / max(before, 1))
         report = PruneReport(
             source=source.name,
             align=fit.align,
