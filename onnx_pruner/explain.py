@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 
 from onnx_shift.onnx_pruner.analysis import FREE, NEEDED, Analysis
+from onnx_shift.onnx_pruner.counting import kept_channels
 from onnx_shift.onnx_pruner.effect import Linear
 from onnx_shift.onnx_pruner.graph.constants import Constants
 from onnx_shift.onnx_pruner.graph.weighted import INTEGER_LAYERS, Weighted, weighted_layers
@@ -154,11 +155,11 @@ def scattered_zeros(analysis: Analysis, plan: Plan, left: float) -> str:
 
 def _weights_and_zeros(op: Op, linear: Linear, plan: Plan, most: int | None) -> tuple[int, int]:
     """How many weights of a layer stay, and how many of them are zero; of up to so many outputs that stay."""
-    weight, keep_out = op.constant(linear.weight), plan.keep[op.output]
+    weight = op.constant(linear.weight)
     assert weight is not None
     if is_uniform(weight):
         return 0, 0  # it takes no memory
-    keep_in = plan.keep.get(op.name(linear.input), np.ones(linear.groups * linear.kernel.shape[2], np.bool_))
+    keep_in, keep_out = kept_channels(op, linear, plan)
     if most is not None and linear.groups == 1:
         keep_out = keep_out & (np.cumsum(keep_out) <= most)
     kept = part(linear, linear.view(weight), keep_in, keep_out)

@@ -18,7 +18,7 @@ from onnx_shift.onnx_pruner.effect import Linear
 from onnx_shift.onnx_pruner.graph.constants import ARITHMETIC, Constants
 from onnx_shift.onnx_pruner.graph.network import Array
 from onnx_shift.onnx_pruner.op import Channels, Mask, Op
-from onnx_shift.onnx_pruner.plan import Plan
+from onnx_shift.onnx_pruner.plan import Narrow, Plan
 from onnx_shift.onnx_pruner.rewriter import Rewriter, Size, Weights
 from onnx_shift.onnx_pruner.rules.linear import bias_vector, by_group, folded, kernels
 
@@ -143,6 +143,10 @@ def rewrite_layer(surgery: Surgery, op: Op, linear: Linear, rewriter: Rewriter) 
     keep_out = surgery.plan.keep[op.output]
     gone = ~keep_in & source.constant & (source.value != 0)
     standing = surgery.plan.representative.get(op.name(linear.input)) if linear.merges and gone.any() else None
+    narrow = surgery.plan.narrow.get(op.output)
+    if narrow is not None:
+        _gather_around(surgery, op, linear, keep_in, narrow, rewriter)
+        keep_in, keep_out = narrow.inputs, narrow.outputs
     cut = _Cut(keep_in, keep_out, gone, source, standing)
     weight, bias = op.constant(linear.weight), op.constant(linear.bias) if linear.bias is not None else None
     assert weight is not None
@@ -155,6 +159,24 @@ def rewrite_layer(surgery: Surgery, op: Op, linear: Linear, rewriter: Rewriter) 
         alive = keep_out.reshape(groups, outputs).any(axis=1) | keep_in.reshape(groups, inputs).any(axis=1)
         op.node.attrs["group"] = int(alive.sum())
     _write_bias(surgery, op, linear, cut, weight, bias, rewriter)
+
+
+def _gather_around(surgery: Surgery, op: Op, linear: Linear, keep_in: Mask, narrow: Narrow, rewriter: Rewriter) -> None:
+    """Let a layer read some channels and make some; layers that read the same ones share a Gather."""
+    axis, name = 1, op.name(linear.input)
+    if not np.array_equal(narrow.inputs, keep_in):
+        key = ("picked", name, narrow.inputs.tobytes())
+        if key not in surgery.sliced:
+            places = (np.cumsum(keep_in) - 1)[narrow.inputs]
+            indices = surgery.weights.add(f"{name}_channels", places.astype(np.int64))
+            picked = surgery.sliced[key] = gs.Variable(surgery.weights.name(f"{name}_picked"))
+            node = surgery.weights.name(f"{name}_gather")
+            surgery.made.append(
+                gs.Node("Gather", node, {"axis": axis}, [op.node.inputs[linear.input], indices], [picked])
+            )
+        op.node.inputs[linear.input] = surgery.sliced[key]
+    if len(narrow.spread) > narrow.outputs.sum():
+        rewriter.gather_output(narrow.spread, axis)
 
 
 def _slice_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Linear, cut: _Cut) -> gs.Tensor:

@@ -8,13 +8,14 @@ counts.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
 from onnx_shift.onnx_pruner.effect import Linear
+from onnx_shift.onnx_pruner.graph.network import Shape
 from onnx_shift.onnx_pruner.op import Index, Mask, Op
 from onnx_shift.onnx_pruner.target import Fit, Layer, Table
 
@@ -28,6 +29,17 @@ CLOSE = 0.1  # a constant may stand for others at most this many times larger: r
 
 
 @dataclass(frozen=True, eq=False)
+class Narrow:
+    """Which inputs a layer picks by a Gather and which outputs it makes, and for each output that stays its place among
+    those.
+    """
+
+    inputs: Mask
+    outputs: Mask
+    spread: Index
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Which channels of each tensor stay, and which constant channel stands for those merged into it."""
 
@@ -35,10 +47,11 @@ class Plan:
     representative: Mapping[str, int]
     held_back: Mapping[int, str]  # class → why it stays although nothing needs it
     vanishing: frozenset[str]  # tensors of which nothing stays, nor of what only they are made of
+    narrow: Mapping[str, Narrow] = field(default_factory=dict)  # output of a layer → which channels it deals with
 
     @property
     def cuts_anything(self) -> bool:
-        return any(not mask.all() for mask in self.keep.values())
+        return bool(self.narrow) or any(not mask.all() for mask in self.keep.values())
 
 
 def make_plan(analysis: Analysis, fit: Fit) -> Plan:
@@ -157,7 +170,7 @@ class _Planner:
         for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
             if effect.linear is None or op.type not in ("Conv", "ConvTranspose"):
                 continue
-            layer = _layer(op, effect.linear, quantised)
+            layer = measured_layer(op, effect.linear, quantised)
             for name in (op.name(0), op.output):
                 if layer is None:
                     unknown.add(name)
@@ -244,17 +257,21 @@ def _is_pointwise(op: Op, linear: Linear) -> bool:
     return set((op.shape(linear.weight) or ())[2:]) == {1}
 
 
-def _layer(op: Op, linear: Linear, quantised: bool) -> Layer | None:
-    """A convolution as tables know it: in two dimensions, depthwise or plain; images of unknown size are large."""
-    sizes = (op.output_shape() or ())[2:]
-    if op.type != "Conv" or len(sizes) != 2 or (linear.groups > 1 and linear.kernel.shape[2] > 1):
+def side(shape: Shape | None) -> float:
+    """Pixels per side of images; those of unknown size are large."""
+    known = [size for size in (shape or ())[2:] if isinstance(size, int)]
+    return max(math.sqrt(math.prod(known)), 1.0) if len(known) == 2 else LARGE_IMAGE
+
+
+def measured_layer(op: Op, linear: Linear, quantised: bool) -> Layer | None:
+    """A convolution as tables know it: in two dimensions, depthwise or plain."""
+    shape = op.output_shape()
+    if op.type != "Conv" or len(shape or ()) != 4 or (linear.groups > 1 and linear.kernel.shape[2] > 1):
         return None
-    known = [size for size in sizes if isinstance(size, int)]
     source = op.constants.producers.get(op.name(0))
     quantised |= not linear.plain_weight and source is not None and source.op == "DequantizeLinear"
     kernel = "depthwise" if linear.groups > 1 else "1x1" if _is_pointwise(op, linear) else "3x3"
-    side = math.sqrt(math.prod(known)) if len(known) == 2 else LARGE_IMAGE
-    return Layer("int8" if quantised else "float32", kernel, max(side, 1.0))
+    return Layer("int8" if quantised else "float32", kernel, side(shape))
 
 
 def _whole_blocks(counts: Sequence[int], otherwise: int, blocks: tuple[int, ...]) -> int:

@@ -31,6 +31,7 @@ from onnx_shift.onnx_pruner.graph.network import (
 )
 from onnx_shift.onnx_pruner.graph.opset import with_known_opset
 from onnx_shift.onnx_pruner.graph.sparse import dense_bytes, with_dense_weights, with_sparse_weights
+from onnx_shift.onnx_pruner.narrowing import with_narrow_layers
 from onnx_shift.onnx_pruner.op import Mask
 from onnx_shift.onnx_pruner.plan import Plan, make_plan
 from onnx_shift.onnx_pruner.report import PruneReport
@@ -218,6 +219,7 @@ def _prune(
     with clock("plan"):
         analysis, plan = _best_plan(analysis, fit)
         smallest = plan if fit.align == 1 else _best_plan(analysis, Fit(1))[1]
+        plan = with_narrow_layers(analysis, plan, fit)
     with clock("apply"):
         weights = apply(network, constants, analysis, plan, fused)
     alive = {t.name for node in network.graph.nodes for t in node.outputs}
@@ -254,6 +256,7 @@ def _prune(
             nodes_before=nodes_before - sum(one.more_nodes for one in network.apart),
             nodes_after=len(pruned.graph.node),
             external_data=source.external_data,
+            narrowed=tuple(op.node.name or op.output for op in analysis.ops if op.output in plan.narrow),
             kept=kept_although_free(analysis, plan),
             left_out=layers_left_out(source.model, analysis, constants, source.looked_at),
             notes=(*_notes(source, pruned), *([scattered] if scattered else [])),
