@@ -94,7 +94,7 @@ def layers_left_out(
 def _weights_looked_at(analysis: Analysis) -> Iterator[str]:
     """Names of the weights of layers that were looked at, and of all that they are computed from."""
     for op, effect in zip(analysis.ops, analysis.effects, strict=True):
-        whole = effect.reads or effect.feeds is not None
+        whole = effect.reads or effect.feeds is not None or effect.together is not None
         read = op.inputs if whole else [] if effect.linear is None else [effect.linear.weight]
         for index in read:
             if op.has(index) and op.constants.is_constant(op.name(index)):
