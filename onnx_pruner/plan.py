@@ -106,6 +106,14 @@ def _representatives(analysis: Analysis, level: NDArray[np.uint8]) -> tuple[dict
     return chosen, standing
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """The convolutions that read or make a tensor, and those at any tensor of the same channels: a residual stream."""
+
+    own: tuple[Layer, ...]
+    of_all: tuple[Layer, ...]
+
+
 class _Planner:
     """Keeps classes back until every constraint holds; `cut` only ever loses members."""
 
@@ -133,7 +141,8 @@ class _Planner:
                 if linear is not None and linear.groups > 1 and not effect.ties:
                     self._even_groups(op.name(0), op.output, linear.kernel.shape, align)
             for name, unit in units.items():
-                if table is not None and unit == align and self._reach_fastest(name, table, measured.get(name, ())):
+                known = table is not None and unit == align and name in measured
+                if known and self._reach_fastest(name, table, measured[name]):
                     continue
                 count = -(-self._kept(name) // unit) * unit
                 blocked = len(self.members[name]) >= BLOCKS[0] > count
@@ -156,27 +165,38 @@ class _Planner:
                 read.update(op.input_names)
         return frozenset(found)
 
-    def _reach_fastest(self, name: str, table: Table, layers: tuple[Layer, ...]) -> bool:
+    def _reach_fastest(self, name: str, table: Table, layers: "_Measured") -> bool:
         """Keep as many channels of a tensor as its layers are fastest with; False where that was not measured."""
-        count = table.fastest(layers, self._kept(name), len(self.members[name]))
-        if count is not None:
-            self._reach(name, count, "as measured, fewer channels take longer")
-        return count is not None
+        least, most = self._kept(name), len(self.members[name])
+        count = table.fastest(layers.own, least, most)
+        if count is None:
+            return False
+        # A stream that fills no block is laid out in none: one of its many layers alone is no reason for a block.
+        of_all = table.fastest(layers.of_all, least, most)
+        count = of_all if of_all is not None and of_all < table.block else count
+        self._reach(name, count, "as measured, fewer channels take longer")
+        return True
 
-    def _measured(self, quantised: bool) -> dict[str, tuple[Layer, ...]]:
-        """The convolutions that read or make each tensor, as tables know them; none where they know one of them not."""
-        found: dict[str, tuple[Layer, ...]] = {}
+    def _measured(self, quantised: bool) -> dict[str, "_Measured"]:
+        """The convolutions at each tensor, as tables know them; none where they do not know one of them."""
+        own: dict[str, list[Layer]] = {}
+        of_all: dict[bytes, list[Layer]] = {}
         unknown: set[str] = set()
         for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
             if effect.linear is None or op.type not in ("Conv", "ConvTranspose"):
                 continue
             layer = measured_layer(op, effect.linear, quantised)
             for name in (op.name(0), op.output):
-                if layer is None:
+                if layer is None or name not in self.members:
                     unknown.add(name)
                 else:
-                    found[name] = (*found.get(name, ()), layer)
-        return {name: layers for name, layers in found.items() if name not in unknown}
+                    own.setdefault(name, []).append(layer)
+                    of_all.setdefault(self._same(name), []).append(layer)
+        return {
+            name: _Measured(tuple(layers), tuple(of_all[self._same(name)]))
+            for name, layers in own.items()
+            if name not in unknown
+        }
 
     def _units(self, align: int, blocks: tuple[int, ...]) -> dict[str, int]:
         """What the channel count of each tensor at a convolution must be a multiple of."""

@@ -8,6 +8,7 @@ On x86-64 onnxruntime's blocked kernels take whole groups of four channels and c
 import json
 import math
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -62,7 +63,8 @@ class Table:
         if not curves or any(curve is None or least < min(curve) > GROUP for curve in curves):
             return None
         counts = range(least, min(most, least + 2 * self.block) + 1)
-        times = [sum(self._time_ms(layer, count) for layer in layers) for count in counts]
+        alike = Counter(layers).items()
+        times = [sum(number * self._time_ms(layer, count) for layer, number in alike) for count in counts]
         return next(count for count, time in zip(counts, times, strict=True) if time <= AS_FAST * min(times))
 
     @property

@@ -116,3 +116,19 @@ def test_a_gather_must_save_more_than_it_costs_and_behind_a_layer_more_than_befo
         assert table.picked(layer, 7, 32, 32, 30) == 32
         assert table.spread(Layer("float32", "1x1", 7), 7, 32, 32, 5) == 32  # was not measured
     assert not TABLE.knows_gathers
+
+
+def test_a_residual_stream_has_the_count_that_is_fastest_for_all_that_read_or_make_it() -> None:
+    """Three useful channels: 3x3 layers of large images are fastest so, the 1x1 layer at the end with a block."""
+    text = """g (float[1,3,56,56] x) => (float[1,16,56,56] y) {
+        s = Conv<pads=[1,1,1,1]>(x, w0)
+        p = Conv<pads=[1,1,1,1]>(s, w1)
+        q = Conv<pads=[1,1,1,1]>(p, w2)
+        t = Add(s, q)
+        y = Conv(t, w3)
+    }"""
+    dead = tuple(range(3, 32))
+    arrays = {"w0": weight(32, 3, 3, 3, dead=dead), "w1": weight(32, 32, 3, 3, dead=dead, seed=1)}
+    arrays |= {"w2": weight(32, 32, 3, 3, dead=dead, seed=2), "w3": weight(16, 32, 1, 1)}
+    report = prune(build(text, arrays, 17), target="x86-64-avx2", verify=False).report
+    assert [layer.after[:2] for layer in report.layers] == [(3, 3), (3, 3), (3, 3), (16, 3)]
