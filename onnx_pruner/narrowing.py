@@ -16,9 +16,8 @@ from onnx_shift.onnx_pruner.effect import Linear
 from onnx_shift.onnx_pruner.layers import is_uniform, part
 from onnx_shift.onnx_pruner.op import Mask, Op
 from onnx_shift.onnx_pruner.plan import Narrow, Plan, measured_layer, side
-from onnx_shift.onnx_pruner.target import Fit, Layer, Table
+from onnx_shift.onnx_pruner.target import MOSTLY_ZERO, Fit, Layer, Table
 
-MOSTLY_ZERO = 0.8  # of the weights: from there on sparse kernels are faster, and they pass over zeros without a Gather
 _MEASURED_TAPS = (1, 9)  # 1x1, and 3x3 or larger
 _SAMPLE = 8  # outputs that may tell that nearly all inputs are read
 
@@ -84,7 +83,9 @@ def _first(needed: Mask, keep: Mask, count: int) -> Mask:
 
 
 def _runs_dense(op: Op, linear: Linear, inputs: Mask, outputs: Mask) -> bool:
-    """Whether a layer computes in float32 and is not mostly zeros even among these inputs and outputs."""
+    """Whether a layer computes in float32 and is not mostly zeros among these inputs and outputs: sparse kernels pass
+    over zeros without a Gather.
+    """
     weight = op.constant(linear.weight)
     if weight is None or weight.dtype != np.float32 or is_uniform(weight) or not outputs.any():
         return False

@@ -17,7 +17,7 @@ from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
 from onnx_shift.onnx_pruner.effect import Linear
 from onnx_shift.onnx_pruner.graph.network import Shape
 from onnx_shift.onnx_pruner.op import Index, Mask, Op
-from onnx_shift.onnx_pruner.target import Fit, Layer, Table
+from onnx_shift.onnx_pruner.target import MOSTLY_ZERO, Fit, Layer, Table
 
 BLOCKS = (16, 8)  # channels that onnxruntime's blocked layout holds together, by processor
 #: A tensor of fewer channels than a block leaves that layout. Measured, one thread: up to half a block that
@@ -129,6 +129,8 @@ class _Planner:
         align, table = fit.align, fit.table
         blocks = BLOCKS if table is None else (table.block,)
         units, worthwhile = ({}, {}) if align == 1 else (self._units(align, blocks), self._worthwhile())
+        free = self._at_sparse_layers() if fit.sparse_kernels else frozenset()
+        units = {name: unit for name, unit in units.items() if name not in free}
         measured = self._measured(fit.quantised) if table is not None else {}
         while True:
             before = int(self.cut.sum())
@@ -197,6 +199,20 @@ class _Planner:
             for name, layers in own.items()
             if name not in unknown
         }
+
+    def _at_sparse_layers(self) -> frozenset[str]:
+        """Tensors of which every convolution is mostly zero, those at the same channels elsewhere included."""
+        sparse: dict[str, bytes] = {}
+        dense: set[bytes] = set()
+        for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
+            if effect.linear is None or op.type not in ("Conv", "ConvTranspose"):
+                continue
+            at = {name: self._same(name) for name in (op.name(0), op.output) if name in self.members}
+            if _is_mostly_zero(op, effect.linear):
+                sparse |= at
+            else:
+                dense.update(at.values())
+        return frozenset(name for name, classes in sparse.items() if classes not in dense)
 
     def _units(self, align: int, blocks: tuple[int, ...]) -> dict[str, int]:
         """What the channel count of each tensor at a convolution must be a multiple of."""
@@ -275,6 +291,17 @@ class _Planner:
 
 def _is_pointwise(op: Op, linear: Linear) -> bool:
     return set((op.shape(linear.weight) or ())[2:]) == {1}
+
+
+def _is_mostly_zero(op: Op, linear: Linear) -> bool:
+    """Whether our kernels will compute a layer, as far as one can tell: by zeros beside empty filters and readers."""
+    weight = op.constant(linear.weight)
+    plain = op.type == "Conv" and linear.groups == 1 and linear.plain_weight
+    if not plain or weight is None or weight.dtype != np.float32:
+        return False
+    kernel = linear.kernel[0]
+    used = int(kernel.any(axis=1).sum() * kernel.any(axis=0).sum()) * math.prod(weight.shape[2:])
+    return int(np.count_nonzero(weight)) <= (1 - MOSTLY_ZERO) * used
 
 
 def side(shape: Shape | None) -> float:

@@ -80,16 +80,18 @@ def prune(
     target: str = "this",
     verify: bool = True,
     sparse_initializers: bool = False,
+    sparse_kernels: bool = False,
 ) -> PruneResult:
     """Remove every channel that is constant or that nothing depends on; the outputs stay equal on every input.
 
     `model` is a path or a ModelProto, and is never edited. Channel counts at convolutions stay multiples of `align`
-    (1: smallest model; by default such as pay on the processor `target`, see `target.fit_of`). With `verify`,
+    (1: smallest model; by default such as pay on the processor `target`, see `target.fit_of`); with `sparse_kernels`
+    not at layers that are mostly zero, which ModelSwitcher and compiled models run on our kernels. With `verify`,
     onnxruntime runs both models, and a difference raises PruneError; so does a model that is not sound. Sparse tensors
     become dense; with `sparse_initializers` every weight that is smaller so is written as one. The paper's model pruner
     makes one pass over zero filters; `analysis` repeats until nothing changes.
     """
-    fit = fit_of(target) if align is None else Fit(align)
+    fit = replace(fit_of(target) if align is None else Fit(align), sparse_kernels=sparse_kernels)
     if fit.align < 1:
         raise PruneError("{align}: must be 1 or more", align=align)
     opened = open_source(model, lazily=not sparse_initializers)

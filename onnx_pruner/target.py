@@ -27,6 +27,7 @@ DEPTH = 4  # layers behind one another, whose time tables state
 #: So many times its cost, which is known coarsely, must a Gather save before a layer, and behind it: there the Add that
 #: reads it is no longer computed with the layer (`python -m benchmarks gathers`).
 PICKING_PAYS, SPREADING_PAYS = 3.0, 4.0
+MOSTLY_ZERO = 0.8  # of a layer's weights: from there on sparse kernels are faster in every network measured
 GATHER = "gather"  # a kernel of tables: one of all channels in another order, the way out of blocks and back included
 _TABLES = Path(__file__).parent / "targets"
 _SAME_SIZE = 1.5  # a layer of so many times fewer pixels per side than the smallest measured was not measured
@@ -133,12 +134,13 @@ class Table:
 @dataclass(frozen=True)
 class Fit:
     """Which counts of channels to keep: multiples of `align`, or what a table says where it knows a layer; `quantised`:
-    layers will compute in int8.
+    layers will compute in int8; `sparse_kernels`: those that are mostly zero on our kernels, which like any count.
     """
 
     align: int
     table: Table | None = None
     quantised: bool = False
+    sparse_kernels: bool = False
 
 
 def fit_of(target: str, *, quantised: bool = False) -> Fit:
