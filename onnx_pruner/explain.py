@@ -1,6 +1,7 @@
 """Why a channel stayed although it is constant or unread; layers that were not looked at; zeros that stay."""
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from onnx_shift.onnx_pruner.report import Kept, LeftOut
 _MANY_ZEROS = 0.5  # share of the weights that stay: from there on scattered zeros are told about
 #: Removal gains little where more than this share of the parameters stays, of channels of which few are empty.
 _LITTLE_GAIN, _FEW_EMPTY = 0.9, 0.1
-_SAMPLE = 4  # outputs of each layer
+_SAMPLE = 32  # outputs of each layer
 
 
 def kept_although_free(analysis: Analysis, plan: Plan) -> tuple[Kept, ...]:
@@ -134,9 +135,8 @@ def scattered_zeros(analysis: Analysis, plan: Plan, left: float) -> str:
         and number not in analysis.dead and plan.keep[op.output].any()
     ]  # fmt: skip
     share = 0.0
-    for most in (_SAMPLE, None):  # outputs: dense weights are told by a few of them, and not all read
-        counts = [_weights_and_zeros(op, linear, plan, most) for op, linear in layers]
-        weights, zeros = (sum(found) for found in zip(*counts, strict=True)) if counts else (0, 0)
+    for count in (_likely_zeros, _zeros):  # dense weights are not read once more
+        weights, zeros = np.sum([count(op, linear, plan) for op, linear in layers] or [(0, 0)], axis=0)
         share = zeros / max(weights, 1)
         if share < _MANY_ZEROS:
             return ""
@@ -153,14 +153,22 @@ def scattered_zeros(analysis: Analysis, plan: Plan, left: float) -> str:
     return f"{told}; served by ModelSwitcher or compiled, these layers run sparse: `onnx-shift profile` measures it"
 
 
-def _weights_and_zeros(op: Op, linear: Linear, plan: Plan, most: int | None) -> tuple[int, int]:
-    """How many weights of a layer stay, and how many of them are zero; of up to so many outputs that stay."""
+def _likely_zeros(op: Op, linear: Linear, plan: Plan) -> tuple[float, float]:
+    """How many weights of a layer stay, and how many are zero to judge by how many kernels hold nothing else."""
+    keep_in, keep_out = (np.nonzero(keep)[0] for keep in kept_channels(op, linear, plan))
+    taps = prod(op.constants.shape(op.name(linear.weight))) / linear.kernel.size
+    weights = len(keep_in) * len(keep_out) / linear.groups * taps
+    some = keep_out[:: len(keep_out) // _SAMPLE + 1]
+    kernel = linear.kernel[0][some][:, keep_in] if linear.groups == 1 else linear.kernel
+    empty = 1 - np.count_nonzero(kernel) / max(kernel.size, 1)
+    return weights, weights * empty ** (1 / taps)
+
+
+def _zeros(op: Op, linear: Linear, plan: Plan) -> tuple[float, float]:
+    """The same, counted."""
     weight = op.constant(linear.weight)
     assert weight is not None
     if is_uniform(weight):
         return 0, 0  # it takes no memory
-    keep_in, keep_out = kept_channels(op, linear, plan)
-    if most is not None and linear.groups == 1:
-        keep_out = keep_out & (np.cumsum(keep_out) <= most)
-    kept = part(linear, linear.view(weight), keep_in, keep_out)
+    kept = part(linear, linear.view(weight), *kept_channels(op, linear, plan))
     return kept.size, kept.size - int(np.count_nonzero(kept != 0))

@@ -14,7 +14,7 @@ import numpy as np
 from onnx_shift.onnx_pruner.analysis import Analysis
 from onnx_shift.onnx_pruner.effect import Linear
 from onnx_shift.onnx_pruner.layers import is_uniform, part
-from onnx_shift.onnx_pruner.op import Mask, Op
+from onnx_shift.onnx_pruner.op import Index, Mask, Op
 from onnx_shift.onnx_pruner.plan import Narrow, Plan, measured_layer, side
 from onnx_shift.onnx_pruner.target import MOSTLY_ZERO, Fit, Layer, Table
 
@@ -52,10 +52,14 @@ def _narrowed(analysis: Analysis, plan: Plan, table: Table, op: Op, linear: Line
     zero = keep_out & facts.constant & (facts.value == 0)
     zeros, made, whole = int(zero.sum()), int(keep_out.sum()), int(keep_in.sum())
     count = table.spread(layer, side(op.output_shape()), whole, made, made - max(zeros - 1, 0))
-    outputs = _first(keep_out & ~zero, keep_out, count)
-    read = _read(plan, op, linear, keep_in, outputs)
-    count = table.picked(layer, side(op.shape(linear.input)), whole, int(outputs.sum()), int(read.sum()))
-    inputs = _first(read, keep_in, count)
+    outputs = keep_out if count == made else _first(keep_out & ~zero, keep_out, count)
+    rows = np.nonzero(outputs)[0]
+    for some in (rows[:_SAMPLE], rows):  # where it does not pay with what a few outputs read, not all need be looked at
+        read = _read(plan, op, linear, some) & keep_in
+        count = table.picked(layer, side(op.shape(linear.input)), whole, len(rows), int(read.sum()))
+        if count == whole:
+            break
+    inputs = keep_in if count == whole else _first(read, keep_in, count)
     if inputs.sum() == whole and outputs.sum() == made:
         return None
     if not _runs_dense(op, linear, inputs, keep_out & ~zero):
@@ -64,16 +68,13 @@ def _narrowed(analysis: Analysis, plan: Plan, table: Table, op: Op, linear: Line
     return Narrow(inputs, outputs, np.where(outputs, places, places[np.argmax(zero & outputs)])[keep_out])
 
 
-def _read(plan: Plan, op: Op, linear: Linear, keep_in: Mask, outputs: Mask) -> Mask:
-    """The inputs that stay and that some of the outputs read, the one that stands for others among them."""
-    rows, kernel = np.nonzero(outputs)[0], linear.kernel[0]
-    read: Mask = kernel[rows[:_SAMPLE]].any(axis=0)
-    if (keep_in & ~read).any():
-        read = kernel[rows].any(axis=0)
+def _read(plan: Plan, op: Op, linear: Linear, outputs: Index) -> Mask:
+    """The inputs that some of the outputs read, and the one that stands for others."""
+    read: Mask = linear.kernel[0][outputs].any(axis=0)
     standing = plan.representative.get(op.name(linear.input))
     if standing is not None:
         read[standing] = True
-    return read & keep_in
+    return read
 
 
 def _first(needed: Mask, keep: Mask, count: int) -> Mask:

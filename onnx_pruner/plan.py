@@ -173,9 +173,9 @@ class _Planner:
         count = table.fastest(layers.own, least, most)
         if count is None:
             return False
-        # A stream that fills no block is laid out in none: one of its many layers alone is no reason for a block.
-        of_all = table.fastest(layers.of_all, least, most)
-        count = of_all if of_all is not None and of_all < table.block else count
+        if least < count and least < table.block:  # a stream that fills no block is laid out in none: one of its many
+            of_all = table.fastest(layers.of_all, least, most)  # layers alone is no reason for a block
+            count = of_all if of_all is not None and of_all < table.block else count
         self._reach(name, count, "as measured, fewer channels take longer")
         return True
 

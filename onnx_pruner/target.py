@@ -27,6 +27,7 @@ DEPTH = 4  # layers behind one another, whose time tables state
 #: So many times its cost, which is known coarsely, must a Gather save before a layer, and behind it: there the Add that
 #: reads it is no longer computed with the layer (`python -m benchmarks gathers`).
 PICKING_PAYS, SPREADING_PAYS = 3.0, 4.0
+MOST_USED = 0.8  # of the channels: a Gather of more was not tried
 MOSTLY_ZERO = 0.8  # of a layer's weights: from there on sparse kernels are faster in every network measured
 GATHER = "gather"  # a kernel of tables: one of all channels in another order, the way out of blocks and back included
 _TABLES = Path(__file__).parent / "targets"
@@ -76,7 +77,7 @@ class Table:
         """How many inputs a convolution is best given, which needs so many of them: a few more, by a Gather over images
         of `side` pixels per side; or all.
         """
-        count = self.fastest((layer,), max(needed, 1), inputs)
+        count = None if needed > MOST_USED * inputs else self.fastest((layer,), max(needed, 1), inputs)
         if count is None or count == inputs:
             return inputs
         saved = self._saved_ms(layer, inputs, outputs, count, inputs)
@@ -85,7 +86,7 @@ class Table:
 
     def spread(self, layer: Layer, side: float, inputs: int, outputs: int, needed: int) -> int:
         """The like of the outputs, spread by a Gather to all."""
-        count = self.fastest((layer,), max(needed, 1), outputs)
+        count = None if needed > MOST_USED * outputs else self.fastest((layer,), max(needed, 1), outputs)
         if count is None or count == outputs:
             return outputs
         saved = self._saved_ms(layer, inputs, outputs, count, outputs)
