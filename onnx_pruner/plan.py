@@ -143,8 +143,8 @@ class _Planner:
                 if linear is not None and linear.groups > 1 and not effect.ties:
                     self._even_groups(op.name(0), op.output, linear.kernel.shape, align)
             for name, unit in units.items():
-                known = table is not None and unit == align and name in measured
-                if known and self._reach_fastest(name, table, measured[name]):
+                layers = measured.get(name) if unit == align else None
+                if table is not None and layers is not None and self._reach_fastest(name, table, layers):
                     continue
                 count = -(-self._kept(name) // unit) * unit
                 blocked = len(self.members[name]) >= BLOCKS[0] > count
