@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.widths import shortest_ms
 from onnx_shift.onnx_pruner import prune
 from onnx_shift.onnx_pruner.target import this_target
+from onnx_shift.runtime import kernels
+from onnx_shift.runtime.kernels.find import find_layers
+from onnx_shift.runtime.kernels.rewrite import rewrite
 
 TITLE = "Default width of pruned layers beside the fastest of those tried"
 MINUTES = 2
@@ -21,6 +25,12 @@ USEFUL = (0.1, 0.3, 0.5, 0.7, 0.9)
 NETWORKS = ("chain", "residual", "bottlenecks")
 ALIGNMENTS = (1, 4, 8, 16)
 BLOCKS = 3
+MOSTLY_ZERO = 0.5  # of the weights: such layers are tried on our kernels
+#: Networks with scattered zeros, for those kernels: pixels per side, share of the useful channels, zeros among them.
+SPARSE = (
+    ("chain", 28, 0.3, 0.9), ("chain", 14, 0.3, 0.95), ("bottlenecks", 28, 0.3, 0.9), ("bottlenecks", 7, 0.3, 0.9),
+    ("bottlenecks", 14, 0.7, 0.8),
+)  # fmt: skip
 
 
 def measure(work: Path) -> dict[str, Any]:
@@ -54,21 +64,50 @@ def measure(work: Path) -> dict[str, Any]:
         f"Processor time of one sample, plain onnxruntime, one thread, {this_target()}; for each width the shortest of "
         "many rounds in which all take turns. Layers have zeros in the filters that are not useful, biases included."
     )
-    return {"rows": rows, "figures": figures, "notes": [note]}
+    sparse = [_sparse(*row) for row in SPARSE] if kernels.available() else []
+    for column in ("plain", "kernels") if sparse else ():
+        figures[f"unaligned_{column}"] = round(float(np.median([row[f"unaligned, {column}"] for row in sparse])), 3)
+    caption = "Scattered zeros with --sparse-kernels, of the time without it: in plain onnxruntime and on our kernels"
+    return {"rows": rows, "figures": figures, "tables": {caption: sparse} if sparse else {}, "notes": [note]}
+
+
+def _sparse(network: str, size: int, useful: float, zeros: float) -> dict[str, Any]:
+    """The time of a network that keeps no channels for alignment over that of the default, and so on our kernels."""
+    channels = SIZES[size]
+    model = build(network, size, channels, round(useful * channels), zeros)
+    plain = [prune(model, sparse_kernels=unaligned, verify=False).model for unaligned in (True, False)]
+    times = shortest_ms([*plain, *map(_on_kernels, plain)])
+    return {
+        "network": network,
+        "pixels per side": size,
+        "useful": useful,
+        "zeros": zeros,
+        "unaligned, plain": round(times[0] / times[1], 3),
+        "unaligned, kernels": round(times[2] / times[3], 3),
+    }
 
 
 def _widths(model: onnx.ModelProto) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(tensor.dims) for tensor in model.graph.initializer)
 
 
-def build(network: str, size: int, channels: int, useful: int) -> onnx.ModelProto:
-    """A network of 3x3 convolutions, of residual blocks of two, or of bottlenecks; useful channels drawn at random."""
+def _on_kernels(model: onnx.ModelProto) -> onnx.ModelProto:
+    inferred = onnx.shape_inference.infer_shapes(model)
+    return rewrite(inferred, [layer for layer in find_layers(inferred) if layer.zeros >= MOSTLY_ZERO], 1)
+
+
+def build(network: str, size: int, channels: int, useful: int, zeros: float = 0.0) -> onnx.ModelProto:
+    """A network of 3x3 convolutions, of residual blocks of two, or of bottlenecks; useful channels drawn at random, and
+    a share of zeros among their weights.
+    """
     rng = np.random.default_rng(0)
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
 
     def layer(name: str, outputs: int, inputs: int, kernel: int, relu: bool = True, alive: int = useful) -> str:
         array = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel**2)
+        if zeros:
+            array *= rng.random(array.shape) >= zeros
         array[np.random.default_rng(outputs).permutation(outputs)[alive:]] = 0
         weights.append(numpy_helper.from_array(array.astype(np.float32), f"w{len(weights)}"))
         shape = {"kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4}

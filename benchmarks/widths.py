@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shift.onnx_pruner import target
 from onnx_shift.portfolio.machine import processor
+from onnx_shift.runtime import kernels
 
 TITLE = "Latency of convolutions over channels, image size, kernel and type"
 MINUTES = 2
@@ -28,7 +29,8 @@ WIDTHS = {
     "float32": (3, 4, 6, 8, 10, 12, 13, 16, 18, 20, 24, 25, 28, 32, 34, 44, 48, 50, 60, 64, 66),
     "int8": (3, 8, 13, 16, 25, 32, 33, 64, 65),
 }
-DEPTH = 4  # layers of a kind behind one another
+#: Of channels that a Gather brings into another order, before convolutions that do little: depthwise, 1x1.
+GATHERED = (8, 16, 32, 64, 128, 256)
 COLOURS = 3  # channels of the input
 SECONDS = 0.1  # for each width, at most
 ROUNDS = 30
@@ -42,6 +44,7 @@ def measure(work: Path) -> dict[str, Any]:
     table: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
     for kind, widths in WIDTHS.items():
         table[kind] = {kernel: {size: _times(kind, kernel, size, widths) for size in SIZES} for kernel in KERNELS}
+    table["float32"][target.GATHER] = {size: _gathers(size) for size in SIZES}
     stored = {
         "processor": processor(),
         "onnxruntime": onnxruntime.__version__,
@@ -55,12 +58,15 @@ def measure(work: Path) -> dict[str, Any]:
         for kernel, sizes in kernels.items()
         for size, curve in sizes.items()
     ]
-    tables = {kind: [row for row in rows if row["type"] == kind] for kind in WIDTHS}
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        tables.setdefault(target.GATHER if row["kernel"] == target.GATHER else str(row["type"]), []).append(row)
     first, others = tables.pop("float32"), tables
     note = (
-        f"Milliseconds of the processor for {DEPTH} layers behind one another, by channels: the shortest of {ROUNDS} "
-        "rounds in which all take turns; plain onnxruntime, one thread, one sample. depthwise: each behind a "
-        "1x1 convolution."
+        f"Milliseconds of the processor for {target.DEPTH} layers behind one another, by channels: the shortest of "
+        f"{ROUNDS} rounds in which all take turns; plain onnxruntime, one thread, one sample. depthwise: each behind a "
+        f"1x1 convolution. {target.GATHER}: what as many Gathers of all channels in another order add to "
+        "depthwise 1x1 convolutions, onnxruntime's way out of its blocks and back included."
     )
     return {"rows": first, "tables": others, "figures": {}, "notes": [note]}
 
@@ -71,9 +77,19 @@ def _times(kind: str, kernel: str, size: int, widths: Sequence[int]) -> dict[int
     return {width: round(ms, 4) for width, ms in zip(widths, times, strict=True)}
 
 
+def _gathers(size: int) -> dict[int, float]:
+    pairs = [(Chain(), Chain(gathers=True)) for _ in GATHERED]
+    models = [
+        one.model(target.GATHER, size, width) for width, pair in zip(GATHERED, pairs, strict=True) for one in pair
+    ]
+    times = shortest_ms(models)
+    layers = target.DEPTH / (target.DEPTH - 1)  # the first layer reads the image as it is
+    return {width: round((times[2 * k + 1] - times[2 * k]) * layers, 4) for k, width in enumerate(GATHERED)}
+
+
 def shortest_ms(models: Sequence[onnx.ModelProto]) -> list[float]:
     """Return the shortest time of each model on its input "x", in milliseconds of the processor; they take turns."""
-    calls = [_call(model) for model in models for _ in range(SESSIONS)]
+    calls = [call_of(model) for model in models for _ in range(SESSIONS)]
     best = [float("inf")] * len(calls)
     end = time.thread_time() + SECONDS * len(calls)
     for _ in range(ROUNDS):
@@ -87,10 +103,13 @@ def shortest_ms(models: Sequence[onnx.ModelProto]) -> list[float]:
     return [min(best[k : k + SESSIONS]) * 1e3 for k in range(0, len(best), SESSIONS)]
 
 
-def _call(model: onnx.ModelProto) -> Callable[[], Any]:
+def call_of(model: onnx.ModelProto) -> Callable[[], Any]:
+    """Return what runs a model once on a random input "x", on one thread; nodes of our own by our kernels."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    if kernels.available():
+        kernels.register(options)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     shape = session.get_inputs()[0].shape
     fed = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
@@ -98,17 +117,19 @@ def _call(model: onnx.ModelProto) -> Callable[[], Any]:
 
 
 class Chain:
-    """A network of layers of one kind, being built."""
+    """A network of layers of one kind, being built; with `gathers` each reads the channels in another order."""
 
-    def __init__(self) -> None:
+    def __init__(self, gathers: bool = False) -> None:
+        self.gathers = gathers
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.rng = np.random.default_rng(0)
 
     def model(self, kernel: str, size: int, width: int) -> onnx.ModelProto:
         name, channels = self.enter("x"), COLOURS
-        for _ in range(DEPTH):
-            name, channels = self.layer(name, width, channels, 3 if kernel == "3x3" else 1, 1), width
+        for _ in range(target.DEPTH):
+            groups = width if kernel == target.GATHER and channels == width else 1
+            name, channels = self.layer(name, width, channels, 3 if kernel == "3x3" else 1, groups), width
             if kernel == "depthwise":
                 name = self.layer(name, width, width, 3, width)
         self.nodes.append(helper.make_node("GlobalAveragePool", [name], ["y"]))
@@ -133,6 +154,8 @@ class Chain:
         return name
 
     def layer(self, name: str, outputs: int, inputs: int, kernel: int, groups: int) -> str:
+        if self.gathers and inputs == outputs:
+            name = self.add("Gather", [name, self.constant(self.rng.permutation(inputs))], axis=1)
         weight = self.rng.standard_normal((outputs, inputs // groups, kernel, kernel)) * 0.05
         shape = {"kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4, "group": groups}
         return self.add("Relu", [self.add("Conv", [name, self.constant(weight.astype(np.float32))], **shape)])

@@ -227,6 +227,9 @@ def _tied_pairs(ops: list[Op], effects: list[Effect], first: Mapping[str, int]) 
         for tie in effect.ties:
             left.append(first[op.name(tie.input)] + tie.source)
             right.append(first[op.output_names[tie.output]] + tie.target)
+        if effect.together is not None:
+            left.append(first[op.output] + effect.together)
+            right.append(first[op.output] + np.arange(len(effect.together)))
         if effect.feeds is not None:
             starts = [first[name] for name, facts in zip(op.output_names, effect.outputs, strict=False) if facts]
             for start in starts[1:]:

@@ -44,6 +44,7 @@ def _edit(surgery: Surgery, analysis: Analysis, number: int, fused: Fused) -> li
     if vanishing and all(t.name in vanishing for t in node.outputs if t.name):
         return []
     cut = any(not keep[t.name].all() for t in (*node.inputs, *node.outputs) if t.name in keep)
+    cut |= op.output in surgery.plan.narrow
     if node.op == "ChannelShuffle":
         return _shuffle(surgery, op, fused, cut)
     rewriter = Rewriter(op, keep, surgery.weights)

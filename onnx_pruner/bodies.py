@@ -163,6 +163,7 @@ def joined(report: PruneReport, inner: tuple[PruneReport, ...]) -> PruneReport:
         batch_norms_fused=sum(one.batch_norms_fused for one in every),
         channels_before=sum(one.channels_before for one in every),
         channels_removed=sum(one.channels_removed for one in every),
+        narrowed=tuple(name for one in every for name in one.narrowed),
         kept=tuple(kept for one in every for kept in one.kept),
         left_out=tuple(left for one in every for left in one.left_out),
         notes=tuple(dict.fromkeys(note for one in every for note in one.notes)),

@@ -124,7 +124,10 @@ def parameter_count(model: onnx.ModelProto) -> int:
     return total
 
 
-def _kept(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:
+def kept_channels(op: Op, linear: Linear, plan: Plan) -> tuple[Mask, Mask]:
+    """Which inputs and outputs of a layer stay under a plan."""
+    if op.output in plan.narrow:
+        return plan.narrow[op.output].inputs, plan.narrow[op.output].outputs
     groups, outputs, inputs = linear.kernel.shape
     keep_in = plan.keep.get(op.name(linear.input), np.ones(groups * inputs, np.bool_))
     return keep_in, plan.keep.get(op.output, np.ones(groups * outputs, np.bool_))
@@ -157,9 +160,9 @@ def layer_changes(analysis: Analysis, plan: Plan, alive: Collection[str]) -> tup
             continue
         before = op.constants.shape(op.name(linear.weight))
         stays = op.output in alive
-        after = shape_after(linear, before, *_kept(op, linear, plan)) if stays else ()
+        after = shape_after(linear, before, *kept_channels(op, linear, plan)) if stays else ()
         bias = op.constant(linear.bias) if linear.bias is not None else None
-        outputs = int(_kept(op, linear, plan)[1].sum())
+        outputs = int(kept_channels(op, linear, plan)[1].sum())
         positions = _positions(op, linear)
         found.append(
             LayerChange(
@@ -194,7 +197,7 @@ def planned_parameters(analysis: Analysis, plan: Plan, alive: Collection[str] | 
         if alive is not None and name not in alive:
             continue
         if linear is not None:
-            keep_in, keep_out = _kept(op, linear, plan)
+            keep_in, keep_out = kept_channels(op, linear, plan)
             shape = op.constants.shape(op.name(linear.weight))
             standing = plan.representative.get(op.name(linear.input)) if linear.merges else None
             own = name if linear.scale is not None or standing is not None else ""

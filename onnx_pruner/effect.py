@@ -110,6 +110,7 @@ class Effect:
     reads: Mapping[int, Mask] = field(default_factory=dict)
     held: tuple[Mask, str] | None = None  # channels of output 0 that must stay, and why
     feeds: Mask | None = None  # channel k of all outputs is one unit of a state; unit i reads unit j where feeds[i, j]
+    together: Index | None = None  # for each channel of output 0 one that stays or goes with it
     joins: bool = False  # does without an input that has no channels left
     rewrite: Callable[[Rewriter], None] | None = None
 

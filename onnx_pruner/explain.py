@@ -7,14 +7,19 @@ import numpy as np
 import onnx
 
 from onnx_shift.onnx_pruner.analysis import FREE, NEEDED, Analysis
+from onnx_shift.onnx_pruner.counting import kept_channels
+from onnx_shift.onnx_pruner.effect import Linear
 from onnx_shift.onnx_pruner.graph.constants import Constants
 from onnx_shift.onnx_pruner.graph.weighted import INTEGER_LAYERS, Weighted, weighted_layers
+from onnx_shift.onnx_pruner.layers import is_uniform, part
+from onnx_shift.onnx_pruner.op import Op
 from onnx_shift.onnx_pruner.plan import Plan
 from onnx_shift.onnx_pruner.report import Kept, LeftOut
 
-#: Scattered zeros are told about from this share of the weights on, when this share of the parameters stays.
-_MANY_ZEROS, _LITTLE_GAIN = 0.5, 0.9
-_FEW_EMPTY = 0.1  # share of the channels
+_MANY_ZEROS = 0.5  # share of the weights that stay: from there on scattered zeros are told about
+#: Removal gains little where more than this share of the parameters stays, of channels of which few are empty.
+_LITTLE_GAIN, _FEW_EMPTY = 0.9, 0.1
+_SAMPLE = 32  # outputs of each layer
 
 
 def kept_although_free(analysis: Analysis, plan: Plan) -> tuple[Kept, ...]:
@@ -90,7 +95,7 @@ def layers_left_out(
 def _weights_looked_at(analysis: Analysis) -> Iterator[str]:
     """Names of the weights of layers that were looked at, and of all that they are computed from."""
     for op, effect in zip(analysis.ops, analysis.effects, strict=True):
-        whole = effect.reads or effect.feeds is not None
+        whole = effect.reads or effect.feeds is not None or effect.together is not None
         read = op.inputs if whole else [] if effect.linear is None else [effect.linear.weight]
         for index in read:
             if op.has(index) and op.constants.is_constant(op.name(index)):
@@ -119,28 +124,51 @@ def _why_left_out(layer: Weighted) -> str:
     return f"{node.op_type} with a weight that no rule takes channels from"
 
 
-def scattered_zeros(analysis: Analysis, before: int, after: int) -> str:
-    """What to say when most weights are zero, yet hardly a channel is empty; an empty string otherwise."""
-    if before == 0 or after <= _LITTLE_GAIN * before:
-        return ""
-    layers = [(op, effect.linear) for op, effect in zip(analysis.ops, analysis.effects, strict=True) if effect.linear]
-    weights = sum(prod(op.constants.shape(op.name(linear.weight))) for op, linear in layers)
-    most = (1 - _MANY_ZEROS) * weights  # weights are read only as long as so few may be other than zero
-    if not weights or sum(np.count_nonzero(linear.kernel) for _, linear in layers) > most:
-        return ""
+def scattered_zeros(analysis: Analysis, plan: Plan, left: float) -> str:
+    """What to say when most weights that stay are zero; an empty string otherwise. `left`: the share of the parameters
+    that removal leaves.
+    """
+    layers = [
+        (op, effect.linear)
+        for number, (op, effect) in enumerate(zip(analysis.ops, analysis.effects, strict=True))
+        if effect.linear is not None and effect.linear.plain_weight  # in integers nothing runs sparse
+        and number not in analysis.dead and plan.keep[op.output].any()
+    ]  # fmt: skip
+    share = 0.0
+    for count in (_likely_zeros, _zeros):  # dense weights are not read once more
+        weights, zeros = np.sum([count(op, linear, plan) for op, linear in layers] or [(0, 0)], axis=0)
+        share = zeros / max(weights, 1)
+        if share < _MANY_ZEROS:
+            return ""
     outputs = [linear.kernel.any(axis=2) for _, linear in layers]
     channels = sum(found.size for found in outputs)
     empty = channels - sum(np.count_nonzero(found) for found in outputs)
-    if empty > _FEW_EMPTY * channels:
+    if left > _LITTLE_GAIN and empty > _FEW_EMPTY * channels:
         return ""
-    nonzero = 0
-    for op, linear in layers:
-        weight = op.constant(linear.weight)
-        nonzero += 0 if weight is None else int(np.count_nonzero(weight))
-        if nonzero > most:
-            return ""
-    zeros = weights - nonzero
-    return (
-        f"{zeros / weights:.0%} of the weights are zero, {empty:,} of {channels:,} channels are empty: removal gains "
-        "little; served by ModelSwitcher or compiled, these layers run sparse: `onnx-shift profile` measures it"
+    told = (
+        f"{share:.0%} of the weights are zero, {empty:,} of {channels:,} channels are empty: removal gains little"
+        if left > _LITTLE_GAIN
+        else f"{share:.0%} of the weights that stay are zero, scattered where removal takes nothing"
     )
+    return f"{told}; served by ModelSwitcher or compiled, these layers run sparse: `onnx-shift profile` measures it"
+
+
+def _likely_zeros(op: Op, linear: Linear, plan: Plan) -> tuple[float, float]:
+    """How many weights of a layer stay, and how many are zero to judge by how many kernels hold nothing else."""
+    keep_in, keep_out = (np.nonzero(keep)[0] for keep in kept_channels(op, linear, plan))
+    taps = prod(op.constants.shape(op.name(linear.weight))) / linear.kernel.size
+    weights = len(keep_in) * len(keep_out) / linear.groups * taps
+    some = keep_out[:: len(keep_out) // _SAMPLE + 1]
+    kernel = linear.kernel[0][some][:, keep_in] if linear.groups == 1 else linear.kernel
+    empty = 1 - np.count_nonzero(kernel) / max(kernel.size, 1)
+    return weights, weights * empty ** (1 / taps)
+
+
+def _zeros(op: Op, linear: Linear, plan: Plan) -> tuple[float, float]:
+    """The same, counted."""
+    weight = op.constant(linear.weight)
+    assert weight is not None
+    if is_uniform(weight):
+        return 0, 0  # it takes no memory
+    kept = part(linear, linear.view(weight), *kept_channels(op, linear, plan))
+    return kept.size, kept.size - int(np.count_nonzero(kept != 0))

@@ -18,7 +18,7 @@ from onnx_shift.onnx_pruner.effect import Linear
 from onnx_shift.onnx_pruner.graph.constants import ARITHMETIC, Constants
 from onnx_shift.onnx_pruner.graph.network import Array
 from onnx_shift.onnx_pruner.op import Channels, Mask, Op
-from onnx_shift.onnx_pruner.plan import Plan
+from onnx_shift.onnx_pruner.plan import Narrow, Plan
 from onnx_shift.onnx_pruner.rewriter import Rewriter, Size, Weights
 from onnx_shift.onnx_pruner.rules.linear import bias_vector, by_group, folded, kernels
 
@@ -143,6 +143,10 @@ def rewrite_layer(surgery: Surgery, op: Op, linear: Linear, rewriter: Rewriter) 
     keep_out = surgery.plan.keep[op.output]
     gone = ~keep_in & source.constant & (source.value != 0)
     standing = surgery.plan.representative.get(op.name(linear.input)) if linear.merges and gone.any() else None
+    narrow = surgery.plan.narrow.get(op.output)
+    if narrow is not None:
+        _gather_around(surgery, op, linear, keep_in, narrow, rewriter)
+        keep_in, keep_out = narrow.inputs, narrow.outputs
     cut = _Cut(keep_in, keep_out, gone, source, standing)
     weight, bias = op.constant(linear.weight), op.constant(linear.bias) if linear.bias is not None else None
     assert weight is not None
@@ -155,6 +159,24 @@ def rewrite_layer(surgery: Surgery, op: Op, linear: Linear, rewriter: Rewriter) 
         alive = keep_out.reshape(groups, outputs).any(axis=1) | keep_in.reshape(groups, inputs).any(axis=1)
         op.node.attrs["group"] = int(alive.sum())
     _write_bias(surgery, op, linear, cut, weight, bias, rewriter)
+
+
+def _gather_around(surgery: Surgery, op: Op, linear: Linear, keep_in: Mask, narrow: Narrow, rewriter: Rewriter) -> None:
+    """Let a layer read some channels and make some; layers that read the same ones share a Gather."""
+    axis, name = 1, op.name(linear.input)
+    if not np.array_equal(narrow.inputs, keep_in):
+        key = ("picked", name, narrow.inputs.tobytes())
+        if key not in surgery.sliced:
+            places = (np.cumsum(keep_in) - 1)[narrow.inputs]
+            indices = surgery.weights.add(f"{name}_channels", places.astype(np.int64))
+            picked = surgery.sliced[key] = gs.Variable(surgery.weights.name(f"{name}_picked"))
+            node = surgery.weights.name(f"{name}_gather")
+            surgery.made.append(
+                gs.Node("Gather", node, {"axis": axis}, [op.node.inputs[linear.input], indices], [picked])
+            )
+        op.node.inputs[linear.input] = surgery.sliced[key]
+    if len(narrow.spread) > narrow.outputs.sum():
+        rewriter.gather_output(narrow.spread, axis)
 
 
 def _slice_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Linear, cut: _Cut) -> gs.Tensor:
@@ -172,7 +194,7 @@ def _slice_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Li
     if key not in surgery.sliced:
         node = surgery.constants.quantised(name)
         if node is None:
-            surgery.sliced[key] = surgery.own(name, _layout(_part(linear, weight, cut), linear))
+            surgery.sliced[key] = surgery.own(name, _layout(part(linear, weight, cut.keep_in, cut.keep_out), linear))
         else:
             surgery.sliced[key] = _slice_stored(surgery, node, linear, cut)
     return surgery.sliced[key]
@@ -182,7 +204,7 @@ def _slice_stored(surgery: Surgery, node: gs.Node, linear: Linear, cut: _Cut) ->
     """A quantised weight of a grouped layer, which stays so."""
     stored = surgery.constants.get(node.inputs[0].name)
     assert stored is not None
-    whole = surgery.weights.add(node.inputs[0].name, _layout(_part(linear, stored, cut), linear))
+    whole = surgery.weights.add(node.inputs[0].name, _layout(part(linear, stored, cut.keep_in, cut.keep_out), linear))
     return surgery.dequantise(node, whole, cut.keep_out)
 
 
@@ -196,16 +218,16 @@ def _new_weight(surgery: Surgery, tensor: gs.Tensor, weight: Array, linear: Line
         return _uniform(
             surgery, tensor.name, shape, weight.flat[0] * weight.dtype.type(1 if scale is None else scale[0])
         )
-    part = _part(linear, weight, cut)
-    rows = (*part.shape[:2], *(1,) * (part.ndim - 2))
+    new = part(linear, weight, cut.keep_in, cut.keep_out)
+    rows = (*new.shape[:2], *(1,) * (new.ndim - 2))
     factor = weight.dtype.type(1) if scale is None else scale.astype(weight.dtype).reshape(rows)
-    part *= factor
+    new *= factor
     if cut.standing is not None:
         extra = _merged(linear, weight, cut, cut.standing)
         extra = extra if scale is None else extra * scale.reshape((-1,) + (1,) * (extra.ndim - 1))
-        part[0][:, int(cut.keep_in[: cut.standing].sum())] += extra.astype(weight.dtype)
-    part += weight.dtype.type(0)  # -0.0 becomes +0.0
-    return surgery.own(tensor.name, _layout(part, linear))
+        new[0][:, int(cut.keep_in[: cut.standing].sum())] += extra.astype(weight.dtype)
+    new += weight.dtype.type(0)  # -0.0 becomes +0.0
+    return surgery.own(tensor.name, _layout(new, linear))
 
 
 def _merged(linear: Linear, weight: Array, cut: _Cut, standing: int) -> Array:
@@ -216,9 +238,9 @@ def _merged(linear: Linear, weight: Array, cut: _Cut, standing: int) -> Array:
     return np.tensordot(ratio, taps, axes=(0, 1))
 
 
-def _part(linear: Linear, weight: Array, cut: _Cut) -> Array:
-    """The weights that stay, as (groups, outputs per group, inputs per group, …)."""
-    rows, columns = cut.keep_out.reshape(linear.groups, -1), cut.keep_in.reshape(linear.groups, -1)
+def part(linear: Linear, weight: Array, keep_in: Mask, keep_out: Mask) -> Array:
+    """The weights that stay, a copy as (groups, outputs per group, inputs per group, …); `weight` as of `view`."""
+    rows, columns = keep_out.reshape(linear.groups, -1), keep_in.reshape(linear.groups, -1)
     if linear.groups == 1:
         return kernels(weight, np.nonzero(rows[0])[0], np.nonzero(columns[0])[0], linear.input_first)[None]
     view = by_group(weight, linear.groups, linear.input_first)
@@ -228,10 +250,10 @@ def _part(linear: Linear, weight: Array, cut: _Cut) -> Array:
     return np.stack([view[g][rows[g]][:, columns[g]] for g in alive])
 
 
-def _layout(part: Array, linear: Linear) -> Array:
+def _layout(kept: Array, linear: Linear) -> Array:
     """From (groups, outputs, inputs, …) to the layout of the operator's weight."""
-    part = part.swapaxes(1, 2) if linear.input_first else part
-    return np.ascontiguousarray(part.reshape((part.shape[0] * part.shape[1], *part.shape[2:])))
+    kept = kept.swapaxes(1, 2) if linear.input_first else kept
+    return np.ascontiguousarray(kept.reshape((kept.shape[0] * kept.shape[1], *kept.shape[2:])))
 
 
 def shape_after(linear: Linear, shape: tuple[int, ...], keep_in: Mask, keep_out: Mask) -> tuple[int, ...]:

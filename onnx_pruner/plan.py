@@ -8,15 +8,16 @@ counts.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shift.onnx_pruner.analysis import MERGEABLE, NEEDED, Analysis
 from onnx_shift.onnx_pruner.effect import Linear
+from onnx_shift.onnx_pruner.graph.network import Shape
 from onnx_shift.onnx_pruner.op import Index, Mask, Op
-from onnx_shift.onnx_pruner.target import Fit, Layer, Table
+from onnx_shift.onnx_pruner.target import MOSTLY_ZERO, Fit, Layer, Table
 
 BLOCKS = (16, 8)  # channels that onnxruntime's blocked layout holds together, by processor
 #: A tensor of fewer channels than a block leaves that layout. Measured, one thread: up to half a block that
@@ -28,6 +29,17 @@ CLOSE = 0.1  # a constant may stand for others at most this many times larger: r
 
 
 @dataclass(frozen=True, eq=False)
+class Narrow:
+    """Which inputs a layer picks by a Gather and which outputs it makes, and for each output that stays its place among
+    those.
+    """
+
+    inputs: Mask
+    outputs: Mask
+    spread: Index
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Which channels of each tensor stay, and which constant channel stands for those merged into it."""
 
@@ -35,10 +47,11 @@ class Plan:
     representative: Mapping[str, int]
     held_back: Mapping[int, str]  # class → why it stays although nothing needs it
     vanishing: frozenset[str]  # tensors of which nothing stays, nor of what only they are made of
+    narrow: Mapping[str, Narrow] = field(default_factory=dict)  # output of a layer → which channels it deals with
 
     @property
     def cuts_anything(self) -> bool:
-        return any(not mask.all() for mask in self.keep.values())
+        return bool(self.narrow) or any(not mask.all() for mask in self.keep.values())
 
 
 def make_plan(analysis: Analysis, fit: Fit) -> Plan:
@@ -93,6 +106,14 @@ def _representatives(analysis: Analysis, level: NDArray[np.uint8]) -> tuple[dict
     return chosen, standing
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """The convolutions that read or make a tensor, and those at any tensor of the same channels: a residual stream."""
+
+    own: tuple[Layer, ...]
+    of_all: tuple[Layer, ...]
+
+
 class _Planner:
     """Keeps classes back until every constraint holds; `cut` only ever loses members."""
 
@@ -108,6 +129,8 @@ class _Planner:
         align, table = fit.align, fit.table
         blocks = BLOCKS if table is None else (table.block,)
         units, worthwhile = ({}, {}) if align == 1 else (self._units(align, blocks), self._worthwhile())
+        free = self._at_sparse_layers() if fit.sparse_kernels else frozenset()
+        units = {name: unit for name, unit in units.items() if name not in free}
         measured = self._measured(fit.quantised) if table is not None else {}
         while True:
             before = int(self.cut.sum())
@@ -120,7 +143,8 @@ class _Planner:
                 if linear is not None and linear.groups > 1 and not effect.ties:
                     self._even_groups(op.name(0), op.output, linear.kernel.shape, align)
             for name, unit in units.items():
-                if table is not None and unit == align and self._reach_fastest(name, table, measured.get(name, ())):
+                layers = measured.get(name) if unit == align else None
+                if table is not None and layers is not None and self._reach_fastest(name, table, layers):
                     continue
                 count = -(-self._kept(name) // unit) * unit
                 blocked = len(self.members[name]) >= BLOCKS[0] > count
@@ -143,27 +167,52 @@ class _Planner:
                 read.update(op.input_names)
         return frozenset(found)
 
-    def _reach_fastest(self, name: str, table: Table, layers: tuple[Layer, ...]) -> bool:
+    def _reach_fastest(self, name: str, table: Table, layers: "_Measured") -> bool:
         """Keep as many channels of a tensor as its layers are fastest with; False where that was not measured."""
-        count = table.fastest(layers, self._kept(name), len(self.members[name]))
-        if count is not None:
-            self._reach(name, count, "as measured, fewer channels take longer")
-        return count is not None
+        least, most = self._kept(name), len(self.members[name])
+        count = table.fastest(layers.own, least, most)
+        if count is None:
+            return False
+        if least < count and least < table.block:  # a stream that fills no block is laid out in none: one of its many
+            of_all = table.fastest(layers.of_all, least, most)  # layers alone is no reason for a block
+            count = of_all if of_all is not None and of_all < table.block else count
+        self._reach(name, count, "as measured, fewer channels take longer")
+        return True
 
-    def _measured(self, quantised: bool) -> dict[str, tuple[Layer, ...]]:
-        """The convolutions that read or make each tensor, as tables know them; none where they know one of them not."""
-        found: dict[str, tuple[Layer, ...]] = {}
+    def _measured(self, quantised: bool) -> dict[str, "_Measured"]:
+        """The convolutions at each tensor, as tables know them; none where they do not know one of them."""
+        own: dict[str, list[Layer]] = {}
+        of_all: dict[bytes, list[Layer]] = {}
         unknown: set[str] = set()
         for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
             if effect.linear is None or op.type not in ("Conv", "ConvTranspose"):
                 continue
-            layer = _layer(op, effect.linear, quantised)
+            layer = measured_layer(op, effect.linear, quantised)
             for name in (op.name(0), op.output):
-                if layer is None:
+                if layer is None or name not in self.members:
                     unknown.add(name)
                 else:
-                    found[name] = (*found.get(name, ()), layer)
-        return {name: layers for name, layers in found.items() if name not in unknown}
+                    own.setdefault(name, []).append(layer)
+                    of_all.setdefault(self._same(name), []).append(layer)
+        return {
+            name: _Measured(tuple(layers), tuple(of_all[self._same(name)]))
+            for name, layers in own.items()
+            if name not in unknown
+        }
+
+    def _at_sparse_layers(self) -> frozenset[str]:
+        """Tensors of which every convolution is mostly zero, those at the same channels elsewhere included."""
+        sparse: dict[str, bytes] = {}
+        dense: set[bytes] = set()
+        for op, effect in zip(self.analysis.ops, self.analysis.effects, strict=True):
+            if effect.linear is None or op.type not in ("Conv", "ConvTranspose"):
+                continue
+            at = {name: self._same(name) for name in (op.name(0), op.output) if name in self.members}
+            if _is_mostly_zero(op, effect.linear):
+                sparse |= at
+            else:
+                dense.update(at.values())
+        return frozenset(name for name, classes in sparse.items() if classes not in dense)
 
     def _units(self, align: int, blocks: tuple[int, ...]) -> dict[str, int]:
         """What the channel count of each tensor at a convolution must be a multiple of."""
@@ -244,17 +293,32 @@ def _is_pointwise(op: Op, linear: Linear) -> bool:
     return set((op.shape(linear.weight) or ())[2:]) == {1}
 
 
-def _layer(op: Op, linear: Linear, quantised: bool) -> Layer | None:
-    """A convolution as tables know it: in two dimensions, depthwise or plain; images of unknown size are large."""
-    sizes = (op.output_shape() or ())[2:]
-    if op.type != "Conv" or len(sizes) != 2 or (linear.groups > 1 and linear.kernel.shape[2] > 1):
+def _is_mostly_zero(op: Op, linear: Linear) -> bool:
+    """Whether our kernels will compute a layer, as far as one can tell: by zeros beside empty filters and readers."""
+    weight = op.constant(linear.weight)
+    plain = op.type == "Conv" and linear.groups == 1 and linear.plain_weight
+    if not plain or weight is None or weight.dtype != np.float32:
+        return False
+    kernel = linear.kernel[0]
+    used = int(kernel.any(axis=1).sum() * kernel.any(axis=0).sum()) * math.prod(weight.shape[2:])
+    return int(np.count_nonzero(weight)) <= (1 - MOSTLY_ZERO) * used
+
+
+def side(shape: Shape | None) -> float:
+    """Pixels per side of images; those of unknown size are large."""
+    known = [size for size in (shape or ())[2:] if isinstance(size, int)]
+    return max(math.sqrt(math.prod(known)), 1.0) if len(known) == 2 else LARGE_IMAGE
+
+
+def measured_layer(op: Op, linear: Linear, quantised: bool) -> Layer | None:
+    """A convolution as tables know it: in two dimensions, depthwise or plain."""
+    shape = op.output_shape()
+    if op.type != "Conv" or len(shape or ()) != 4 or (linear.groups > 1 and linear.kernel.shape[2] > 1):
         return None
-    known = [size for size in sizes if isinstance(size, int)]
     source = op.constants.producers.get(op.name(0))
     quantised |= not linear.plain_weight and source is not None and source.op == "DequantizeLinear"
     kernel = "depthwise" if linear.groups > 1 else "1x1" if _is_pointwise(op, linear) else "3x3"
-    side = math.sqrt(math.prod(known)) if len(known) == 2 else LARGE_IMAGE
-    return Layer("int8" if quantised else "float32", kernel, max(side, 1.0))
+    return Layer("int8" if quantised else "float32", kernel, side(shape))
 
 
 def _whole_blocks(counts: Sequence[int], otherwise: int, blocks: tuple[int, ...]) -> int:

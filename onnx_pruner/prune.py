@@ -31,6 +31,7 @@ from onnx_shift.onnx_pruner.graph.network import (
 )
 from onnx_shift.onnx_pruner.graph.opset import with_known_opset
 from onnx_shift.onnx_pruner.graph.sparse import dense_bytes, with_dense_weights, with_sparse_weights
+from onnx_shift.onnx_pruner.narrowing import with_narrow_layers
 from onnx_shift.onnx_pruner.op import Mask
 from onnx_shift.onnx_pruner.plan import Plan, make_plan
 from onnx_shift.onnx_pruner.report import PruneReport
@@ -79,16 +80,18 @@ def prune(
     target: str = "this",
     verify: bool = True,
     sparse_initializers: bool = False,
+    sparse_kernels: bool = False,
 ) -> PruneResult:
     """Remove every channel that is constant or that nothing depends on; the outputs stay equal on every input.
 
     `model` is a path or a ModelProto, and is never edited. Channel counts at convolutions stay multiples of `align`
-    (1: smallest model; by default such as pay on the processor `target`, see `target.fit_of`). With `verify`,
+    (1: smallest model; by default such as pay on the processor `target`, see `target.fit_of`); with `sparse_kernels`
+    not at layers that are mostly zero, which ModelSwitcher and compiled models run on our kernels. With `verify`,
     onnxruntime runs both models, and a difference raises PruneError; so does a model that is not sound. Sparse tensors
     become dense; with `sparse_initializers` every weight that is smaller so is written as one. The paper's model pruner
     makes one pass over zero filters; `analysis` repeats until nothing changes.
     """
-    fit = fit_of(target) if align is None else Fit(align)
+    fit = replace(fit_of(target) if align is None else Fit(align), sparse_kernels=sparse_kernels)
     if fit.align < 1:
         raise PruneError("{align}: must be 1 or more", align=align)
     opened = open_source(model, lazily=not sparse_initializers)
@@ -218,6 +221,7 @@ def _prune(
     with clock("plan"):
         analysis, plan = _best_plan(analysis, fit)
         smallest = plan if fit.align == 1 else _best_plan(analysis, Fit(1))[1]
+        plan = with_narrow_layers(analysis, plan, fit)
     with clock("apply"):
         weights = apply(network, constants, analysis, plan, fused)
     alive = {t.name for node in network.graph.nodes for t in node.outputs}
@@ -235,7 +239,7 @@ def _prune(
         after = parameter_count(pruned)
         before = parameter_count(source.model)
         spare = planned_parameters(analysis, plan, alive) - planned_parameters(analysis, smallest, alive)
-        scattered = scattered_zeros(analysis, before, after - spare)
+        scattered = scattered_zeros(analysis, plan, (after - spare) / max(before, 1))
         report = PruneReport(
             source=source.name,
             align=fit.align,
@@ -254,6 +258,7 @@ def _prune(
             nodes_before=nodes_before - sum(one.more_nodes for one in network.apart),
             nodes_after=len(pruned.graph.node),
             external_data=source.external_data,
+            narrowed=tuple(op.node.name or op.output for op in analysis.ops if op.output in plan.narrow),
             kept=kept_although_free(analysis, plan),
             left_out=layers_left_out(source.model, analysis, constants, source.looked_at),
             notes=(*_notes(source, pruned), *([scattered] if scattered else [])),

@@ -60,6 +60,7 @@ class PruneReport:
     nodes_before: int
     nodes_after: int
     external_data: bool = False  # whether the source kept its weights in other files
+    narrowed: tuple[str, ...] = ()  # layers that read or make some channels only, by a Gather
     kept: tuple[Kept, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
@@ -79,6 +80,8 @@ class PruneReport:
         if self.macs_before is not None and self.macs_after is not None:
             lines.append(_change("multiply–accumulates", self.macs_before, self.macs_after))
         lines.append(_change("bytes", self.bytes_before, self.bytes_after))
+        if self.narrowed:
+            lines.append(f"layers that read or make some channels only, by a Gather: {len(self.narrowed)}")
         if self.largest_difference is None:
             return "\n".join([*lines, "not verified"])
         told = f"verified: outputs equal, largest difference {self.largest_difference:.1e} of their scale"

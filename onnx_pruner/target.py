@@ -6,7 +6,9 @@ On x86-64 onnxruntime's blocked kernels take whole groups of four channels and c
 """
 
 import json
+import math
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +23,13 @@ ALIGNMENTS: Mapping[str, int] = {"x86-64-avx512": 4, "x86-64-avx2": 4, "arm64": 
 GROUP = 4  # channels: other counts leave the blocked layout
 AS_FAST = 1.02  # times the time of the fastest: of these the smallest count is taken
 HALF_BLOCKS = 1.05  # times that of the table, which shows chains: joins of tensors that fill no blocks take up to 1.1
+DEPTH = 4  # layers behind one another, whose time tables state
+#: So many times its cost, which is known coarsely, must a Gather save before a layer, and behind it: there the Add that
+#: reads it is no longer computed with the layer (`python -m benchmarks gathers`).
+PICKING_PAYS, SPREADING_PAYS = 3.0, 4.0
+MOST_USED = 0.8  # of the channels: a Gather of more was not tried
+MOSTLY_ZERO = 0.8  # of a layer's weights: from there on sparse kernels are faster in every network measured
+GATHER = "gather"  # a kernel of tables: one of all channels in another order, the way out of blocks and back included
 _TABLES = Path(__file__).parent / "targets"
 _SAME_SIZE = 1.5  # a layer of so many times fewer pixels per side than the smallest measured was not measured
 _SMALLEST_SIZE = 7  # pixels per side: behaves as what is smaller
@@ -56,8 +65,39 @@ class Table:
         if not curves or any(curve is None or least < min(curve) > GROUP for curve in curves):
             return None
         counts = range(least, min(most, least + 2 * self.block) + 1)
-        times = [sum(self._time_ms(layer, count) for layer in layers) for count in counts]
+        alike = Counter(layers).items()
+        times = [sum(number * self._time_ms(layer, count) for layer, number in alike) for count in counts]
         return next(count for count, time in zip(counts, times, strict=True) if time <= AS_FAST * min(times))
+
+    @property
+    def knows_gathers(self) -> bool:
+        return any(GATHER in kernels for kernels in self.times_ms.values())
+
+    def picked(self, layer: Layer, side: float, inputs: int, outputs: int, needed: int) -> int:
+        """How many inputs a convolution is best given, which needs so many of them: a few more, by a Gather over images
+        of `side` pixels per side; or all.
+        """
+        count = None if needed > MOST_USED * inputs else self.fastest((layer,), max(needed, 1), inputs)
+        if count is None or count == inputs:
+            return inputs
+        saved = self._saved_ms(layer, inputs, outputs, count, inputs)
+        cost = self._time_ms(Layer(layer.type, GATHER, side), inputs) * (1 + count / inputs) / 2
+        return count if saved > PICKING_PAYS * cost else inputs
+
+    def spread(self, layer: Layer, side: float, inputs: int, outputs: int, needed: int) -> int:
+        """The like of the outputs, spread by a Gather to all."""
+        count = None if needed > MOST_USED * outputs else self.fastest((layer,), max(needed, 1), outputs)
+        if count is None or count == outputs:
+            return outputs
+        saved = self._saved_ms(layer, inputs, outputs, count, outputs)
+        cost = self._time_ms(Layer(layer.type, GATHER, side), outputs)
+        return count if saved > SPREADING_PAYS * cost else outputs
+
+    def _saved_ms(self, layer: Layer, inputs: int, outputs: int, count: int, of: int) -> float:
+        """What a convolution takes less with `count` of its inputs or outputs, in whole blocks."""
+        blocks = -(-count // self.block) * self.block
+        like = self.block * max(1, round(math.sqrt(inputs * outputs) / self.block))
+        return max(0.0, 1 - blocks / of) * self._time_ms(layer, like)
 
     def _curve(self, layer: Layer) -> Curve | None:
         sizes = self.times_ms.get(layer.type, {}).get(layer.kernel)
@@ -95,12 +135,13 @@ class Table:
 @dataclass(frozen=True)
 class Fit:
     """Which counts of channels to keep: multiples of `align`, or what a table says where it knows a layer; `quantised`:
-    layers will compute in int8.
+    layers will compute in int8; `sparse_kernels`: those that are mostly zero on our kernels, which like any count.
     """
 
     align: int
     table: Table | None = None
     quantised: bool = False
+    sparse_kernels: bool = False
 
 
 def fit_of(target: str, *, quantised: bool = False) -> Fit:

@@ -264,6 +264,13 @@ def prune(
             help="Store each weight as an ONNX sparse tensor where that is smaller in the file.",
         ),
     ] = False,
+    sparse_kernels: Annotated[
+        bool,
+        typer.Option(
+            "--sparse-kernels",
+            help="For ModelSwitcher and compile: layers that are mostly zero keep no channels for alignment.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -276,7 +283,8 @@ def prune(
 
     telling: dict[str, Any] = {"report": report, "explain": explain, "as_json": as_json, "quiet": quiet}
     options: dict[str, Any] = {"verify": verify, "sparse_initializers": sparse_initializers}
-    prune_files(models, output, align=align, target=target, **options, **telling)
+    fit: dict[str, Any] = {"align": align, "target": target, "sparse_kernels": sparse_kernels}
+    prune_files(models, output, **fit, **options, **telling)
 
 
 @app.command(name="compile")

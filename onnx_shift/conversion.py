@@ -60,6 +60,7 @@ def prune_files(
     *,
     align: str | None,
     target: str,
+    sparse_kernels: bool,
     report: Path | None,
     explain: bool,
     as_json: bool,
@@ -73,7 +74,7 @@ def prune_files(
     if report is not None:
         check_output(report, *written, *written.values())
         results_beside(report, as_json)
-    prune_one = _pruning(align, target)
+    prune_one = _pruning(align, target, sparse_kernels)
     make_folders(written, output)
     reports: dict[str, dict[str, Any]] = {}
     for model, path in written.items():
@@ -119,16 +120,19 @@ def gain_lines(run: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _pruning(align: str | None, target: str) -> "Callable[..., PruneResult]":
+def _pruning(align: str | None, target: str, sparse_kernels: bool) -> "Callable[..., PruneResult]":
     """Return what prunes: with the alignment of the target, the one given, or the one that is fastest here."""
     from onnx_shift.onnx_pruner.prune import prune
     from onnx_shift.portfolio.alignment import prune_fastest
 
+    if align == "auto" and sparse_kernels:
+        raise OnnxShiftError("--align auto measures plain onnxruntime: leave --sparse-kernels out")
     if align == "auto":
         return prune_fastest
     if align is not None and not align.isdigit():
         raise OnnxShiftError(f"--align {align}: give a number from 1 on, or auto")
-    return partial(prune, align=None if align is None else int(align), target=target)
+    fixed = None if align is None else int(align)
+    return partial(prune, align=fixed, target=target, sparse_kernels=sparse_kernels)
 
 
 def quantize_files(

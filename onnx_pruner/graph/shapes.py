@@ -116,7 +116,7 @@ def _shape(node: Node) -> Shape | None:
         return first
     if op in BROADCASTS:
         return _broadcast([node.shape(k) for k in range(len(node.proto.input))])
-    rule = SHAPES.get(op) or CONTRIB_SHAPES.get(op)
+    rule = (CONTRIB_SHAPES if node.proto.domain == CONTRIB else SHAPES).get(op)
     return None if rule is None else rule(node)
 
 
@@ -318,6 +318,21 @@ def _reduced(node: Node) -> Shape | None:
     return tuple(1 if k in lost else size for k, size in enumerate(shape) if keep or k not in lost)
 
 
+def _attended(node: Node) -> Shape | None:
+    """Of onnxruntime's Attention, which holds the weights of queries, keys and values beside each other."""
+    shape, weights = node.shape(0), node.shape(1)
+    columns = weights[1] if weights is not None and len(weights) == 2 else None
+    values = node.attr("qkv_hidden_sizes", [0, 0, columns // 3 if isinstance(columns, int) else 0])[2]
+    return (*shape[:2], values) if shape is not None and len(shape) == 3 and values else None
+
+
+def _attended_apart(node: Node) -> Shape | None:
+    """Of MultiHeadAttention, where keys and values do not come packed."""
+    queries, values = node.shape(0), node.shape(2)
+    known = queries is not None and values is not None and len(queries) == len(values) == 3
+    return (*queries[:2], values[2]) if known and queries and values else None
+
+
 SHAPES: Mapping[str, Callable[[Node], Shape | None]] = {
     "Reshape": _reshape,
     "Transpose": _transpose,
@@ -342,6 +357,8 @@ SHAPES: Mapping[str, Callable[[Node], Shape | None]] = {
 }
 #: Those of onnxruntime's own operators that have a rule.
 CONTRIB_SHAPES: Mapping[str, Callable[[Node], Shape | None]] = {
+    "Attention": _attended,
+    "MultiHeadAttention": _attended_apart,
     **dict.fromkeys(("FusedMatMul", "TransposeMatMul"), _matmul),
     **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), lambda node: node.shape(0)),
 }

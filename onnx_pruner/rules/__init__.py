@@ -3,7 +3,12 @@ reason. An operator that is in neither pins its channels.
 """
 
 from onnx_shift.onnx_pruner.effect import Rule
-from onnx_shift.onnx_pruner.rules.attention import attention, rotary_embedding
+from onnx_shift.onnx_pruner.rules.attention import (
+    attention,
+    attention_with_weights,
+    multi_head_attention,
+    rotary_embedding,
+)
 from onnx_shift.onnx_pruner.rules.einsum import einsum
 from onnx_shift.onnx_pruner.rules.elementwise import cast, dropout, elementwise, quantise
 from onnx_shift.onnx_pruner.rules.indexing import (
@@ -199,6 +204,8 @@ PINNED_DOMAINS: dict[str, str] = {
 #: Those of onnxruntime's own operators that its optimiser writes; layers with an activation are taken apart (see
 #: `graph.contrib`).
 CONTRIB_RULES: dict[str, Rule] = {
+    "Attention": attention_with_weights,
+    "MultiHeadAttention": multi_head_attention,
     "FusedMatMul": matmul,
     "TransposeMatMul": matmul,
     **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), elementwise),

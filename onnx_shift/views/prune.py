@@ -86,6 +86,8 @@ def _totals(report: "PruneReport", out: Console, output: Path) -> None:
             f"{report.parameters_after_align_1:,} parameters",
             highlight=False,
         )
+    if report.narrowed:
+        out.print(f"layers that read or make some channels only, by a Gather: {len(report.narrowed)}", highlight=False)
     did = f"removed {report.channels_removed:,} of {report.channels_before:,} channels"
     if report.batch_norms_fused:
         did += f", folded {report.batch_norms_fused} BatchNormalization"
@@ -111,6 +113,9 @@ def _change(before: float, after: float, less: str) -> str:
 
 
 def _reasons(report: "PruneReport", out: Console) -> None:
+    if report.narrowed:
+        names = ", ".join(report.narrowed)
+        out.print(f"a Gather picks or spreads channels at: {names} (--align 1 adds none)", highlight=False)
     for found in report.left_out:
         names = ", ".join(found.layers[:5]) + (f" and {len(found.layers) - 5} more" if len(found.layers) > 5 else "")
         layers = f"{len(found.layers)} layer{'s' if len(found.layers) > 1 else ''}"

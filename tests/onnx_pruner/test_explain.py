@@ -54,3 +54,27 @@ def test_zeros_that_are_scattered_are_told_with_what_to_do() -> None:
     assert notes[0].startswith("90% of the weights are zero, 1 of 128 channels are empty: removal gains little")
     assert "`onnx-shift profile` measures it" in notes[0]
     assert prune(inner("acme.Mix", "v"), verify=False).report.notes == ()
+
+
+@pytest.mark.parametrize("zeros, said", [(0.98, "98%"), (0.6, "60%"), (0.3, None)])
+def test_scattered_zeros_are_told_where_removal_gained_and_most_of_the_rest_is_zero(
+    zeros: float, said: str | None
+) -> None:
+    rng = np.random.default_rng(0)
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 17]> g (float[N,8,6,6] x) => (float[N,64,6,6] y) '
+        "{ h = Conv<pads=[1,1,1,1]>(x, w) r = Relu(h) y = Conv<pads=[1,1,1,1]>(r, v) }"
+    )
+    for name, shape in {"w": (64, 8, 3, 3), "v": (64, 64, 3, 3)}.items():
+        values = weight(*shape) * (rng.random(shape) > zeros)
+        if name == "w":
+            values[:40] = 0
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))
+    report = prune(model, align=1, verify=False).report
+    assert report.parameters_after < 0.5 * report.parameters_before
+    told = [note.split(";") for note in report.notes]
+    if said is None:
+        assert not told
+    else:
+        assert told[0][0] == f"{said} of the weights that stay are zero, scattered where removal takes nothing"
+        assert told[0][1].startswith(" served by ModelSwitcher or compiled, these layers run sparse")

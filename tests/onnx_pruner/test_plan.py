@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.onnx_pruner.conftest import Exact, bias, ints, weight
+from onnx_shift.onnx_pruner import prune
+from tests.onnx_pruner.conftest import Exact, bias, build, ints, weight
 
 
 def test_whole_groups_go(exact: Exact) -> None:
@@ -166,3 +167,21 @@ def test_of_branches_of_which_nothing_stays_one_stays_for_the_shape(exact: Exact
         "e": bias(4),
     }
     assert exact(text, weights).report.parameters_after == 3 + 4 + 4
+
+
+@pytest.mark.parametrize("dense, expected", [("", (9, 9)), ("w2", (9, 12)), ("w1", (12, 12)), ("w0", (12, 9))])
+def test_layers_for_sparse_kernels_keep_no_channels_for_alignment(dense: str, expected: tuple[int, int]) -> None:
+    """Nine of 15 channels are of use; counts stay aligned where one layer at them is not mostly zero."""
+    text = """g (float[1,3,12,12] x) => (float[1,4,12,12] y) {
+        a = Conv<pads=[1,1,1,1]>(x, w0)
+        b = Conv<pads=[1,1,1,1]>(a, w1)
+        y = Conv<pads=[1,1,1,1]>(b, w2)
+    }"""
+    dead = tuple(range(9, 15))
+    arrays = {"w0": weight(15, 3, 3, 3, dead=dead), "w1": weight(15, 15, 3, 3, dead=dead), "w2": weight(4, 15, 3, 3)}
+    for array in (array for name, array in arrays.items() if name != dense):
+        array[..., [0, 2], :] = array[..., [0, 2]] = 0  # one of nine weights of each kernel stays
+    model = build(text, arrays, 17)
+    layers = prune(model, target="any", sparse_kernels=True).report.layers
+    assert (layers[0].after[0], layers[1].after[0]) == expected
+    assert prune(model, target="any", verify=False).report.layers[0].after[0] == 12

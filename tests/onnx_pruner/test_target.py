@@ -6,6 +6,7 @@ import pytest
 from onnx_shift.onnx_pruner import PruneError, prune
 from onnx_shift.onnx_pruner.prune import open_source, prune_opened
 from onnx_shift.onnx_pruner.target import (
+    GATHER,
     GROUP,
     Fit,
     Layer,
@@ -70,7 +71,8 @@ def test_layers_that_were_not_measured_are_told_apart() -> None:
 def test_every_table_has_both_kinds_of_counts(target: str) -> None:
     table = table_of(target)
     assert table is not None and table.block in (8, 16)
-    curves = [curve for kernels in table.times_ms.values() for sizes in kernels.values() for curve in sizes.values()]
+    kernels = [sizes for kernels in table.times_ms.values() for name, sizes in kernels.items() if name != GATHER]
+    curves = [curve for sizes in kernels for curve in sizes.values()]
     assert curves and all({width % GROUP == 0 for width in curve} == {False, True} for curve in curves)
 
 
@@ -102,3 +104,31 @@ def test_a_network_to_be_quantised_keeps_no_channel_where_int8_has_no_blocks() -
         prune_opened(opened, fit).report.parameters_after for fit in (fit_of("x86-64-avx2", quantised=True), Fit(1))
     ]
     assert kept[0] == kept[1]
+
+
+def test_a_gather_must_save_more_than_it_costs_and_behind_a_layer_more_than_before_it() -> None:
+    layer = Layer("float32", "3x3", 7)
+    for cost_ms, picked, spread in [(0.01, 8, 8), (1.5, 8, 32), (3.5, 32, 32)]:  # 8 of 32 channels save 6 of 8 ms
+        times = {"3x3": {7: TIMES}, GATHER: {7: {8: cost_ms / 4, 32: cost_ms}}}
+        table = Table("mine", "a processor", "1.0", 8, {"float32": times})
+        assert table.knows_gathers
+        assert (table.picked(layer, 7, 32, 32, 5), table.spread(layer, 7, 32, 32, 5)) == (picked, spread)
+        assert table.picked(layer, 7, 32, 32, 30) == 32
+        assert table.spread(Layer("float32", "1x1", 7), 7, 32, 32, 5) == 32  # was not measured
+    assert not TABLE.knows_gathers
+
+
+def test_a_residual_stream_has_the_count_that_is_fastest_for_all_that_read_or_make_it() -> None:
+    """Three useful channels: 3x3 layers of large images are fastest so, the 1x1 layer at the end with a block."""
+    text = """g (float[1,3,56,56] x) => (float[1,16,56,56] y) {
+        s = Conv<pads=[1,1,1,1]>(x, w0)
+        p = Conv<pads=[1,1,1,1]>(s, w1)
+        q = Conv<pads=[1,1,1,1]>(p, w2)
+        t = Add(s, q)
+        y = Conv(t, w3)
+    }"""
+    dead = tuple(range(3, 32))
+    arrays = {"w0": weight(32, 3, 3, 3, dead=dead), "w1": weight(32, 32, 3, 3, dead=dead, seed=1)}
+    arrays |= {"w2": weight(32, 32, 3, 3, dead=dead, seed=2), "w3": weight(16, 32, 1, 1)}
+    report = prune(build(text, arrays, 17), target="x86-64-avx2", verify=False).report
+    assert [layer.after[:2] for layer in report.layers] == [(3, 3), (3, 3), (3, 3), (16, 3)]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -12,6 +13,7 @@ from onnx_shift.conversion import gain_lines
 from onnx_shift.portfolio import latency
 from onnx_shift.portfolio.latency import Comparison
 from onnx_shift.portfolio.profile import Speedup
+from tests.networks import network
 from tests.onnx_shift.models import refusal
 
 
@@ -39,6 +41,18 @@ def test_prune_takes_several_files_and_a_folder_and_is_quiet(models: list[Path],
     assert done.output == "" and len(json.loads(report.read_text())) == 2
     assert models[1].with_name(f"{models[1].stem}.pruned.onnx").exists()
     assert refusal("prune", *models, "-o", report) == f"{report}: cannot be made ({report} is no folder)"
+
+
+def test_for_sparse_kernels_layers_that_are_mostly_zero_keep_no_channel_for_alignment(tmp_path: Path) -> None:
+    path, left = tmp_path / "sparse.onnx", []
+    onnx.save(network(16, zeros=0.9, empty=7), path)
+    for option in ([], ["--sparse-kernels"], ["--align", "1"]):
+        done = CliRunner().invoke(app, ["prune", str(path), "--target", "any", "--json", *option])
+        assert done.exit_code == 0, done.output
+        left.append(next(iter(json.loads(done.stdout).values()))["parameters_after"])
+    assert left[0] > left[1] == left[2]
+    told = refusal("prune", path, "--align", "auto", "--sparse-kernels")
+    assert told == "--align auto measures plain onnxruntime: leave --sparse-kernels out"
 
 
 def test_two_results_of_one_name_are_refused(models: list[Path], tmp_path: Path) -> None:

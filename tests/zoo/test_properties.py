@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from onnx_shift.onnx_pruner import prune
+from onnx_shift.onnx_pruner.prune import finish, open_source, prune_opened
 from onnx_shift.onnx_pruner.rules import PINNED, PINNED_DOMAINS, RULES
+from onnx_shift.onnx_pruner.target import GATHER, Fit, Table
 from zoo import zeros
 from zoo.judge import CANNOT_RUN, feeds, judge, open_model
 from zoo.operators import COMMON, GENERATORS, OPSETS, REFERENCE_ONLY
@@ -134,6 +136,24 @@ def test_types_that_onnxruntime_lacks_are_exact_in_the_reference(dtype: type, to
 
 def parameters_of_any_type(model: onnx.ModelProto) -> int:
     return sum(int(np.prod(tensor.dims)) for tensor in zeros.tensors(model).values())
+
+
+TIMES = {1: 1.0, 3: 9.0, 8: 64.0, 64: 4096.0}
+FREE_GATHERS = {GATHER: {7: {1: 1e-6, 64: 1e-4}}, "3x3": {7: TIMES}, "1x1": {7: TIMES}}
+
+
+@pytest.mark.parametrize("first, last", [(0, 30), pytest.param(30, 400, marks=pytest.mark.slow)])
+def test_graphs_with_gathers_wherever_there_is_one_to_be_had_are_exact(first: int, last: int) -> None:
+    fit, narrowed = Fit(1, Table("", "", "", 1, {"float32": FREE_GATHERS})), 0
+    for seed in range(first, last):
+        operators = [str(one) for one in np.random.default_rng(seed).choice(COMMON, 6)]
+        opened = open_source(model := random_model([*operators, "Conv", "Add", "Conv"], seed, 17))
+        result = finish(opened, prune_opened(opened, fit), verify=False)
+        onnx.checker.check_model(result.model, full_check=True)
+        assert judge(model, result.model).error <= 1
+        assert zeros.parameters(result.model) <= zeros.parameters(model)
+        narrowed += bool(result.report.narrowed)
+    assert narrowed > (last - first) / 2
 
 
 graphs = {

@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from tests.onnx_pruner.conftest import Exact, Floats, bias, ints, weight
+from onnx_shift.onnx_pruner import prune
+from tests.onnx_pruner.conftest import Exact, Floats, Pruned, bias, ints, run, weight
 
 HEADS, SIZE, WIDTH = 4, 3, 6
 
@@ -139,3 +141,86 @@ def test_by_the_operator(exact: Exact, packed: bool, shared: int, rotary: bool) 
     pruned = exact(text, given, opset=23)
     assert [pruned.weight(f"{part}0")[1] for part in parts] == [2 * shared * size, 2 * size, 2 * size]
     assert pruned.weight("y")[0] == 2 * shared * size
+
+
+def of_onnxruntime(text: str, given: dict[str, Any], shape: tuple[int, ...] = (2, 5, WIDTH)) -> Pruned:
+    """A graph with operators of onnxruntime's own, pruned; outputs stay equal."""
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 17, "com.microsoft": 1]>\n{text}')
+    given = {name: array for name, array in given.items() if any(f"{name}{end}" in text for end in ",)")}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(a), name) for name, a in given.items())
+    result = prune(model, align=1, verify=False)
+    fed = {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+    for want, got in zip(run(model, fed), run(result.model, fed), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * float(np.abs(want).max()))
+    return Pruned(model, result.model, result.report)
+
+
+def attribute(pruned: Pruned, output: str, name: str) -> Any:
+    node = next(node for node in pruned.model.graph.node if output in node.output)
+    return next(onnx.helper.get_attribute_value(one) for one in node.attribute if one.name == name)
+
+
+SCORES = np.random.default_rng(0).standard_normal((2, HEADS, 5, 5)).astype(np.float32)
+PADDED = np.asarray([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]], np.int32)
+
+
+@pytest.mark.parametrize("inputs", ["q, k, v", "q, k, v, b", "q, k, v, b, padded", "q, k, v, b, , scores"])
+@pytest.mark.parametrize("attributes", ["", ", unidirectional=1", ", scale=0.3"])
+def test_by_multi_head_attention(inputs: str, attributes: str) -> None:
+    """Head 1 is zero in its values, its bias included; head 3 unread."""
+    given = weights((1,), (3,))
+    given |= {"b": np.concatenate([given[name] for name in ("bq", "bk", "bv")]), "scores": SCORES, "padded": PADDED}
+    pruned = of_onnxruntime(f"""g (float[2,5,6] x) => (float[2,5,6] y) {{
+        q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
+        o = com.microsoft.MultiHeadAttention<num_heads={HEADS}{attributes}>({inputs}) y = MatMul(o, wo)
+    }}""", given)  # fmt: skip
+    assert [pruned.weight(name) for name in ("q", "k", "v")] == [(WIDTH, 2 * SIZE)] * 3
+    assert pruned.weight("y") == (2 * SIZE, WIDTH)
+    assert attribute(pruned, "o", "num_heads") == 2
+    if "b" in inputs:
+        assert pruned.weight("o", 3) == (3 * 2 * SIZE,)
+    if "scores" in inputs:
+        assert pruned.weight("o", 5) == (2, 2, 5, 5)
+
+
+@pytest.mark.parametrize("inputs", ["x, w, b", "x, w, b, padded", "x, w, b, , , scores"])
+@pytest.mark.parametrize("larger", [1, 2])
+def test_by_attention_with_its_weights(inputs: str, larger: int) -> None:
+    """As above; `larger` values than queries, and rows of the weights that are zero: token features that are unread."""
+    given = weights((1,), (3,))
+    values = np.repeat(given["wv"].reshape(WIDTH, HEADS, SIZE), larger, axis=2).reshape(WIDTH, -1)
+    of_values = np.repeat(given["bv"].reshape(HEADS, SIZE), larger, axis=1).reshape(-1)
+    given["w"] = np.concatenate([given["wq"], given["wk"], values], 1)
+    given["w"][2] = 0
+    given |= {"b": np.concatenate([given["bq"], given["bk"], of_values]), "scores": SCORES, "padded": PADDED}
+    given |= {"wo": np.repeat(given["wo"], larger, axis=0), "wi": weight(WIDTH, WIDTH, seed=7)}
+    whole = HEADS * SIZE
+    sizes = f", qkv_hidden_sizes=[{whole}, {whole}, {larger * whole}]" if larger > 1 else ""
+    pruned = of_onnxruntime(f"""g (float[2,5,6] x) => (float[2,5,6] y) {{
+        h = MatMul(x, wi)
+        o = com.microsoft.Attention<num_heads={HEADS}{sizes}>({inputs.replace("x,", "h,")}) y = MatMul(o, wo)
+    }}""", given)  # fmt: skip
+    left = 2 * SIZE * (2 + larger)
+    assert pruned.weight("h") == (WIDTH, WIDTH - 1)
+    assert (pruned.weight("o"), pruned.weight("o", 2)) == ((WIDTH - 1, left), (left,))
+    assert pruned.weight("y") == (2 * SIZE * larger, WIDTH)
+    assert attribute(pruned, "o", "num_heads") == 2
+    if larger > 1:
+        assert attribute(pruned, "o", "qkv_hidden_sizes") == [2 * SIZE, 2 * SIZE, 4 * SIZE]
+    assert not pruned.report.left_out
+
+
+@pytest.mark.parametrize("body, reason", [
+    ("MultiHeadAttention<num_heads=4>(q, k, v, , , s)", "attention with a mask of its own for each head"),
+    ("MultiHeadAttention<num_heads=5>(q, k, v)", "attention of unequal heads"),
+])  # fmt: skip
+def test_where_heads_of_onnxruntimes_attention_cannot_be_told_apart_all_stay(body: str, reason: str) -> None:
+    text = f"""g (float[2,5,6] x, float[2,4,5,5] s) => (float[2,5,12] y) {{
+        q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) y = com.microsoft.{body}
+    }}"""
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 17, "com.microsoft": 1]>\n{text}')
+    given = weights((1,), ())
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(given[name], name) for name in ("wq", "wk", "wv"))
+    report = prune(model, align=1, verify=False).report
+    assert report.unchanged
+    assert report.kept[0].tensor == "v" and reason in report.kept[0].reason

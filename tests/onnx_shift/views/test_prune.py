@@ -68,6 +68,13 @@ def test_with_explain_what_stayed_is_told_with_its_reason() -> None:
     assert row.split()[:2] == ["first", "3"]
 
 
+def test_layers_that_read_by_a_gather_are_counted_and_with_explain_named() -> None:
+    report = replace(REPORT, narrowed=("entry", "exit"))
+    assert "layers that read or make some channels only, by a Gather: 2" in shown(report, explain=False)
+    assert "a Gather picks or spreads channels at: entry, exit (--align 1 adds none)" in shown(report, explain=True)
+    assert "Gather" not in shown(REPORT, explain=True)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
