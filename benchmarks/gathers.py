@@ -18,6 +18,7 @@ from onnx_shift.onnx_pruner.prune import open_source, prune_opened
 
 TITLE = "Blocks that read or make few of a stream's channels: with a Gather beside all channels"
 MINUTES = 0.5
+BY_NAME_ALONE = True
 
 BLOCKS = 3
 INSIDE = 64  # channels between the two convolutions of a block

@@ -13,8 +13,10 @@ import onnx.inliner
 import onnx.numpy_helper
 
 from onnx_shift.onnx_pruner.graph.constants import Constants
+from onnx_shift.onnx_pruner.graph.inner import inner_names, subgraphs
 from onnx_shift.onnx_pruner.graph.names import free_name
-from onnx_shift.onnx_pruner.graph.network import LoadedModel, Network, PruneError, inner_names, open_network, subgraphs
+from onnx_shift.onnx_pruner.graph.network import Network, open_network
+from onnx_shift.onnx_pruner.graph.reading import LoadedModel, PruneError
 from onnx_shift.onnx_pruner.report import LayerChange, PruneReport
 
 Prune = Callable[[LoadedModel], tuple[onnx.ModelProto, PruneReport]]

@@ -21,15 +21,9 @@ from onnx_shift.onnx_pruner.explain import kept_although_free, layers_left_out, 
 from onnx_shift.onnx_pruner.fuse import fuse
 from onnx_shift.onnx_pruner.graph.constants import Constants
 from onnx_shift.onnx_pruner.graph.contrib import BLOCKED
-from onnx_shift.onnx_pruner.graph.network import (
-    LoadedModel,
-    PruneError,
-    foreign_operators,
-    open_network,
-    opset_of,
-    read_model,
-)
+from onnx_shift.onnx_pruner.graph.network import foreign_operators, open_network, opset_of
 from onnx_shift.onnx_pruner.graph.opset import with_known_opset
+from onnx_shift.onnx_pruner.graph.reading import LoadedModel, PruneError, read_model
 from onnx_shift.onnx_pruner.graph.sparse import dense_bytes, with_dense_weights, with_sparse_weights
 from onnx_shift.onnx_pruner.narrowing import with_narrow_layers
 from onnx_shift.onnx_pruner.op import Mask

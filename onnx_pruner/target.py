@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_shift.onnx_pruner.graph.network import PruneError
+from onnx_shift.onnx_pruner.graph.reading import PruneError
 
 #: Counts at convolutions are kept at multiples of this where no table says more.
 ALIGNMENTS: Mapping[str, int] = {"x86-64-avx512": 4, "x86-64-avx2": 4, "arm64": 1, "any": 4}

@@ -9,10 +9,10 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnx_shift import files
 from onnx_shift.onnx_pruner.graph.contrib import put_together
+from onnx_shift.onnx_pruner.graph.inner import captured_names
 from onnx_shift.onnx_pruner.graph.network import (
     LARGEST_MESSAGE,
     Network,
-    captured_names,
     copy_fields,
     payload_bytes,
     quiet_graphsurgeon,

@@ -128,7 +128,7 @@ def _given_normalisation(mean: Sequence[float] | None, std: Sequence[float] | No
 
 
 def _metadata(model: Path) -> dict[str, str]:
-    from onnx_shift.onnx_pruner.graph.network import read_model
+    from onnx_shift.onnx_pruner.graph.reading import read_model
     from onnx_shift.portfolio.profiling import stated_metadata
 
     return stated_metadata(read_model(model).model)

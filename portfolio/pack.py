@@ -15,7 +15,9 @@ from onnx import numpy_helper
 from onnx_shift.claims import claimed_accuracy
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.files import atomic_open
-from onnx_shift.onnx_pruner.graph.network import PruneError, captured_names, payload_bytes, read_model
+from onnx_shift.onnx_pruner.graph.inner import captured_names
+from onnx_shift.onnx_pruner.graph.network import payload_bytes
+from onnx_shift.onnx_pruner.graph.reading import PruneError, read_model
 from onnx_shift.portfolio.inputs import Model, Source, open_sources
 from onnx_shift.portfolio.profile import Profile
 from onnx_shift.portfolio.select import DEFAULT_METRICS, Selection, select

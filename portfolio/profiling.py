@@ -15,7 +15,7 @@ from onnx import ModelProto
 
 from onnx_shift.claims import claimed_accuracy, is_stale
 from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
-from onnx_shift.onnx_pruner.graph.network import LoadedModel, read_model
+from onnx_shift.onnx_pruner.graph.reading import LoadedModel, read_model
 from onnx_shift.onnx_pruner.prune import fold_batch_norm
 from onnx_shift.ort import CPU
 from onnx_shift.portfolio.accuracy import Accuracy, Data, Evaluate, check_share, measure_accuracy, own_scores

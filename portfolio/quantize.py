@@ -21,7 +21,7 @@ from onnx import ModelProto, numpy_helper
 
 from onnx_shift.claims import ACCURACY, MEASURED_ON, renew_claim
 from onnx_shift.errors import OnnxShiftError
-from onnx_shift.onnx_pruner.graph.network import read_model
+from onnx_shift.onnx_pruner.graph.reading import read_model
 from onnx_shift.onnx_pruner.prune import finish, open_source, prune_opened
 from onnx_shift.onnx_pruner.target import Fit, fit_of
 from onnx_shift.ort import CPU

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnx_shift.onnx_pruner.graph.network import Array, Network, PruneError, initializer_of, payload_bytes
+from onnx_shift.onnx_pruner.graph.network import Array, Network, initializer_of, payload_bytes
+from onnx_shift.onnx_pruner.graph.reading import PruneError
 from onnx_shift.onnx_pruner.graph.vectors import as_array
 
 LARGEST_ELEMENTS = 1 << 28  # a constant expression may grow this large, not more

@@ -1,17 +1,13 @@
-"""Reading a model into a graph that the pruner can edit, and writing it back.
+"""A model as a graph that the pruner can edit, and writing it back.
 
 Graphs go through onnx-graphsurgeon; the weights stay where they are in the source model until something
 changes them, so that a 100 MB model costs one copy, not five.
 """
 
-import hashlib
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -20,31 +16,25 @@ import onnx.external_data_helper
 import onnx.inliner
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from onnx_shift import files
-from onnx_shift.claims import weights_sha256
-from onnx_shift.errors import OnnxShiftError, first_line
+from onnx_shift.errors import first_line
 from onnx_shift.onnx_pruner.graph.contrib import Apart, taken_apart
-from onnx_shift.onnx_pruner.graph.external import NOTHING_MAPPED, Mapped, map_weights
+from onnx_shift.onnx_pruner.graph.external import NOTHING_MAPPED, Mapped
+from onnx_shift.onnx_pruner.graph.inner import STANDARD, captured_by, captured_names, inner_names, subgraphs
+from onnx_shift.onnx_pruner.graph.reading import LoadedModel, PruneError
 from onnx_shift.onnx_pruner.graph.shapes import infer
 from onnx_shift.onnx_pruner.graph.vectors import Dimension, Shape, Vector
 
 Array = NDArray[Any]
-__all__ = ["Array", "Dimension", "LoadedModel", "Network", "PruneError", "Shape", "open_network", "read_model"]
+__all__ = ["Array", "Dimension", "Network", "Shape", "open_network"]
 
 OLDEST_OPSET = 7  # before it, broadcasting in element-wise operators had other rules
-STANDARD = frozenset({"", "ai.onnx"})
 FOREIGN = "unknown"  # a domain for operators that the standard does not know
 LARGE_BYTES = 1 << 12  # initializers above this are hidden from shape inference
 LARGEST_MESSAGE = (1 << 31) - 1
-
-
-class PruneError(OnnxShiftError):
-    """A model that cannot be pruned, or not without changing what it computes."""
 
 
 @dataclass
@@ -80,100 +70,6 @@ class Network:
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model as it was handed in. `sha256` and `file_bytes` are the file's, external data included;
-    None for a model in memory.
-
-    `reserved`: names that new tensors must not have; `looked_at`: weights of bodies that were pruned already, and
-    `touched`: whether those changed.
-    The initializers of `mapped` are in the model by name alone; their values stay in their file.
-    """
-
-    model: onnx.ModelProto
-    name: str
-    file_bytes: int | None
-    sha256: str | None
-    external_data: bool = False
-    reserved: frozenset[str] = frozenset()
-    looked_at: frozenset[str] = frozenset()
-    touched: bool = False
-    mapped: Mapped = NOTHING_MAPPED
-
-    def complete(self) -> onnx.ModelProto:
-        """The model with the values of all its weights."""
-        if not self.mapped.arrays:
-            return self.model
-        found = onnx.ModelProto()
-        found.CopyFrom(self.model)
-        for tensor in found.graph.initializer:
-            self.mapped.fill(tensor)
-        return found
-
-
-def read_model(source: str | os.PathLike[str] | onnx.ModelProto, *, lazily: bool = False) -> LoadedModel:
-    """Read a path, or take a ModelProto as it is; `lazily`: large external weights stay in their file.
-
-    Raises PruneError in one line when it is no ONNX model.
-    """
-    if isinstance(source, onnx.ModelProto):
-        name = source.graph.name or "model"
-        if not source.graph.node and not source.graph.output:
-            raise PruneError(f"{name}: the model's graph is empty")
-        return LoadedModel(source, name, None, None)
-    path = Path(source)
-    content, model = parse_model(path)
-    mapped = map_weights(model, path.parent) if lazily and not _has_inner_weights(model.graph) else NOTHING_MAPPED
-    external = _load_external_data(model, path, mapped.arrays)
-    external += sum(array.nbytes for array in mapped.arrays.values())
-    digest = hashlib.sha256(content).hexdigest()
-    if external and not mapped.arrays:  # mapped ones are not read for this alone
-        digest = hashlib.sha256(f"{digest} {weights_sha256(model)}".encode()).hexdigest()
-    return LoadedModel(model, str(path), len(content) + external, digest, external > 0, mapped=mapped)
-
-
-def parse_model(path: Path) -> tuple[bytes, onnx.ModelProto]:
-    """Return the bytes of a file and the model that they are, external weights left where they lie.
-
-    Raises PruneError in one line when it is no ONNX model.
-    """
-    if not path.is_file():
-        raise PruneError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
-    content = files.read_bytes(path)
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError as error:
-        if content.startswith(b"PK"):
-            raise PruneError(f"{path}: not an ONNX model but a zip archive, perhaps a portfolio") from error
-        raise PruneError(f"{path}: not an ONNX model, or a truncated one ({error})") from error
-    if not model.graph.node and not model.graph.output:
-        raise PruneError(f"{path}: not an ONNX model (its graph is empty)")
-    return content, model
-
-
-def _has_inner_weights(graph: onnx.GraphProto) -> bool:
-    """Whether weights may lie elsewhere than among the initializers: in bodies, or as sparse tensors."""
-    return bool(graph.sparse_initializer) or any(True for node in graph.node for _ in subgraphs(node))
-
-
-def _load_external_data(model: onnx.ModelProto, path: Path, mapped: Collection[str]) -> int:
-    """Bring external data into the model, except for `mapped`; returns their bytes."""
-    size = 0
-    sparse = (part for tensor in model.graph.sparse_initializer for part in (tensor.values, tensor.indices))
-    for tensor in (*onnx.external_data_helper._get_all_tensors(model), *sparse):
-        if onnx.external_data_helper.uses_external_data(tensor) and tensor.name not in mapped:
-            try:
-                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-            except (OSError, ValueError, onnx.checker.ValidationError) as error:
-                raise PruneError(
-                    f"{path}: external data of {tensor.name!r} cannot be read: {first_line(error)}"
-                ) from error
-            tensor.data_location = onnx.TensorProto.DEFAULT
-            del tensor.external_data[:]
-            size += len(tensor.raw_data)
-    return size
 
 
 def open_network(source: LoadedModel) -> Network:
@@ -298,7 +194,7 @@ def _in_order(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with every node behind those that it reads from, as the standard asks and runtimes do without."""
     nodes = model.graph.node
     maker = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    needs = [[maker[name] for name in (*node.input, *_captured(node)) if name in maker] for node in nodes]
+    needs = [[maker[name] for name in (*node.input, *captured_by(node)) if name in maker] for node in nodes]
     if all(before < index for index, needed in enumerate(needs) for before in needed):
         return model
     order: dict[int, None] = {}
@@ -409,47 +305,6 @@ def _is_set(message: Any, field: str) -> bool:
     if hasattr(getattr(message, field), "extend"):
         return len(getattr(message, field)) > 0
     return bool(message.HasField(field))
-
-
-@cache
-def _without_bodies() -> frozenset[str]:
-    """Operators of the standard that hold no graph."""
-    graphs = (onnx.defs.OpSchema.AttrType.GRAPH, onnx.defs.OpSchema.AttrType.GRAPHS)
-    every = [schema for schema in onnx.defs.get_all_schemas() if schema.domain == ""]
-    return frozenset(one.name for one in every if not any(kind.type in graphs for kind in one.attributes.values()))
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The bodies of an If, Loop or Scan."""
-    if node.op_type in _without_bodies() and node.domain in STANDARD:
-        return  # attributes are slow to look at, and graphs are scanned often
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def inner_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Every name of the bodies of a graph's nodes."""
-    for node in graph.node:
-        for body in subgraphs(node):
-            yield from (info.name for info in (*body.input, *body.output))
-            yield from (tensor.name for tensor in body.initializer)
-            yield from (name for inner in body.node for name in (*inner.input, *inner.output))
-            yield from inner_names(body)
-
-
-def captured_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names that bodies of `graph`'s nodes read; a few too many do no harm, they only pin."""
-    for node in graph.node:
-        yield from _captured(node)
-
-
-def _captured(node: onnx.NodeProto) -> Iterator[str]:
-    for body in subgraphs(node):
-        yield from (name for inner in body.node for name in inner.input)
-        yield from (info.name for info in body.output)
-        yield from captured_names(body)
 
 
 @contextmanager

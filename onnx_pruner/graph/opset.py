@@ -8,7 +8,8 @@ import onnx.version_converter
 
 from onnx_shift.errors import first_line
 from onnx_shift.onnx_pruner.graph.external import Mapped
-from onnx_shift.onnx_pruner.graph.network import OLDEST_OPSET, LoadedModel, PruneError, opset_of
+from onnx_shift.onnx_pruner.graph.network import OLDEST_OPSET, opset_of
+from onnx_shift.onnx_pruner.graph.reading import LoadedModel, PruneError
 
 #: Operators that took the attributes `broadcast` and `axis` before opset 7.
 _BROADCAST = frozenset({"Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor"})

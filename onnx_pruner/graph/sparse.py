@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from onnx_shift.onnx_pruner.graph.network import Array, PruneError, subgraphs
+from onnx_shift.onnx_pruner.graph.inner import subgraphs
+from onnx_shift.onnx_pruner.graph.network import Array
+from onnx_shift.onnx_pruner.graph.reading import PruneError
 
 INDEX_BYTES = 8  # the standard has positions in int64 only
 OLDEST_IR_VERSION = 6  # that runtimes read sparse tensors from

@@ -11,7 +11,8 @@ from math import prod
 import numpy as np
 import onnx
 
-from onnx_shift.onnx_pruner.graph.network import STANDARD, Array, subgraphs
+from onnx_shift.onnx_pruner.graph.inner import STANDARD, subgraphs
+from onnx_shift.onnx_pruner.graph.network import Array
 
 #: Standard operators that multiply by weights. Of other domains every operator that reads a weight counts.
 LAYERS = frozenset(

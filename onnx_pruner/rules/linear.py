@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_shift.onnx_pruner.effect import Effect, Linear, Operand, Tie, pin_all
-from onnx_shift.onnx_pruner.graph.network import Array, PruneError
+from onnx_shift.onnx_pruner.graph.network import Array
+from onnx_shift.onnx_pruner.graph.reading import PruneError
 from onnx_shift.onnx_pruner.op import Channels, Mask, Op, Values
 
 CACHED_WEIGHTS = 1 << 17

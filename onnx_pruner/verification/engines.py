@@ -16,7 +16,8 @@ from onnx import TensorProto
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.onnx_pruner.engines.engine import ENGINES, CannotRunError, MissingEngineError, open_model, said
-from onnx_shift.onnx_pruner.graph.network import PruneError, copy_fields, parse_model
+from onnx_shift.onnx_pruner.graph.network import copy_fields
+from onnx_shift.onnx_pruner.graph.reading import PruneError, parse_model
 
 Model = str | os.PathLike[str] | onnx.ModelProto
 Array = np.ndarray[Any, Any]

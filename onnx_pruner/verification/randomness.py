@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import onnx
 import onnx.inliner
 
-from onnx_shift.onnx_pruner.graph.network import subgraphs
+from onnx_shift.onnx_pruner.graph.inner import subgraphs
 from onnx_shift.onnx_pruner.verification.engines import Source, complete, copied
 
 #: Operators with an attribute `seed`, without which every run differs; Dropout draws in training mode alone.

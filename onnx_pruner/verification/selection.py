@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
-from onnx_shift.onnx_pruner.graph.network import subgraphs
+from onnx_shift.onnx_pruner.graph.inner import subgraphs
 from onnx_shift.onnx_pruner.verification.engines import Array, copied
 
 #: Operators that jump: an input that moves by rounding may move the output by its whole scale.

@@ -16,7 +16,7 @@ from onnx_shift.views.tables import plain_table, show_bytes, show_count, show_sh
 def model_summary(file: Path) -> dict[str, Any]:
     """Return what `inspect --json` prints of a model: inputs, outputs, counts, zeros per layer, metadata."""
     from onnx_shift.onnx_pruner.counting import count_macs, parameter_count
-    from onnx_shift.onnx_pruner.graph.network import read_model
+    from onnx_shift.onnx_pruner.graph.reading import read_model
     from onnx_shift.onnx_pruner.graph.weighted import weighted_layers
 
     source = read_model(file)

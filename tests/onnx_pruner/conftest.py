@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from onnx_shift.onnx_pruner import PruneReport, prune
+from onnx_shift.onnx_pruner import PruneError, PruneReport, prune
 
 Array = NDArray[np.generic]
 
@@ -138,3 +139,12 @@ ITS_WEIGHTS = {
     "w1": weight(8, 3, 1, 1, dead=(2, 5)), "scale": weight(8),
     "nothing": weight(8, 8, dead=tuple(range(8))), "w2": weight(8, 4, seed=1),
 }  # fmt: skip
+
+
+def refusal(source: Path | onnx.ModelProto) -> str:
+    with pytest.raises(PruneError) as caught:
+        prune(source)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "defect" not in text
+    return text

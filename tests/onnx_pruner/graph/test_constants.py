@@ -9,7 +9,8 @@ import pytest
 from onnx_shift.onnx_pruner import PruneError, prune
 from onnx_shift.onnx_pruner.graph import constants as constants_module
 from onnx_shift.onnx_pruner.graph.constants import Constants
-from onnx_shift.onnx_pruner.graph.network import open_network, read_model
+from onnx_shift.onnx_pruner.graph.network import open_network
+from onnx_shift.onnx_pruner.graph.reading import read_model
 from tests.onnx_pruner.conftest import Exact, bias, build, ints, weight
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from onnx_shift.onnx_pruner import PruneError, prune
 from onnx_shift.onnx_pruner.graph import external, network
-from onnx_shift.onnx_pruner.graph.network import read_model
+from onnx_shift.onnx_pruner.graph.reading import read_model
 from onnx_shift.onnx_pruner.verification.compare import compare
 from tests.onnx_pruner.models import model
 
