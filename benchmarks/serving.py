@@ -119,16 +119,15 @@ def _cost(work: Path) -> dict[str, Any]:
             "onnx-shift": stack.enter_context(served(work, portfolio)),
             "echo": stack.enter_context(echoing(work)),
         }
-        in_process = _in_process(work, portfolio, rows)
+        alone = {name: _asking(Caller(server.port, rows)) for name, server in servers.items()}
+        alone["in process"] = _in_process(work, portfolio, rows)
         for number in range(_ROUNDS + 1):  # the first one warms up
-            for callers in (1, _CALLERS):
-                for name, server in servers.items():
-                    took_ms, used_ms = _round(server, rows, callers)
-                    if number:
-                        times.setdefault((name, callers), []).append(took_ms)
-                        processor.setdefault((name, callers), []).append(used_ms)
-            if number:
-                times.setdefault(("in process", 1), []).append(in_process())
+            found = {(name, 1): (took_ms, None) for name, took_ms in _in_turn(alone).items()}
+            found |= {(name, _CALLERS): _round(server, rows) for name, server in servers.items()}
+            for key, (took_ms, used_ms) in found.items() if number else ():
+                times.setdefault(key, []).append(took_ms)
+                if used_ms is not None:
+                    processor.setdefault(key, []).append(used_ms)
     shown = [(*key, found, processor.get(key)) for key, found in times.items()]
     ours, echo = times["onnx-shift", 1], times["echo", 1]
     return {
@@ -152,42 +151,51 @@ def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
     return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
-def _round(server: Server, rows: Any, callers: int) -> tuple[float, float]:
-    """Return the median milliseconds of a request, and the server's processor milliseconds for each."""
+def _in_turn(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median milliseconds of each way to answer a request, each asked once in turn, again and again."""
+    took_s: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(_REQUESTS):
+        for name, ask in ways.items():
+            began_s = time.perf_counter()
+            ask()
+            took_s[name].append(time.perf_counter() - began_s)
+    return {name: median(found) * 1e3 for name, found in took_s.items()}
+
+
+def _round(server: Server, rows: Any) -> tuple[float, float]:
+    """Return the median milliseconds of a request of `_CALLERS`, and the server's processor milliseconds for each."""
     took_s: list[float] = []
 
     def ask() -> None:
         caller = Caller(server.port, rows)
-        own = []
-        for _ in range(_REQUESTS // callers):
+        ask_once, own = _asking(caller), []
+        for _ in range(_REQUESTS // _CALLERS):
             began_s = time.perf_counter()
-            head, body = caller.ask()
+            ask_once()
             own.append(time.perf_counter() - began_s)
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(body)
         caller.connection.close()
         took_s.extend(own)
 
     before_s = server.processor_s()
-    together([ask] * callers)
+    together([ask] * _CALLERS)
     return median(took_s) * 1e3, (server.processor_s() - before_s) / len(took_s) * 1e3
 
 
-def _in_process(work: Path, portfolio: Path, rows: Any) -> Callable[[], float]:
+def _asking(caller: Caller) -> Callable[[], None]:
+    def ask() -> None:
+        head, body = caller.ask()
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(body)
+
+    return ask
+
+
+def _in_process(work: Path, portfolio: Path, rows: Any) -> Callable[[], object]:
     from onnx_shift.portfolio.sessions import session_options
     from onnx_shift.runtime import ModelSwitcher
 
     model = ModelSwitcher(str(portfolio), session_options(1), cache=work / "cache")
-
-    def round_ms() -> float:
-        took_s = []
-        for _ in range(_REQUESTS):
-            began_s = time.perf_counter()
-            model.run(None, {"input": rows})
-            took_s.append(time.perf_counter() - began_s)
-        return median(took_s) * 1e3
-
-    return round_ms
+    return lambda: model.run(None, {"input": rows})
 
 
 # --- nothing lost, nothing wrong, no memory kept ------------------------------------------------------------

@@ -4,8 +4,10 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+import types
+from collections.abc import Awaitable, Callable, Generator, Iterable, MutableMapping
+from functools import lru_cache
+from typing import Any, cast
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -106,7 +108,7 @@ class App:
         try:
             answered = await self._answer(scope, receive)
         except RequestError as error:
-            metrics.requests.labels(str(error.status), "").inc()
+            metrics.count(error.status)
             if error.unread:
                 await _refuse_early(error, receive, send)
             else:
@@ -114,14 +116,14 @@ class App:
             return
         except Exception:  # noqa: BLE001 - a defect of ours, and the client is to hear of it
             _log.exception("a request failed")
-            metrics.requests.labels("500", "").inc()
+            metrics.count(500)
             await _send(send, 500, to_json({"error": "an internal error, which the server's log shows"}))
             return
         finally:
             self.inside -= 1
         scope["onnx_shift_variant"] = answered.variant
         await _send_answer(send, answered)
-        metrics.requests.labels("200", answered.variant).inc()
+        metrics.count(200, answered.variant)
         metrics.latency.observe(time.perf_counter() - began_s)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answered:
@@ -245,8 +247,31 @@ async def _discard(receive: Receive) -> None:
         size_bytes += len(message["body"])
 
 
-async def _next_part(receive: Receive, limit_s: float) -> Message | None:
-    """Return the next message, None where none comes within `limit_s`. asyncio.wait_for would make a task for it."""
+@types.coroutine
+def _next_part(receive: Receive, limit_s: float) -> Generator[Any, None, Message | None]:
+    """Return the next message, None where none comes within `limit_s`.
+
+    Most have come already: they need no timer, let alone the task that asyncio.wait_for makes.
+    """
+    steps = receive().__await__()
+    try:
+        awaited = next(steps)
+    except StopIteration as done:
+        return cast(Message, done.value)
+    return (yield from _in_time(_rest(awaited, steps), limit_s).__await__())
+
+
+@types.coroutine
+def _rest(awaited: object, steps: Generator[Any, None, Message]) -> Generator[Any, None, Message]:
+    """Wait for what `steps` waits for, and go on with them."""
+    try:
+        yield awaited
+        return (yield from steps)
+    finally:
+        steps.close()
+
+
+async def _in_time(coming: Awaitable[Message], limit_s: float) -> Message | None:
     task, late = asyncio.current_task(), False
     assert task is not None
 
@@ -257,7 +282,7 @@ async def _next_part(receive: Receive, limit_s: float) -> Message | None:
 
     timer = asyncio.get_running_loop().call_later(max(0.0, limit_s), give_up)
     try:
-        return await receive()
+        return await coming
     except asyncio.CancelledError:
         if not late:
             raise
@@ -292,8 +317,13 @@ async def _send(
     await send({"type": "http.response.body", "body": body})
 
 
+@lru_cache
+def _variant_header(name: str) -> tuple[bytes, bytes]:
+    return VARIANT_HEADER.encode(), quote(name).encode()
+
+
 async def _send_answer(send: Send, answered: Answered) -> None:
-    variant = (VARIANT_HEADER.encode(), quote(answered.variant).encode())
+    variant = _variant_header(answered.variant)
     if answered.header_length is None:
         await _send(send, 200, answered.body, ((b"content-type", b"application/json"), variant))
     else:

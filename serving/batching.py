@@ -26,15 +26,11 @@ def sharing(requests: Mapping[int, Request], most_rows: int) -> list[list[int]]:
 
 def joined(requests: Sequence[Request]) -> Mapping[str, Array]:
     """Return one feed for all of them, one after the other."""
-    if len(requests) == 1:
-        return requests[0].feed
     return {name: np.concatenate([request.feed[name] for request in requests]) for name in requests[0].feed}
 
 
 def split(arrays: Sequence[Array], requests: Sequence[Request]) -> list[Sequence[Array]] | None:
     """Return each request's rows of the outputs of their common run; None where these do not have as many rows."""
-    if len(requests) == 1:
-        return [arrays]
     edges = np.cumsum([_rows(request) for request in requests])
     if any(len(array) != edges[-1] for array in arrays):
         return None

@@ -6,6 +6,7 @@ Source: the protocol's own pages, "Open Inference Protocol" of KServe and "Binar
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnx_shift.serving.errors import RequestError, shown
 Array = np.ndarray[Any, Any]
 
 _LENGTH_DIGITS = 18
+_KEPT_HEADER_BYTES = 1024
 # What would change the answer and is not offered: refused, where other parameters are hints and left alone.
 _NOT_OFFERED = ("classification", "sequence_id", "shared_memory_region")
 _LENGTH_PREFIX = np.dtype("<u4")
@@ -31,14 +33,47 @@ class Request:
     outputs: Mapping[str, bool]
 
 
+@dataclass(frozen=True)
+class _Raw:
+    """An input whose raw bytes follow the JSON."""
+
+    tensor: TensorType
+    shape: tuple[int, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the JSON of a request says: the inputs that it holds, and those that follow it, in their order."""
+
+    id: str | None
+    feed: Mapping[str, Array]
+    raw: Sequence[_Raw]
+    outputs: Mapping[str, bool]
+
+
 def decode(body: bytes, header_length: str | None, contract: Contract, max_batch: int) -> Request:
     """Return the request in `body`, whose JSON ends after `header_length` bytes (None: it is all of it).
 
     Raises RequestError: 400 for what is malformed or not what the contract asks for, 413 above `max_batch` rows.
     """
-    json_bytes = _header_bytes(header_length, len(body))
+    offset = _header_bytes(header_length, len(body))
+    if header_length is not None and offset <= _KEPT_HEADER_BYTES:
+        header = _kept_header(body[:offset], contract, max_batch)
+    else:
+        header = _header(memoryview(body)[:offset], contract, max_batch)
+    feed = dict(header.feed)
+    for raw in header.raw:
+        feed[raw.tensor.name] = _from_bytes(body, offset, raw)
+        offset += raw.size_bytes
+    if offset != len(body):
+        raise _bad(f"the body is {len(body) - offset} bytes longer than its inputs state")
+    return Request(header.id, feed, header.outputs)
+
+
+def _header(text: bytes | memoryview, contract: Contract, max_batch: int) -> _Header:
     try:
-        message = orjson.loads(body if header_length is None else memoryview(body)[:json_bytes])
+        message = orjson.loads(text)
     except ValueError as error:
         raise _bad(f"the request is no valid JSON ({error})") from error
     if not isinstance(message, dict):
@@ -47,19 +82,22 @@ def decode(body: bytes, header_length: str | None, contract: Contract, max_batch
     if request_id is not None and not isinstance(request_id, str):
         raise _bad("id: must be a string")
     parameters = _parameters(message, "the request")
-    feed: dict[str, Array] = {}
-    offset = json_bytes
+    found: dict[str, Array | _Raw] = {}
     for entry in _entries(message, "inputs"):
         tensor = _named(entry, "input", contract.inputs)
-        if tensor.name in feed:
+        if tensor.name in found:
             raise _bad(f"input {tensor.name}: is given twice")
-        feed[tensor.name], offset = _input(entry, tensor, body, offset, max_batch)
-    missing = next((name for name in contract.inputs if name not in feed), None)
+        found[tensor.name] = _input(entry, tensor, max_batch)
+    missing = next((name for name in contract.inputs if name not in found), None)
     if missing is not None:
         raise _bad(f"input {missing}: is missing")
-    if offset != len(body):
-        raise _bad(f"the body is {len(body) - offset} bytes longer than its inputs state")
-    return Request(request_id, feed, _outputs(message, parameters, contract))
+    feed = {name: value for name, value in found.items() if not isinstance(value, _Raw)}
+    raw = [value for value in found.values() if isinstance(value, _Raw)]
+    return _Header(request_id, feed, raw, _outputs(message, parameters, contract))
+
+
+# A client that sends raw bytes sends the same JSON before them again and again.
+_kept_header = lru_cache(64)(_header)
 
 
 def encode(
@@ -156,8 +194,7 @@ def _outputs(message: Mapping[str, Any], parameters: Mapping[str, Any], contract
 # --- inputs -------------------------------------------------------------------------------------------------
 
 
-def _input(entry: Mapping[str, Any], tensor: TensorType, body: bytes, offset: int, max_batch: int) -> tuple[Array, int]:
-    """Return the array of an input, and where in `body` the next one's raw bytes begin."""
+def _input(entry: Mapping[str, Any], tensor: TensorType, max_batch: int) -> Array | _Raw:
     if entry.get("datatype") != tensor.datatype:
         raise _bad(f"input {tensor.name}: datatype {shown(entry.get('datatype'))}, the model takes {tensor.datatype}")
     shape = _shape(entry.get("shape"), tensor, max_batch)
@@ -165,29 +202,35 @@ def _input(entry: Mapping[str, Any], tensor: TensorType, body: bytes, offset: in
     if size_bytes is None:
         if "data" not in entry:
             raise _bad(f"input {tensor.name}: its data are missing")
-        return _from_json(entry["data"], shape, tensor), offset
+        return _from_json(entry["data"], shape, tensor)
     if "data" in entry:
         raise _bad(f"input {tensor.name}: has data and a binary_data_size; one of them, please")
     if type(size_bytes) is not int or size_bytes < 0:
         raise _bad(f"input {tensor.name}: binary_data_size {shown(size_bytes)} is no whole number")
-    if offset + size_bytes > len(body):
-        raise _bad(f"input {tensor.name}: the body ends {offset + size_bytes - len(body)} bytes early")
-    return _from_bytes(body, offset, size_bytes, shape, tensor), offset + size_bytes
+    return _Raw(tensor, shape, size_bytes)
 
 
 def _shape(stated: object, tensor: TensorType, max_batch: int) -> tuple[int, ...]:
-    sizes = stated if isinstance(stated, list) and all(type(size) is int for size in stated) else []
-    whole = isinstance(stated, list) and len(sizes) == len(stated) == len(tensor.shape)
-    if not whole or any(ours not in (-1, size) for size, ours in zip(sizes, tensor.shape, strict=True)):
-        raise _bad(f"input {tensor.name}: shape {shown(stated)}, the model takes {list(tensor.shape)}")
-    if any(size < 1 for size in sizes):
-        raise _bad(f"input {tensor.name}: shape {shown(stated)}, where every dimension must be 1 or more")
-    if tensor.shape and tensor.shape[0] == -1 and sizes[0] > max_batch:
-        raise RequestError(413, f"input {tensor.name}: a batch of {sizes[0]} rows, above the limit of {max_batch}")
-    return tuple(sizes)
+    if not isinstance(stated, list) or len(stated) != len(tensor.shape):
+        raise _other_shape(stated, tensor)
+    for size, ours in zip(stated, tensor.shape, strict=True):
+        if type(size) is not int or ours not in (-1, size):
+            raise _other_shape(stated, tensor)
+        if size < 1:
+            raise _bad(f"input {tensor.name}: shape {shown(stated)}, where every dimension must be 1 or more")
+    if stated and tensor.shape[0] == -1 and stated[0] > max_batch:
+        raise RequestError(413, f"input {tensor.name}: a batch of {stated[0]} rows, above the limit of {max_batch}")
+    return tuple(stated)
 
 
-def _from_bytes(body: bytes, offset: int, size_bytes: int, shape: tuple[int, ...], tensor: TensorType) -> Array:
+def _other_shape(stated: object, tensor: TensorType) -> RequestError:
+    return _bad(f"input {tensor.name}: shape {shown(stated)}, the model takes {list(tensor.shape)}")
+
+
+def _from_bytes(body: bytes, offset: int, raw: _Raw) -> Array:
+    tensor, shape, size_bytes = raw.tensor, raw.shape, raw.size_bytes
+    if offset + size_bytes > len(body):
+        raise _bad(f"input {tensor.name}: the body ends {offset + size_bytes - len(body)} bytes early")
     if tensor.datatype == BYTES:
         return _strings_from_bytes(memoryview(body)[offset : offset + size_bytes], shape, tensor)
     count, item_bytes = math.prod(shape), tensor.dtype.itemsize

@@ -35,9 +35,9 @@ class TensorType:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contract:
-    """The inputs and outputs of a model, by name, in its order."""
+    """The inputs and outputs of a model, by name, in its order. One is equal to itself alone, so that it has a hash."""
 
     inputs: Mapping[str, TensorType]
     outputs: Mapping[str, TensorType]

@@ -24,6 +24,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         given: dict[str, Any] = {"namespace": "onnx_shift", "registry": self.registry}
+        self._counters: dict[tuple[int, str], Counter] = {}
         self.requests = Counter("http_requests", "Inferences asked for.", ["status", "variant"], **given)
         self.latency = Histogram(
             "http_request_seconds", "From a request's headers to its answer.", buckets=_SECONDS, **given
@@ -36,6 +37,13 @@ class Metrics:
         Gauge("resident_bytes", "Memory of the process.", **given).set_function(resident_bytes)
         for result in ("taken", "unchanged", "refused"):
             self.loads.labels(result)
+
+    def count(self, status: int, variant: str = "") -> None:
+        """Count an inference that was answered with `status`, and by `variant` where one answered it."""
+        counter = self._counters.get((status, variant))
+        if counter is None:  # looking it up by its labels takes longer than counting
+            counter = self._counters[status, variant] = self.requests.labels(str(status), variant)
+        counter.inc()
 
     def watch(self, switcher: ModelSwitcher, waiting: Callable[[], int]) -> None:
         """Tell of this switcher, and of the requests that wait, whenever somebody looks."""

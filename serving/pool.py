@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from onnx_shift.serving.errors import RequestError
 
+_STOPPING = "the server is stopping"
 _QUICK_S, _LOOKED_AT = 1e-3, 4  # one quick answer of so many: on a busy machine any may have had to wait
 
 Asked = TypeVar("Asked")
@@ -32,10 +33,9 @@ class Pool(Generic[Asked, Answered]):
     them to `answer` together. `answer` returns one result or exception for each. `waited` hears how many seconds each
     request waited.
 
-    Handing a request to a thread and its answer back takes up to a quarter of a millisecond, half of it of the
-    processor. So where there is one thread, no batching, and answers take less than a millisecond, requests that
-    are `light` are answered on the event loop itself: one at a time, and between two of them it hears what else
-    comes, so that those that wait are counted as ever.
+    Handing a request to a thread and its answer back takes as long as a small network does. So where there is one
+    thread, no batching, and answers take less than a millisecond, requests that are `light` are answered on the event
+    loop itself, those first that it has read before; the others are counted as waiting, as ever.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class Pool(Generic[Asked, Answered]):
         self._may_stay = threads == 1 and batch_s == 0
         self._took_s = deque([math.inf], _LOOKED_AT)
         self._working = False  # a thread is
+        self._closed = False
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._here: deque[_Job] = deque()  # to be answered on the event loop
+        self._here = 0  # wait for the event loop
         self._threads = [
             threading.Thread(target=self._work, name=f"onnx-shift-serving-{number}", daemon=True)
             for number in range(threads)
@@ -68,40 +69,48 @@ class Pool(Generic[Asked, Answered]):
 
     def waiting(self) -> int:
         """Return how many requests wait."""
-        return self._jobs.qsize() + len(self._here)
+        return self._jobs.qsize() + self._here
 
     async def ask(self, asked: Asked, limit_s: float) -> Answered:
         """Return the answer. Raises RequestError, 429 where the queue is full and 503 after `limit_s`."""
         if self.waiting() >= self._queue_limit:
             raise RequestError(429, f"{self._queue_limit} requests wait already; try again later")
+        came_s = time.perf_counter()
+        if self._stays(asked):
+            return await self._ask_here(asked, limit_s, came_s)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answered] = loop.create_future()
         timer = loop.call_later(limit_s, _expire, future, limit_s)
-        job = _Job(asked, future, loop, time.perf_counter())
-        if self._stays(asked):
-            self._here.append(job)
-            if len(self._here) == 1:
-                loop.call_soon(self._answer_here)
-        else:
-            self._jobs.put(job)
+        self._jobs.put(_Job(asked, future, loop, came_s))
         try:
             return await future
         finally:
             timer.cancel()
-            if future.cancelled():
-                with suppress(ValueError):
-                    self._here.remove(job)
+
+    async def _ask_here(self, asked: Asked, limit_s: float, came_s: float) -> Answered:
+        """Answer on the event loop, once it has read what else has come, so that those that wait are counted."""
+        self._here += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._here -= 1
+        if self._closed:
+            raise RequestError(503, _STOPPING)
+        if time.perf_counter() - came_s > limit_s:
+            raise _late(limit_s)
+        [result] = self._results([asked], [came_s])
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def close(self, limit_s: float) -> bool:
         """Refuse those that wait with 503, end the threads after what they are at, and return whether they did end
         within `limit_s`.
         """
-        left = list(self._here)
+        self._closed = True
         with suppress(Empty):
             while (job := self._jobs.get_nowait()) is not None:
-                left.append(job)
-        for job in left:
-            job.loop.call_soon_threadsafe(_settle, job.future, RequestError(503, "the server is stopping"))
+                job.loop.call_soon_threadsafe(_settle, job.future, RequestError(503, _STOPPING))
         for _ in self._threads:
             self._jobs.put(None)
         until_s = time.perf_counter() + limit_s
@@ -114,23 +123,15 @@ class Pool(Generic[Asked, Answered]):
         idle = not self._working and self._jobs.empty()
         return self._may_stay and idle and min(self._took_s) < _QUICK_S and self._light(asked)
 
-    def _answer_here(self) -> None:
-        if not self._here:  # given up
-            return
-        job = self._here.popleft()
-        if not job.future.done():
-            _settle(job.future, self._results([job])[0])
-        if self._here:
-            job.loop.call_soon(self._answer_here)
-
     def _work(self) -> None:
         while True:
             jobs, ended = self._take()
             if jobs:
                 self._working = True
-                for job, result in zip(jobs, self._results(jobs), strict=True):
+                results = self._results([job.asked for job in jobs], [job.came_s for job in jobs])
+                for job, result in zip(jobs, results, strict=True):
                     job.loop.call_soon_threadsafe(_settle, job.future, result)
-                del jobs, job, result
+                del jobs, job, results, result
                 self._working = False
             if ended:
                 return
@@ -152,15 +153,15 @@ class Pool(Generic[Asked, Answered]):
                 return jobs, False
         return jobs, True
 
-    def _results(self, jobs: Sequence[_Job]) -> Sequence[Any]:
+    def _results(self, asked: Sequence[Asked], came_s: Sequence[float]) -> Sequence[Answered | Exception]:
         """Return a result or an exception for each."""
         began_s = time.perf_counter()
-        for job in jobs:
-            self._waited(began_s - job.came_s)
+        for each_s in came_s:
+            self._waited(began_s - each_s)
         try:
-            return self._answer([job.asked for job in jobs])
+            return self._answer(asked)
         except Exception as error:  # noqa: BLE001 - the thread must live, and somebody waits for an answer
-            return [error] * len(jobs)
+            return [error] * len(asked)
         finally:
             self._took_s.append(time.perf_counter() - began_s)
 
@@ -176,4 +177,8 @@ def _settle(future: "asyncio.Future[Any]", result: object) -> None:
 
 def _expire(future: "asyncio.Future[Any]", limit_s: float) -> None:
     if not future.done():
-        future.set_exception(RequestError(503, f"not answered within {limit_s:g} s"))
+        future.set_exception(_late(limit_s))
+
+
+def _late(limit_s: float) -> RequestError:
+    return RequestError(503, f"not answered within {limit_s:g} s")

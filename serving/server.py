@@ -5,13 +5,12 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.runtime.load import Policy
@@ -23,6 +22,8 @@ from onnx_shift.serving.settings import Settings
 
 _LOOK_S = 0.02
 _HEAD_S, _HEAD_BYTES = 10.0, 64 << 10
+_LONG_HEAD = f"the headers are longer than {_HEAD_BYTES} bytes"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REFUSED_S = 1.0
 _KEEP_ALIVE_S = 75  # longer than proxies keep theirs
 _log = logging.getLogger(__name__)
@@ -66,32 +67,42 @@ def _url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _Connection(h11.Connection):
-    """h11's, which keeps the head of an answer until its body comes: one packet, and one call of the system less."""
-
-    _head = b""
-
-    def send(self, event: Any) -> Any:
-        data = super().send(event)
-        if isinstance(event, h11.Response):
-            self._head = data or b""
-            return b""
-        if data is not None:
-            data, self._head = self._head + data, b""
-        return data
+def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) for name, value in headers)
 
 
-class _Protocol(H11Protocol):
-    """uvicorn's, with two things besides: what is no HTTP is answered in JSON, too, and whoever begins a request must
-    send all of its headers within ten seconds.
+class _Joining:
+    """The transport of one answer: its head waits for its body, one packet and one call of the system less."""
+
+    __slots__ = ("_head", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and data != _CONTINUE:
+            self._head = data
+        elif self._head:
+            self._head, data = b"", self._head + data
+            self._transport.write(data)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, with some things besides: what is no HTTP is answered in JSON, too; whoever begins a request must send
+    all of its headers within ten seconds, and not more than `_HEAD_BYTES` of them; no protocol follows this one.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
     _refused = False
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.conn = _Connection(h11.SERVER, _HEAD_BYTES)
+    _in_head = False
+    _unread_bytes = 0  # came, and are part of nothing that is whole yet
 
     def send_400_response(self, msg: str) -> None:
         self._refuse("400 Bad Request", msg)
@@ -103,23 +114,53 @@ class _Protocol(H11Protocol):
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
         self.transport.write_eof()
         self._refused = True
+        self._end_head()
+        if self.cycle is not None:  # nothing of it can follow
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.loop.call_later(_REFUSED_S, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._unread_bytes += len(data)
         super().data_received(data)
-        idle = self.cycle is None or self.cycle.response_complete
-        if idle and self._head_timer is None:
+        if self._refused:
+            return
+        if self._unread_bytes > _HEAD_BYTES:
+            self.send_400_response(_LONG_HEAD)
+        elif self._in_head and self._head_timer is None:
             self._head_timer = self.loop.call_later(_HEAD_S, self._refuse, "408 Request Timeout", "the headers stalled")
-        elif not idle:
-            self._end_head()
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        if self._unread_bytes > _HEAD_BYTES and _size(self.headers) > _HEAD_BYTES:  # some may be the body's
+            raise ValueError(_LONG_HEAD)
+        self._unread_bytes = 0
+        super().on_headers_complete()
+        self.cycle.transport = _Joining(self.transport)  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread_bytes = 0
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         super().connection_lost(exc)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        self.cycle.keep_alive = False  # the parser reads no further
+
     def _end_head(self) -> None:
+        self._in_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()
         self._head_timer = None

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,6 +128,9 @@ class Service:
 
     def answer(self, asked: Sequence[Asked]) -> list[Answered | Exception]:
         """Return an answer or a refusal for each, in order; what can share a run does."""
+        if len(asked) == 1:
+            request = self._decode(asked[0])
+            return [self._answer_one(request, asked[0].variant) if isinstance(request, Request) else request]
         results: dict[int, Answered | Exception] = {}
         requests: dict[str | None, dict[int, Request]] = {}
         for place, one in enumerate(asked):
@@ -136,11 +140,9 @@ class Service:
             else:
                 results[place] = decoded
         for variant, members in requests.items():
-            if len(members) == 1:
-                results |= self._answer_together(members, variant)
-                continue
             for group in sharing(members, self.settings.limits.batch):
-                results |= self._answer_together({place: members[place] for place in group}, variant)
+                answers = self._answer_together([members[place] for place in group], variant)
+                results |= zip(group, answers, strict=True)
         return [results[place] for place in range(len(asked))]
 
     def _decode(self, asked: Asked) -> Request | RequestError:
@@ -149,31 +151,32 @@ class Service:
         except RequestError as error:
             return error
 
-    def _answer_together(self, requests: Mapping[int, Request], variant: str | None) -> dict[int, Answered | Exception]:
-        members = list(requests.values())
-        refusal: Exception | None = None
-        own: list[Sequence[Array]] | None = None
-        try:
-            name, arrays = self._run(list(members[0].outputs), joined(members), variant)
-            own = split(arrays, members)
-        except RunError as error:
-            refusal = RequestError(400, str(error))
-        except ClosedError:
-            refusal = RequestError(503, "the server is stopping")
-        except RequestError as error:
-            refusal = error
-        if own is not None:
-            return {
-                place: Answered(*encode(request, part, self.contract, model=self.settings.name, version=name), name)
-                for (place, request), part in zip(requests.items(), own, strict=True)
-            }
-        if refusal is not None and len(requests) == 1:
-            return dict.fromkeys(requests, refusal)
-        each = (self._answer_together({place: request}, variant) for place, request in requests.items())
-        return {place: result for answers in each for place, result in answers.items()}  # one spoilt it for all
+    def _answer_together(self, requests: Sequence[Request], variant: str | None) -> Sequence[Answered | Exception]:
+        if len(requests) > 1:
+            with suppress(OnnxShiftError):  # one may have spoilt it for all: each by itself hears what is wrong
+                name, arrays = self._run(requests[0], joined(requests), variant)
+                own = split(arrays, requests)
+                if own is not None:
+                    return [self._encode(request, part, name) for request, part in zip(requests, own, strict=True)]
+        return [self._answer_one(request, variant) for request in requests]
 
-    def _run(self, outputs: list[str], feed: Mapping[str, Any], variant: str | None) -> tuple[str, list[Any]]:
+    def _answer_one(self, request: Request, variant: str | None) -> Answered | Exception:
+        try:
+            name, arrays = self._run(request, request.feed, variant)
+        except RunError as error:
+            return RequestError(400, str(error))
+        except ClosedError:
+            return RequestError(503, "the server is stopping")
+        except RequestError as error:
+            return error
+        return self._encode(request, arrays, name)
+
+    def _encode(self, request: Request, arrays: Sequence[Array], name: str) -> Answered:
+        return Answered(*encode(request, arrays, self.contract, model=self.settings.name, version=name), name)
+
+    def _run(self, request: Request, feed: Mapping[str, Any], variant: str | None) -> tuple[str, list[Any]]:
         """Return the outputs and the variant that gave them: the one that serves, or the one that was asked for."""
+        outputs = list(request.outputs)
         if variant is None or variant == self.switcher.active.name:
             answered, arrays = self.switcher.run_named(outputs, feed)
             if variant in (None, answered.name):

@@ -123,7 +123,7 @@ def together(works: list[Callable[[], None]]) -> None:
 
 def _echo() -> None:
     import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
@@ -141,7 +141,7 @@ def _echo() -> None:
     sys.stdout.write(f":{listening.getsockname()[1]}\n")
     sys.stdout.flush()
     config = uvicorn.Config(
-        app, loop="asyncio", http=H11Protocol, ws="none", lifespan="off", log_config=None, access_log=False,
+        app, loop="asyncio", http=HttpToolsProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
         proxy_headers=False, server_header=False,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listening])

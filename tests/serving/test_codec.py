@@ -65,6 +65,16 @@ def test_every_number_arrives_as_it_was_sent_and_goes_back(type_: str, datatype:
     assert none is None and json.loads(text)["outputs"][0]["data"] == array.ravel().tolist()
 
 
+def test_the_same_json_before_other_bytes_is_another_request() -> None:
+    arrays = [np.full((1, 3), value, np.float32) for value in (1, 2)]
+    bodies = [binary(array, "FP32", id="same") for array in arrays]
+    requests = [decode(body, length, FLOATS, 10) for body, length in bodies]
+    for request, array in zip(requests, arrays, strict=True):
+        np.testing.assert_array_equal(request.feed["x"], array)
+    with pytest.raises(RequestError, match="the body ends 12 bytes early"):
+        decode(bodies[0][0][:-12], bodies[0][1], FLOATS, 10)
+
+
 def test_strings_arrive_in_both_encodings_and_go_back() -> None:
     words = ["a", "", "naïve"]
     raw = b"".join(struct.pack("<I", len(word.encode())) + word.encode() for word in words)

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from onnx_shift.serving.server import _Joining
 from tests.serving.conftest import NAME, WIDTHS, Server, ask_over, question, serving, wait_until, write_portfolio
 
 INFER = f"/v2/models/{NAME}/infer"
@@ -90,12 +92,42 @@ def test_nvidias_client_is_content(server: Server, rows: np.ndarray, answers: di
         (head("Content-Length: 2", path=f"{INFER}/more") + b"{}", 404),
         (head("Content-Length: 2", path="/metrics") + b"{}", 405),
         (head("X: " + "y" * 100_000), 400),
+        (head("Content-Length: 2", "Transfer-Encoding: chunked") + b"0\r\n\r\n", 400),
     ],
 )
 def test_bad_bytes_get_an_error_in_json(server: Server, sent: bytes, status: int) -> None:
     found = raw(server, sent)
     assert found.startswith(f"HTTP/1.1 {status} ".encode()), found
     assert isinstance(json.loads(found.partition(b"\r\n\r\n")[2])["error"], str)
+
+
+@pytest.mark.parametrize("begun", [head()[:-2], head("Transfer-Encoding: chunked") + b"0\r\n"])
+def test_headers_that_never_end_are_refused_as_they_come(server: Server, begun: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(begun + b"X: y")
+        time.sleep(0.05)
+        connection.sendall(b"y" * 70_000)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
+def test_requests_sent_at_once_are_answered_in_turn(server: Server, rows: np.ndarray) -> None:
+    body = json.dumps(question(rows)).encode()
+    first = f"POST {INFER} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    found = raw(server, first + b"GET /v2 HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+    assert found.count(b"HTTP/1.1 200 OK") == 2 and found.index(b"model_version") < found.index(b"extensions")
+
+
+def test_an_upgrade_is_answered_as_if_it_were_none(server: Server) -> None:
+    found = raw(server, b"GET /v2 HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 200 ") and b"connection: close\r\n" in found
+
+
+def test_an_answer_leaves_in_one_piece() -> None:
+    transport = Mock()
+    joining = _Joining(transport)
+    for data in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"body", b"more"):
+        joining.write(data)
+    assert [call.args[0][-4:] for call in transport.write.call_args_list] == [b"\r\n\r\n", b"body", b"more"]
 
 
 def test_a_body_that_stalls_is_408_and_one_that_is_left_alone_is_nothing(server: Server) -> None:
