@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -185,6 +186,21 @@ def serving(*arguments: str) -> Iterator[Server]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@contextmanager
+def asking(ask: Callable[[threading.Event], None], count: int = 8) -> Iterator[None]:
+    """Run `ask` on so many threads while the body runs, and set the event when it ends: then they are to return."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=ask, args=(stop,)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def wait_until(holds: Callable[[], bool], limit_s: float = 20.0) -> None:

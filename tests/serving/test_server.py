@@ -16,7 +16,17 @@ import numpy as np
 import pytest
 
 from onnx_shift.serving.server import _Joining
-from tests.serving.conftest import NAME, WIDTHS, Server, ask_over, question, serving, wait_until, write_portfolio
+from tests.serving.conftest import (
+    NAME,
+    WIDTHS,
+    Server,
+    ask_over,
+    asking,
+    question,
+    serving,
+    wait_until,
+    write_portfolio,
+)  # fmt: skip
 
 INFER = f"/v2/models/{NAME}/infer"
 
@@ -163,28 +173,19 @@ def test_sighup_takes_the_new_file_and_refuses_a_bad_one(
 class Callers:
     """Connections that ask one after the other, note when each request was sent and what came, and check the answer."""
 
-    def __init__(self, server: Server, rows: np.ndarray, wanted: dict[str, np.ndarray], count: int = 8) -> None:
+    def __init__(self, server: Server, rows: np.ndarray, wanted: dict[str, np.ndarray]) -> None:
         self.sent_s: list[float] = []
         self.outcomes: list[tuple[float, int]] = []  # when sent, status (0: refused or cut off)
         self.wrong: list[str] = []
         self._server, self._wanted = server, wanted
         self._body = json.dumps(question(rows)).encode()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
 
-    def __enter__(self) -> "Callers":
-        for thread in self._threads:
-            thread.start()
-        return self
+    def are_warm(self) -> bool:
+        return len(self.outcomes) > 100
 
-    def __exit__(self, *raised: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
+    def ask(self, stop: threading.Event) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=20)
-        while not self._stop.is_set():
+        while not stop.is_set():
             sent_s = time.monotonic()
             try:
                 reply = ask_over(connection, "POST", INFER, self._body)
@@ -206,10 +207,12 @@ def test_no_request_sent_before_sigterm_is_lost(
     portfolio_path: Path, rows: np.ndarray, answers: dict[str, np.ndarray], rounds: int
 ) -> None:
     for _ in range(rounds):
-        with serving(str(portfolio_path), "--no-access-log") as server, Callers(server, rows, answers) as callers:
-            wait_until(lambda: len(callers.outcomes) > 100)
-            told_s = time.monotonic()
-            assert server.stop() == 0
+        with serving(str(portfolio_path), "--no-access-log") as server:
+            callers = Callers(server, rows, answers)
+            with asking(callers.ask):
+                wait_until(callers.are_warm)
+                told_s = time.monotonic()
+                assert server.stop() == 0
         before = [status for sent_s, status in callers.outcomes if sent_s < told_s]
         after = [status for sent_s, status in callers.outcomes if sent_s >= told_s]
         assert set(before) == {200} and set(after) <= {200, 503, 0} and callers.wrong == []
@@ -234,12 +237,13 @@ def test_no_answer_is_lost_or_wrong_under_updates(
     own_server: Server, portfolio_path: Path, rows: np.ndarray, answers: dict[str, np.ndarray], updates: int
 ) -> None:
     wanted = {**answers, **{f"{name}-new": value for name, value in answers.items()}}
-    with Callers(own_server, rows, wanted) as callers:
+    callers = Callers(own_server, rows, wanted)
+    with asking(callers.ask):
         for number in range(updates):
             suffix = "" if number % 2 else "-new"
             write_portfolio(portfolio_path, {f"{name}{suffix}": width for name, width in WIDTHS.items()})
             assert own_server.ask("POST", f"/v2/repository/models/{NAME}/load").status == 200
-        wait_until(lambda: len(callers.outcomes) > 100)
+        wait_until(callers.are_warm)
     assert {status for _, status in callers.outcomes} == {200} and callers.wrong == []
 
 
