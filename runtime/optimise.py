@@ -35,7 +35,11 @@ from onnx_shift.runtime.skeleton import (
 _FILE_BYTES = 4 << 20  # tensors are gathered into files of about this size, which are inflated side by side
 DOMAIN = "onnx_shift"  # our kernels' operators
 _BLOCKED = "com.microsoft.nchwc"  # onnxruntime's convolutions over weights in the processor's own blocks
-_ONCE = {("", "Gemm"), ("", "MatMul"), ("com.microsoft", "FusedGemm"), ("com.microsoft", "FusedMatMul")}
+# Identity hands on a branch's weight that is its output; it packs nothing.
+_ONCE = {
+    *(("", operator) for operator in ("Gemm", "MatMul", "Identity")),
+    *(("com.microsoft", operator) for operator in ("FusedGemm", "FusedMatMul")),
+}
 _WORTH_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)

@@ -76,25 +76,36 @@ def _inner_external(node: memoryview) -> bool:
 
 
 class Node(NamedTuple):
-    """What of a node of the main graph matters here: its operator, with domain, and the names it reads."""
+    """What of a node matters here: its operator, with domain, and the names it reads."""
 
     operator: tuple[str, str]
     inputs: tuple[str, ...]
 
 
 def nodes(model: bytes) -> list[Node]:
-    """Return the nodes of the main graph. Raises ValueError for broken protobuf."""
-    found = []
-    for raw in _of_graph(model, _NODE):
+    """Return the nodes that run at most once: those of the main graph, and of branches of its Ifs. Raises ValueError
+    for broken protobuf.
+    """
+    return list(_nodes(_of_graph(model, _NODE)))
+
+
+def _nodes(found: Iterator[memoryview]) -> Iterator[Node]:
+    for raw in found:
         texts = [
             (field, str(value, "utf-8"))
             for field, value in _fields(raw)
             if field in _NODE_TEXTS and isinstance(value, memoryview)
         ]
         named = dict(texts)
-        inputs = tuple(text for field, text in texts if field == _INPUT)
-        found.append(Node((named.get(_DOMAIN, ""), named.get(_OPERATOR, "")), inputs))
-    return found
+        node = Node(
+            (named.get(_DOMAIN, ""), named.get(_OPERATOR, "")),
+            tuple(text for field, text in texts if field == _INPUT),
+        )
+        yield node
+        if node.operator == ("", "If"):
+            for attribute in _messages(raw, _ATTRIBUTE):
+                for branch in _messages(attribute, _GRAPHS_OF_ATTRIBUTE[0]):
+                    yield from _nodes(_messages(branch, _NODE))
 
 
 def _of_graph(model: bytes, wanted: int) -> Iterator[memoryview]:

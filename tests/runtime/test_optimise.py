@@ -8,6 +8,7 @@ import onnx
 import onnx.parser
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shift.portfolio.pack import pack
 from onnx_shift.runtime import optimise
@@ -40,20 +41,36 @@ def test_only_a_classifier_beside_blocked_convolutions_is_left_unpacked(
             assert not optimise._copies_a_classifier(nodes, [tensors[0], ExternalTensor("rest", 1, (size,), 0)])
 
 
+def in_a_branch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model where `on` is true, and zeros where it is not."""
+    graph = model.graph
+    (output,) = graph.output
+    zero = helper.make_node("Constant", [], ["none"], value=numpy_helper.from_array(np.zeros((1, 300), np.float32)))
+    branches = {
+        "then_branch": helper.make_graph(graph.node, "then", [], [output], graph.initializer),
+        "else_branch": helper.make_graph([zero], "else", [], [helper.make_tensor_value_info("none", 1, [1, 300])]),
+    }
+    inputs = [*graph.input, helper.make_tensor_value_info("on", TensorProto.BOOL, [])]
+    chosen = helper.make_tensor_value_info("chosen", TensorProto.FLOAT, None)
+    whole = helper.make_graph([helper.make_node("If", ["on"], ["chosen"], **branches)], "g", inputs, [chosen])
+    return helper.make_model(whole, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+@pytest.mark.parametrize("branch", [False, True])
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="blocked convolutions are x86's")
 def test_what_is_not_packed_stays_so_in_the_cache(
-    make_switcher: Make, tmp_path: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    make_switcher: Make, tmp_path: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch, branch: bool
 ) -> None:
     monkeypatch.setattr(optimise, "_WORTH_BYTES", 1000)
-    onnx.save(network(64), tmp_path / "model.onnx")
+    onnx.save(in_a_branch(network(64)) if branch else network(64), tmp_path / "model.onnx")
+    feed = {"input": images, **({"on": np.array(True)} if branch else {})}
     pack([tmp_path / "model.onnx"], tmp_path / "one.zip")
     plain = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for _ in ("optimised here", "taken from the cache"):
         model = make_switcher(tmp_path / "one.zip")
         content, optimised = model._leases.choice.builder._content(model.active, 1)
         assert optimised and not content.prepack
-        wanted = plain.run(None, {"input": images})[0]
-        np.testing.assert_allclose(model.run(None, {"input": images})[0], wanted, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(model.run(None, feed)[0], plain.run(None, feed)[0], rtol=1e-5, atol=1e-5)
 
 
 def test_the_log_says_once_that_the_kernels_are_missing(
