@@ -1,5 +1,6 @@
 """A portfolio as people and programs want to see it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -59,12 +60,20 @@ def machine_lines(portfolio: "Portfolio") -> list[str]:
     for variant in portfolio:
         machine = variant.metadata.get("machine")
         if isinstance(machine, dict):
+            threads = machine.get("threads")
             place = (
-                f"{machine.get('processor')}, {machine.get('threads')} threads, "
+                f"{machine.get('processor')}, {threads} thread{'' if threads == 1 else 's'}, "
                 f"onnxruntime {machine.get('onnxruntime')}, {machine.get('date')}"
             )
             measured.setdefault(place, []).append(variant.name)
     return [f"measured on {place}: {', '.join(names)}" for place, names in measured.items()]
+
+
+def signed_lines(signed: bool, trusted: Path | None) -> list[str]:
+    """Return that the portfolio is signed, and by whom as far as that was checked, in a line, or none."""
+    if not signed:
+        return []
+    return [f"signed by the key of {trusted}" if trusted else "signed; --trusted KEY.pem checks by whom"]
 
 
 def claim_lines(portfolio: "Portfolio") -> list[str]:

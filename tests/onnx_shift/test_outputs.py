@@ -127,7 +127,10 @@ def test_a_portfolio_is_signed_and_inspected(models: list[str], tmp_path: Path) 
     run("pack", *models, "--without", "small", "--sign", private, "-o", tmp_path / "p.zip")
     result = run("inspect", tmp_path / "p.zip", "--verify", "--trusted", public)
     assert "p.zip: whole, and onnxruntime loads every variant" in result.stderr and "large" in result.stdout
+    assert f"signed by the key of {public}" in result.stdout
+    assert "signed; --trusted KEY.pem checks by whom" in run("inspect", tmp_path / "p.zip").stdout
     run("pack", tmp_path / "p.zip", "-o", tmp_path / "unsigned.zip")
+    assert json.loads(run("inspect", tmp_path / "unsigned.zip", "--json").stdout)["signed"] is False
     with pytest.raises(OnnxShiftError, match=r"unsigned\.zip: it is not signed"):
         run("inspect", tmp_path / "unsigned.zip", "--trusted", public)
     with pytest.raises(OnnxShiftError, match="is no portfolio, and only portfolios are signed"):
@@ -139,7 +142,7 @@ def test_a_portfolio_is_profiled_and_says_where_it_was_measured(models: list[str
     run("profile", tmp_path / "p.zip", "--seconds", "0.01", "--threads", "1", "-o", tmp_path / "profile.json")
     run("pack", tmp_path / "p.zip", "--profile", tmp_path / "profile.json", "--keep-all", "-o", tmp_path / "q.zip")
     text = run("inspect", tmp_path / "q.zip").stdout
-    assert "measured on " in text and ", 1 threads, onnxruntime " in text and "small, large" in text
+    assert "measured on " in text and ", 1 thread, onnxruntime " in text and "small, large" in text
 
 
 def test_verify_names_a_variant_that_cannot_be_loaded(models: list[str], tmp_path: Path) -> None:

@@ -52,14 +52,16 @@ def network(width: int, *, inputs: str = "input") -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def write_portfolio(path: Path, widths: dict[str, int] = WIDTHS, *, inputs: str = "input") -> None:
-    """Pack a portfolio of networks of these widths into `path`."""
+def write_portfolio(
+    path: Path, widths: dict[str, int] = WIDTHS, *, inputs: str = "input", sign: bytes | None = None
+) -> None:
+    """Pack a portfolio of networks of these widths into `path`, signed by a key in PEM where one is given."""
     folder = path.with_suffix(".models")
     folder.mkdir(exist_ok=True)
     files = [folder / f"{name}.onnx" for name in widths]
     for file, width in zip(files, widths.values(), strict=True):
         onnx.save(network(width, inputs=inputs), file)
-    pack(files, path)
+    pack(files, path, sign=sign)
 
 
 @pytest.fixture(scope="session")

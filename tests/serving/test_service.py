@@ -15,7 +15,7 @@ from onnx_shift.portfolio.pack import pack
 from onnx_shift.serving.errors import RequestError
 from onnx_shift.serving.service import Asked, Service, open_portfolio
 from onnx_shift.serving.settings import Limits, Settings
-from tests.serving.conftest import question, write_portfolio
+from tests.serving.conftest import NAME, question, write_portfolio
 
 Make = Callable[..., Service]
 
@@ -83,6 +83,38 @@ def test_a_file_that_changes_while_it_is_read_is_refused(portfolio_path: Path, m
     monkeypatch.setattr(service.Portfolio, "open", change)
     with pytest.raises(OnnxShiftError, match="changed while it was read"):
         open_portfolio(portfolio_path, None)
+
+
+def test_only_what_the_trusted_key_signed_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    from cryptography.hazmat.primitives import serialization as s
+
+    monkeypatch.setenv("ONNX_SHIFT_CACHE", str(tmp_path / "cache"))
+    ours, others = (ed25519.Ed25519PrivateKey.generate() for _ in range(2))
+    public, path = tmp_path / "public.pem", tmp_path / f"{NAME}.zip"
+    public.write_bytes(ours.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo))
+
+    def write(name: str, key: Any) -> bytes:
+        pem = key and key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+        write_portfolio(path, {name: 3}, sign=pem)
+        return path.read_bytes()
+
+    write("first", ours)
+    service = Service(Settings(path, NAME, trusted=public))
+    whole = bytearray(write("second", ours))
+    service.update()
+    assert service.switcher.active.name == "second"
+    whole[len(whole) // 2] ^= 1
+    for change, message in (
+        (lambda: write("third", others), "its signature does not fit"),
+        (lambda: write("third", None), "it is not signed"),
+        (lambda: path.write_bytes(whole), "its signature does not fit"),
+    ):
+        change()
+        with pytest.raises(OnnxShiftError, match=f"{NAME}.zip: {message}"):
+            service.update()
+        assert service.switcher.active.name == "second"
+    service.close(5)
 
 
 def test_a_model_of_strings_halves_and_flags_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
