@@ -142,7 +142,8 @@ class _Protocol(HttpToolsProtocol):
             raise ValueError(_LONG_HEAD)
         self._unread_bytes = 0
         super().on_headers_complete()
-        self.cycle.transport = _Joining(self.transport)  # type: ignore[assignment]
+        if self.scope["method"] != "HEAD":  # of which no body comes
+            self.cycle.transport = _Joining(self.transport)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._unread_bytes = 0

@@ -132,6 +132,11 @@ def test_an_upgrade_is_answered_as_if_it_were_none(server: Server) -> None:
     assert found.startswith(b"HTTP/1.1 200 ") and b"connection: close\r\n" in found
 
 
+def test_a_head_is_answered_without_a_body(server: Server) -> None:
+    found = raw(server, b"HEAD /v2 HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 200 ") and found.endswith(b"\r\n\r\n") and b"content-length: " in found
+
+
 def test_an_answer_leaves_in_one_piece() -> None:
     transport = Mock()
     joining = _Joining(transport)
