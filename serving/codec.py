@@ -207,6 +207,9 @@ def _input(entry: Mapping[str, Any], tensor: TensorType, max_batch: int) -> Arra
         raise _bad(f"input {tensor.name}: has data and a binary_data_size; one of them, please")
     if type(size_bytes) is not int or size_bytes < 0:
         raise _bad(f"input {tensor.name}: binary_data_size {shown(size_bytes)} is no whole number")
+    needed_bytes = math.prod(shape) * tensor.dtype.itemsize
+    if tensor.datatype != BYTES and size_bytes != needed_bytes:
+        raise _bad(f"input {tensor.name}: {size_bytes} bytes, but its shape needs {needed_bytes}")
     return _Raw(tensor, shape, size_bytes)
 
 
@@ -228,19 +231,14 @@ def _other_shape(stated: object, tensor: TensorType) -> RequestError:
 
 
 def _from_bytes(body: bytes, offset: int, raw: _Raw) -> Array:
-    tensor, shape, size_bytes = raw.tensor, raw.shape, raw.size_bytes
-    if offset + size_bytes > len(body):
-        raise _bad(f"input {tensor.name}: the body ends {offset + size_bytes - len(body)} bytes early")
+    tensor, end = raw.tensor, offset + raw.size_bytes
+    if end > len(body):
+        raise _bad(f"input {tensor.name}: the body ends {end - len(body)} bytes early")
     if tensor.datatype == BYTES:
-        return _strings_from_bytes(memoryview(body)[offset : offset + size_bytes], shape, tensor)
-    count, item_bytes = math.prod(shape), tensor.dtype.itemsize
-    if size_bytes != count * item_bytes:
-        raise _bad(f"input {tensor.name}: {size_bytes} bytes, but its shape needs {count * item_bytes}")
-    if tensor.datatype == "BOOL":
-        flags = np.frombuffer(body, np.uint8, count, offset)
-        if flags.max() > 1:
-            raise _bad(f"input {tensor.name}: a BOOL is one byte, 0 or 1")
-    array = np.frombuffer(body, tensor.dtype, count, offset).reshape(shape)
+        return _strings_from_bytes(memoryview(body)[offset:end], raw.shape, tensor)
+    if tensor.datatype == "BOOL" and np.frombuffer(body, np.uint8, raw.size_bytes, offset).max() > 1:
+        raise _bad(f"input {tensor.name}: a BOOL is one byte, 0 or 1")
+    array: Array = np.ndarray(raw.shape, tensor.dtype, body, offset)
     return array if array.flags.aligned else array.copy()
 
 
