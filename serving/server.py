@@ -4,12 +4,14 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from onnx_shift.errors import OnnxShiftError
@@ -96,11 +98,12 @@ class _Joining:
 
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, with some things besides: what is no HTTP is answered in JSON, too; whoever begins a request must send
-    all of its headers within ten seconds, and not more than `_HEAD_BYTES` of them; no protocol follows this one.
+    all of its headers within ten seconds, and not more than `_HEAD_BYTES` of them.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
     _refused = False
+    _data = b""  # what is being read
     _in_head = False
     _unread_bytes = 0  # came, and are part of nothing that is whole yet
 
@@ -124,7 +127,9 @@ class _Protocol(HttpToolsProtocol):
         if self._refused:
             return
         self._unread_bytes += len(data)
+        self._data = data
         super().data_received(data)
+        self._data = b""
         if self._refused:
             return
         if self._unread_bytes > _HEAD_BYTES:
@@ -141,6 +146,8 @@ class _Protocol(HttpToolsProtocol):
         if self._unread_bytes > _HEAD_BYTES and _size(self.headers) > _HEAD_BYTES:  # some may be the body's
             raise ValueError(_LONG_HEAD)
         self._unread_bytes = 0
+        if self.parser.should_upgrade():
+            return
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # of which no body comes
             self.cycle.transport = _Joining(self.transport)  # type: ignore[assignment]
@@ -151,14 +158,27 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unread_bytes = 0
-        super().on_message_complete()
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         super().connection_lost(exc)
 
     def _unsupported_upgrade_warning(self) -> None:
-        self.cycle.keep_alive = False  # the parser reads no further
+        """Read the request again without its offer of another protocol, for which httptools leaves the body unread.
+
+        Java's client offers HTTP/2 with the first request of every connection.
+        """
+        (read_bytes,) = sys.exc_info()[1].args  # type: ignore[union-attr]
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = HttpRequestParser(self)
+        try:
+            self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+            self.parser.feed_data(self._data[read_bytes:])
+        except (HttpParserError, HttpParserUpgrade):  # CONNECT has no other meaning
+            self.send_400_response("Invalid HTTP request received.")
 
     def _end_head(self) -> None:
         self._in_head = False

@@ -127,9 +127,18 @@ def test_requests_sent_at_once_are_answered_in_turn(server: Server, rows: np.nda
     assert found.count(b"HTTP/1.1 200 OK") == 2 and found.index(b"model_version") < found.index(b"extensions")
 
 
-def test_an_upgrade_is_answered_as_if_it_were_none(server: Server) -> None:
-    found = raw(server, b"GET /v2 HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
-    assert found.startswith(b"HTTP/1.1 200 ") and b"connection: close\r\n" in found
+def test_an_offer_of_another_protocol_is_answered_in_this_one(server: Server, rows: np.ndarray) -> None:
+    body = json.dumps(question(rows)).encode()
+    offer = f"POST {INFER} HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: {len(body)}"
+    request = f"{offer}\r\n\r\n".encode() + body
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        for cut in (20, len(offer) + 3, len(offer) + 4, len(request)):
+            connection.sendall(request[:cut])
+            time.sleep(0.05)
+            connection.sendall(request[cut:])
+            found = connection.recv(65536)
+            assert found.startswith(b"HTTP/1.1 200 ") and b"connection: " not in found
+    assert raw(server, b"CONNECT here:80 HTTP/1.1\r\nHost: here\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_head_is_answered_without_a_body(server: Server) -> None:
