@@ -26,7 +26,6 @@ _ROOT = Path(__file__).resolve().parents[2]
 FOLDER = _ROOT / "benchmarks" / "data"
 UNPACKED = _ROOT / ".bench" / "kept"
 LEVELS, SUMS = "levels.zip", "SHA256SUMS"
-DENSE = "level-00.onnx"  # what a run that began with given weights begins with again
 MOST_BYTES = 12_000_000
 DATA = "uoft-cs/cifar10"
 
@@ -46,9 +45,7 @@ def keep(run: Path, name: str, numbers: Sequence[int] = (), into: Path | None = 
     folder.mkdir(parents=True, exist_ok=True)
     pack(chosen, folder / LEVELS)
     last = levels[-1]
-    recipe = load_recipe(source.recipe)
-    start = None if recipe.init_from is None else DENSE
-    recipe = replace(recipe, data=DATA, init_from=start, levels=int(last["level"]))
+    recipe = replace(load_recipe(source.recipe), data=DATA, levels=int(last["level"]))
     write_text(folder / "recipe.json", recipe.to_json())
     write_csv(folder / "levels.csv", levels)
     epochs = _rows(run / "metrics.csv")

@@ -49,8 +49,6 @@ class Training:
 
 
 _PRESET = "vgg16-quarter-cifar10"
-#: A quarter of the preset's work for those who wait for it: from its dense network on, two epochs per level, not eight.
-_SHORT = {"init_from": kept.DENSE, "learning_rate": 0.3, "epochs": 2}
 #: For comparing methods: weights go back to an early step and layers may starve, as published; epochs enough for that.
 _REWOUND = {
     "rewind": "weights",
@@ -114,7 +112,6 @@ _FURTHER = ("snip", "grasp", "ntk-sap")
 
 TRAININGS: dict[str, Training] = {
     "imp-preset": Training(65, {}),
-    "imp-short": Training(25, _SHORT, extra=True),
     "imp": Training(65, _REWOUND),
     "fast": Training(20, _FAST),
     **{name: Training(14, {"method": name, **_HIGH}) for name in ("one-shot", "random", "synflow")},

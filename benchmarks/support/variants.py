@@ -17,8 +17,8 @@ from onnx_shift.portfolio.pack import pack
 from onnx_shift.portfolio.profiling import Settings, profile
 from onnx_shift.portfolio.sessions import open_session
 
-#: The trainings whose levels make one portfolio, by what their variants are called; of several the first that is there.
-SHIPPED = {"imp": ("imp-preset", "imp-short"), "fast": ("fast",)}
+#: The trainings whose levels make one portfolio, by what their variants are called.
+SHIPPED = {"imp": "imp-preset", "fast": "fast"}
 COLLAPSED = 0.2  # accuracy; guessing among ten classes gives 0.1
 
 
@@ -32,13 +32,13 @@ class Pruned:
 
 def missing() -> str | None:
     """Return why nothing can be made of the levels here, if so."""
-    return None if "imp" in shipped_runs() else trainings.missing(SHIPPED["imp"][0])
+    return None if "imp" in shipped_runs() else trainings.missing(SHIPPED["imp"])
 
 
 def shipped_runs() -> dict[str, Run]:
     """Return the runs of `SHIPPED` that are there."""
-    runs = {name: [trainings.finished_run(training) for training in names] for name, names in SHIPPED.items()}
-    return {name: next(run for run in found if run is not None) for name, found in runs.items() if any(found)}
+    runs = {name: trainings.finished_run(training) for name, training in SHIPPED.items()}
+    return {name: run for name, run in runs.items() if run is not None}
 
 
 def pruned_variants(folder: Path, *, collapsed: bool = False) -> list[Pruned]:

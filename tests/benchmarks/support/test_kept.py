@@ -1,7 +1,6 @@
 """Levels kept below benchmarks/data are those of the run, whole and small enough."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,7 +9,6 @@ import pytest
 pytest.importorskip("torch")
 
 from benchmarks.support import kept, trainings
-from benchmarks.support.variants import shipped_runs
 from onnx_shift.errors import OnnxShiftError
 from onnx_shift.exporter.recipe import override
 from tests.networks import network
@@ -48,15 +46,6 @@ def test_an_unfinished_run_is_kept_with_the_levels_that_it_has(run: Path) -> Non
         (run / f"level-{level:02d}.onnx").read_bytes() for level in range(3)
     ]
     assert trainings.missing("imp-preset") is None
-
-
-def test_a_run_from_given_weights_begins_with_its_own_dense_network_again(run: Path) -> None:
-    assert "imp" not in shipped_runs()
-    recipe = replace(trainings.recipe_of("imp-short"), init_from=str(run / "level-00.onnx"))
-    (run / "recipe.json").write_text(recipe.to_json())
-    folder = kept.keep(run, "imp-short")
-    assert '"init_from": "level-00.onnx"' in (folder / "recipe.json").read_text()
-    assert shipped_runs()["imp"].recipe.epochs == 2
 
 
 def test_some_levels_alone_are_kept_and_the_log_tells_of_all(run: Path) -> None:

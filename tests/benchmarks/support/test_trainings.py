@@ -70,7 +70,7 @@ def test_a_training_without_data_is_one_clear_line(
 
 def test_an_unknown_training_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert trainings.main(["nothing"]) == 1
-    assert capsys.readouterr().err.startswith("error: no training nothing; there are imp-preset, imp-short, imp, ")
+    assert capsys.readouterr().err.startswith("error: no training nothing; there are imp-preset, imp, ")
 
 
 def test_every_training_has_a_recipe() -> None:
