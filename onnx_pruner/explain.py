@@ -17,6 +17,7 @@ from onnx_shift.onnx_pruner.plan import Plan
 from onnx_shift.onnx_pruner.report import Kept, LeftOut
 
 _MANY_ZEROS = 0.5  # share of the weights that stay: from there on scattered zeros are told about
+_SOME_ZEROS = 0.1  # of those of the largest layer: with fewer the others are not looked at
 #: Removal gains little where more than this share of the parameters stays, of channels of which few are empty.
 _LITTLE_GAIN, _FEW_EMPTY = 0.9, 0.1
 _SAMPLE = 32  # outputs of each layer
@@ -135,10 +136,12 @@ def scattered_zeros(analysis: Analysis, plan: Plan, left: float) -> str:
         and number not in analysis.dead and plan.keep[op.output].any()
     ]  # fmt: skip
     share = 0.0
-    for count in (_likely_zeros, _zeros):  # dense weights are not read once more
-        weights, zeros = np.sum([count(op, linear, plan) for op, linear in layers] or [(0, 0)], axis=0)
+    largest = sorted(layers, key=lambda layer: -layer[1].kernel.size)[:1]
+    # Dense weights are not read once more; a few empty kernels among them are told by the largest layer.
+    for count, counted in ((_likely_zeros, layers), (_zeros, largest), (_zeros, layers)):
+        weights, zeros = np.sum([count(op, linear, plan) for op, linear in counted] or [(0, 0)], axis=0)
         share = zeros / max(weights, 1)
-        if share < _MANY_ZEROS:
+        if share < (_MANY_ZEROS if counted is layers else _SOME_ZEROS):
             return ""
     outputs = [linear.kernel.any(axis=2) for _, linear in layers]
     channels = sum(found.size for found in outputs)
