@@ -79,6 +79,10 @@ def choose(model: "onnx.ModelProto", make_options: MakeOptions, feeds: Feeds) ->
     if chosen:
         chosen, result, times = _fastest(model, found, [chosen, candidates], make_options, feeds, batch)
     names = {layer.name for layer in chosen}
+    if joined := [layer for layer in chosen if layer.zeros < _LEAST_ZEROS]:
+        sparse_us = _profile(result, make_options, feeds)
+        measured += [(layer, _share(layer, dense_us, model), sparse_us.get(layer.name, 0.0)) for layer in joined]
+        measured.sort(key=lambda one: one[0].node)
     choices = [
         LayerChoice(layer.name, layer.zeros, dense / 1e3, sparse / 1e3, layer.name in names)
         for layer, dense, sparse in measured

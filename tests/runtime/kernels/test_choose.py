@@ -48,3 +48,6 @@ def test_a_dense_first_layer_joins_where_the_whole_is_faster_so(monkeypatch: pyt
     choice = kernels.compile_model(three_convolutions(0.95, first_zeros=0.0))
     assert Counter(node.op_type for node in choice.model.graph.node)["SparseConv"] == 1 + fastest
     assert (choice.dense_ms, choice.sparse_ms) == (3.0, 1.0)
+    assert [(layer.zeros < 0.5, layer.chosen) for layer in choice.layers] == [(True, True)] * (fastest - 1) + [
+        (False, True)
+    ] * 2
