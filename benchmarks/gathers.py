@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.support.results import in_words, range_of
-from benchmarks.widths import call_of
+from benchmarks.widths import COLOURS, Chain, call_of
 from onnx_shift.onnx_pruner import target
 from onnx_shift.onnx_pruner.prune import open_source, prune_opened
 
@@ -83,38 +82,20 @@ def _ratios(whole: onnx.ModelProto, narrow: onnx.ModelProto) -> list[float]:
 
 def build(kernel: int, size: int, stream: int, used: int, reads: bool) -> onnx.ModelProto:
     """A residual network of which each block reads, or makes, channels drawn at random for it."""
-    rng = np.random.default_rng(0)
-    nodes: list[onnx.NodeProto] = []
-    weights: list[onnx.TensorProto] = []
+    chain = Chain()
 
-    def add(op: str, *inputs: str, **attributes: object) -> str:
-        nodes.append(helper.make_node(op, inputs, [f"{op}_{len(nodes)}"], **attributes))
-        return str(nodes[-1].output[0])
+    def layer(name: str, outputs: int, inputs: int, taps: int, *without: np.ndarray) -> str:
+        array = chain.rng.standard_normal((outputs, inputs, taps, taps)) / np.sqrt(inputs * taps**2)
+        for axis, channels in enumerate(without):
+            np.moveaxis(array, axis, 0)[channels] = 0
+        weight = chain.constant(array.astype(np.float32))
+        return chain.add("Conv", [name, weight], kernel_shape=[taps] * 2, pads=[taps // 2] * 4)
 
-    def layer(name: str, outputs: int, inputs: int, taps: int) -> tuple[str, np.ndarray]:
-        array = (rng.standard_normal((outputs, inputs, taps, taps)) / np.sqrt(inputs * taps**2)).astype(np.float32)
-        weight = f"w{len(weights)}"
-        weights.append(numpy_helper.from_array(array, weight))
-        return add("Conv", name, weight, kernel_shape=[taps] * 2, pads=[taps // 2] * 4), array
-
-    def without(array: np.ndarray, axis: int, channels: np.ndarray) -> None:
-        np.moveaxis(array, axis, 0)[channels] = 0
-        weights[-1].CopyFrom(numpy_helper.from_array(array, weights[-1].name))
-
-    name = add("Relu", layer("x", stream, 3, 3)[0])
+    none = np.arange(0)
+    name = chain.add("Relu", [layer("x", stream, COLOURS, 3)])
     for _ in range(BLOCKS):
-        unused = rng.permutation(stream)[used:]
-        inner, array = layer(name, INSIDE, stream, kernel if reads else 1)
-        if reads:
-            without(array, 1, unused)
-        end, array = layer(add("Relu", inner), stream, INSIDE, 1 if reads else kernel)
-        if not reads:
-            without(array, 0, unused)
-        name = add("Relu", add("Add", name, end))
-    nodes.append(helper.make_node("GlobalAveragePool", [name], ["y"]))
-    ends = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, size, size]),
-        helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, stream, 1, 1]),
-    ]
-    graph = helper.make_graph(nodes, "blocks", ends[:1], ends[1:], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        unused = chain.rng.permutation(stream)[used:]
+        inner = layer(name, INSIDE, stream, kernel if reads else 1, none, unused if reads else none)
+        end = layer(chain.add("Relu", [inner]), stream, INSIDE, 1 if reads else kernel, none if reads else unused)
+        name = chain.add("Relu", [chain.add("Add", [name, end])])
+    return chain.finish(name, size, stream)

@@ -132,6 +132,10 @@ class Chain:
             name, channels = self.layer(name, width, channels, 3 if kernel == "3x3" else 1, groups), width
             if kernel == "depthwise":
                 name = self.layer(name, width, width, 3, width)
+        return self.finish(name, size, width)
+
+    def finish(self, name: str, size: int, width: int) -> onnx.ModelProto:
+        """Return the network from "x", images of `size` pixels per side, to the mean of each channel of `name`."""
         self.nodes.append(helper.make_node("GlobalAveragePool", [name], ["y"]))
         ends = [
             helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, COLOURS, size, size]),

@@ -77,21 +77,30 @@ class Table:
         """How many inputs a convolution is best given, which needs so many of them: a few more, by a Gather over images
         of `side` pixels per side; or all.
         """
-        count = None if needed > MOST_USED * inputs else self.fastest((layer,), max(needed, 1), inputs)
-        if count is None or count == inputs:
+        count = self._useful(layer, inputs, needed)
+        if count == inputs:
             return inputs
         saved = self._saved_ms(layer, inputs, outputs, count, inputs)
-        cost = self._time_ms(Layer(layer.type, GATHER, side), inputs) * (1 + count / inputs) / 2
+        cost = self._gather_ms(layer, side, inputs) * (1 + count / inputs) / 2
         return count if saved > PICKING_PAYS * cost else inputs
 
     def spread(self, layer: Layer, side: float, inputs: int, outputs: int, needed: int) -> int:
         """The like of the outputs, spread by a Gather to all."""
-        count = None if needed > MOST_USED * outputs else self.fastest((layer,), max(needed, 1), outputs)
-        if count is None or count == outputs:
+        count = self._useful(layer, outputs, needed)
+        if count == outputs:
             return outputs
         saved = self._saved_ms(layer, inputs, outputs, count, outputs)
-        cost = self._time_ms(Layer(layer.type, GATHER, side), outputs)
-        return count if saved > SPREADING_PAYS * cost else outputs
+        return count if saved > SPREADING_PAYS * self._gather_ms(layer, side, outputs) else outputs
+
+    def _useful(self, layer: Layer, channels: int, needed: int) -> int:
+        """How many of its channels a convolution is fastest with that needs so many; all where nearly all are needed,
+        or that was not measured.
+        """
+        count = None if needed > MOST_USED * channels else self.fastest((layer,), max(needed, 1), channels)
+        return channels if count is None else count
+
+    def _gather_ms(self, layer: Layer, side: float, channels: int) -> float:
+        return self._time_ms(Layer(layer.type, GATHER, side), channels)
 
     def _saved_ms(self, layer: Layer, inputs: int, outputs: int, count: int, of: int) -> float:
         """What a convolution takes less with `count` of its inputs or outputs, in whole blocks."""

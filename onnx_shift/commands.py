@@ -275,12 +275,9 @@ def inspect_file(file: Path, as_json: bool, *, verify: bool, trusted: Path | Non
 
 
 def _inspect_portfolio(file: Path, as_json: bool, verify: bool, trusted: Path | None) -> None:
-    from zipfile import ZipFile
-
     from onnx_shift.ort import CPU
     from onnx_shift.runtime import ModelSwitcher, Portfolio
     from onnx_shift.runtime.kernels import missing
-    from onnx_shift.runtime.signing import SIGNATURE
     from onnx_shift.views.kernels import missing_lines
     from onnx_shift.views.portfolio import (
         claim_lines,
@@ -293,18 +290,16 @@ def _inspect_portfolio(file: Path, as_json: bool, verify: bool, trusted: Path | 
     )
 
     portfolio = Portfolio.open(file, trusted=trusted)
-    with ZipFile(file) as archive:
-        signed = SIGNATURE in archive.namelist()
     if verify:
         with ModelSwitcher(portfolio, providers=[CPU], cache=False) as model:
             model.prepare()
         note(f"{file}: whole, and onnxruntime loads every variant")
     if as_json:
-        print_json({**portfolio_summary(portfolio), "signed": signed, "kernels_missing": missing()})
+        print_json({**portfolio_summary(portfolio), "signed": portfolio.signed, "kernels_missing": missing()})
         return
     out.print(portfolio_table(portfolio))
     print_lines(f"{size_words(portfolio, file.stat().st_size)}, {signature_line(portfolio)}", *missing_lines())
-    print_lines(*signed_lines(signed, trusted), *machine_lines(portfolio), *claim_lines(portfolio))
+    print_lines(*signed_lines(portfolio, trusted), *machine_lines(portfolio), *claim_lines(portfolio))
 
 
 def _inspect_model(file: Path, as_json: bool) -> None:

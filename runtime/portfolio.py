@@ -85,6 +85,7 @@ class Portfolio:
     """Variants sorted by the bytes of their non-zero weights, smallest first, all deflated in memory. Safe to
     share between threads and switchers.
 
+    `signed`: whether the file holds a signature, checked or not (`open` with `trusted` checks it).
     `len(portfolio)`, iteration and `portfolio["name"]` give `Variant`s. Open one with `Portfolio.open`.
     """
 
@@ -97,6 +98,7 @@ class Portfolio:
         source: str | os.PathLike[str] | None = None,
         limit_bytes: int = _DEFAULT_LIMIT_BYTES,
         trusted: Key | None = None,
+        signed: bool = False,
     ) -> None:
         self.variants = tuple(variants)
         self.inputs = tuple(inputs)
@@ -104,6 +106,7 @@ class Portfolio:
         self._by_name = {variant.name: variant for variant in variants}
         self._contents = dict(contents)
         self._prepared: dict[str, tuple[str, Content]] = {}  # by name: the cache key, and what it stands for
+        self.signed = signed
         self._limit_bytes, self._trusted = limit_bytes, trusted
         self._source = Path(source).absolute() if source is not None else None
         self._lock = threading.Lock()
@@ -142,7 +145,7 @@ class Portfolio:
         members = read_archive(source)
         if trusted is not None:
             check_signature(members, trusted)
-        members.pop(SIGNATURE, None)
+        signed = members.pop(SIGNATURE, None) is not None
         manifest = read_manifest(members)
         with _malformed_manifest():
             inputs, outputs = (_signatures(manifest[key]) for key in ("inputs", "outputs"))
@@ -161,7 +164,7 @@ class Portfolio:
             size_bytes = content.inflated_bytes
             if size_bytes > limit_bytes:
                 raise PortfolioError(f"{name}: {size_bytes} bytes inflated, above the limit of {limit_bytes}")
-        return cls(variants, contents, inputs, outputs, path, limit_bytes, trusted)
+        return cls(variants, contents, inputs, outputs, path, limit_bytes, trusted, signed)
 
     def __len__(self) -> int:
         return len(self.variants)

@@ -69,9 +69,9 @@ def machine_lines(portfolio: "Portfolio") -> list[str]:
     return [f"measured on {place}: {', '.join(names)}" for place, names in measured.items()]
 
 
-def signed_lines(signed: bool, trusted: Path | None) -> list[str]:
+def signed_lines(portfolio: "Portfolio", trusted: Path | None) -> list[str]:
     """Return that the portfolio is signed, and by whom as far as that was checked, in a line, or none."""
-    if not signed:
+    if not portfolio.signed:
         return []
     return [f"signed by the key of {trusted}" if trusted else "signed; --trusted KEY.pem checks by whom"]
 
