@@ -278,14 +278,16 @@ options.intra_op_num_threads = 1
 model = ModelSwitcher(sys.argv[1], options, ["CPUExecutionProvider"], cache=False, overlap=False)
 feed = {"input": np.zeros((1, 3, 8, 8), np.float32)}
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell that runs this may ignore it
-stop = threading.Event()
+begin, stop = threading.Event(), threading.Event()
 def interrupt():
+    begin.wait()  # starting this thread may take longer than an interrupt
     while not stop.wait(0.002):
         os.kill(os.getpid(), signal.SIGINT)
 count = 0
 threading.Thread(target=interrupt, daemon=True).start()
 while count < 1500:
     try:
+        begin.set()
         while True:
             model.run(None, feed)
     except KeyboardInterrupt:
